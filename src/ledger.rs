@@ -1,0 +1,376 @@
+//! Where claims are recorded: the port that every store implements, its commands and outcomes.
+//!
+//! One record per (programme, buyer) is a small list of [`Entry`]; there is no separate counter. The transition function
+//! in [`rules`] states the semantics once; `embedded/` runs it, the Lua scripts of `redis/` agree with it, and a slow model in
+//! `tests/` checks both.
+//!
+//! Knows nothing about which programme rule made a window what it is, and nothing about numbers: a buyer is a
+//! [`BuyerKey`].
+
+pub mod packed;
+pub mod rules;
+
+use std::future::Future;
+use std::time::Duration;
+
+use crate::buyer::BuyerKey;
+use crate::ids::{LedgerId, ProgrammeCode, RequestId, SiteId, TerminalId};
+use crate::policy::{Window, Windows};
+use crate::time::Timestamp;
+
+/// Which record: one buyer's, in one programme.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct RecordKey {
+    /// The programme's short code.
+    pub programme: ProgrammeCode,
+    /// The buyer, as a keyed pseudonym and its partition.
+    pub buyer: BuyerKey,
+}
+
+/// What became of a request id. The numbers stand in the stores and are never reused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum State {
+    /// A recorded sale.
+    Sold = 1,
+    /// A claim that expires unless confirmed.
+    Held = 2,
+    /// A hold given back or run out.
+    Released = 3,
+    /// A sale taken back.
+    Voided = 4,
+    /// A claim that did not fit its windows.
+    Refused = 5,
+    /// An id that was asked about before it was ever used, and can therefore never become a sale.
+    Closed = 6,
+}
+
+/// Which verb made an entry; a replay must be of the same kind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// Claimed as a sale (or entered late).
+    Sale,
+    /// Claimed as a hold.
+    Hold,
+}
+
+/// One line of a buyer's record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Entry {
+    /// The id under which it was asked for.
+    pub request: RequestId,
+    /// What became of it.
+    pub state: State,
+    /// How it was asked for. Meaningless for `Closed`, where it is `Sale`.
+    pub kind: Kind,
+    /// Written on paper and entered afterwards; `at` is then what the paper says.
+    pub late: bool,
+    /// A late entry that did not fit its windows: recorded all the same, and marked.
+    pub over: bool,
+    /// Units; 0 for `Closed`.
+    pub quantity: u32,
+    /// The time at which it counts: when the ledger took the claim, or for a late entry the time of sale.
+    pub at: Timestamp,
+    /// For `Held` when it expires; for `Released` and `Voided` when that happened; for a confirmed hold when it was
+    /// confirmed; for a late entry when it arrived; otherwise equal to `at`.
+    pub mark: Timestamp,
+    /// The site that asked.
+    pub site: SiteId,
+}
+
+impl Entry {
+    /// Whether it uses up the buyer's windows at this time: a sale, or a hold that has not expired.
+    pub fn counts(&self, at: Timestamp) -> bool {
+        match self.state {
+            State::Sold => true,
+            State::Held => at < self.mark,
+            State::Released | State::Voided | State::Refused | State::Closed => false,
+        }
+    }
+
+    /// Until when a hold lasts; `None` for anything that is not a hold now.
+    pub fn held_until(&self) -> Option<Timestamp> {
+        (self.state == State::Held).then_some(self.mark)
+    }
+}
+
+/// All that the ledger keeps of one buyer in one programme, ordered by (time, request id).
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Record(Vec<Entry>);
+
+impl Record {
+    /// From entries in any order.
+    pub fn new(mut entries: Vec<Entry>) -> Self {
+        entries.sort_by_key(|e| (e.at, e.request));
+        Self(entries)
+    }
+
+    /// The entries, by time.
+    pub fn entries(&self) -> &[Entry] {
+        &self.0
+    }
+
+    /// The entry of a request id.
+    pub fn find(&self, request: RequestId) -> Option<&Entry> {
+        self.0.iter().find(|e| e.request == request)
+    }
+
+    /// The record with these entries put in, or in the place of those with the same id.
+    #[must_use]
+    pub fn with(&self, writes: &[Entry]) -> Self {
+        let mut entries: Vec<Entry> =
+            self.0.iter().filter(|e| writes.iter().all(|w| w.request != e.request)).copied().collect();
+        entries.extend_from_slice(writes);
+        Self::new(entries)
+    }
+}
+
+/// The most entries of one site in one buyer's record that no longer count. Beyond it a new id is turned away, so that
+/// nobody can fill a record.
+pub const DEAD_ENTRIES_PER_SITE: usize = 16;
+
+/// Who asks, under which id, and when by the service's clock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Call {
+    /// The purchase's own request id.
+    pub request: RequestId,
+    /// The site that asks.
+    pub site: SiteId,
+    /// The terminal that asks; it stands in the outbox event, not in the entry.
+    pub terminal: TerminalId,
+    /// The service's clock when the call was judged.
+    pub now: Timestamp,
+}
+
+/// The atomic check-and-set.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Claim {
+    /// Units asked for, at least 1.
+    pub quantity: u32,
+    /// `None`: a sale. Otherwise a hold of this length, counted from the time the ledger gives it.
+    pub hold_for: Option<Duration>,
+    /// Every one must allow it.
+    pub windows: Windows,
+    /// First instant at which the windows may no longer be the right ones ([`Claimed::AssessAgain`]).
+    pub good_until: Timestamp,
+    /// What the seller stated, kept in the outbox event beside the sale: relation and papers.
+    pub stated: String,
+}
+
+impl Claim {
+    /// The kind of entry it makes.
+    pub fn kind(&self) -> Kind {
+        if self.hold_for.is_some() { Kind::Hold } else { Kind::Sale }
+    }
+}
+
+/// A sale that was made on paper.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Late {
+    /// Units that were sold, at least 1.
+    pub quantity: u32,
+    /// When, as the paper says. It is data: no decision rests on it but in which windows it counts.
+    pub sold_at: Timestamp,
+    /// Windows that must all allow it, or the entry is marked over. A rolling window stands here as each of the fixed
+    /// spans that contain the sale.
+    pub windows: Vec<Window>,
+    /// What the seller stated.
+    pub stated: String,
+}
+
+/// An answer of the ledger.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[must_use]
+pub struct Answer<O> {
+    /// What became of the call.
+    pub outcome: O,
+    /// Whether the ledger was left as it was because the id had been used before.
+    pub replayed: bool,
+    /// The time that the ledger decided by: the later of the service's clock and the newest online entry of the record.
+    pub at: Timestamp,
+    /// The buyer's record after the call.
+    pub record: Record,
+}
+
+/// What became of a claim.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Claimed {
+    /// It is a sale: now, or already by the same id.
+    Recorded(Entry),
+    /// It is a live hold.
+    Held(Entry),
+    /// It did not fit; the refusal stands under its id.
+    Refused(Entry),
+    /// The same id was a hold that was given back.
+    Released(Entry),
+    /// The same id was a hold that has run out.
+    HoldExpired(Entry),
+    /// The same id was a sale that was taken back.
+    Voided(Entry),
+    /// Nothing was done: the ledger's time is past [`Claim::good_until`]. Assess at [`Answer::at`] and ask again.
+    AssessAgain,
+}
+
+/// What became of a confirmation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Confirmed {
+    /// The hold is a sale.
+    Sold(Entry),
+    /// The hold had run out, or had been given back.
+    HoldExpired(Entry),
+    /// It was sold and then taken back.
+    Voided(Entry),
+    /// No hold under this id; the id is closed, or was refused.
+    NotFound,
+    /// The id is another site's.
+    NotYours,
+}
+
+/// What became of giving a hold back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Released {
+    /// It is given back, now or before.
+    Released(Entry),
+    /// It had been confirmed: only a void undoes a sale.
+    AlreadySold(Entry),
+    /// It was sold and then taken back.
+    Voided(Entry),
+    /// No hold under this id; the id is closed, or was refused.
+    NotFound,
+    /// The id is another site's.
+    NotYours,
+}
+
+/// What became of taking a purchase back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Voided {
+    /// The sale is taken back, now or before (`mark` says when).
+    Voided(Entry),
+    /// It was a hold, and is given back.
+    Released(Entry),
+    /// Nothing to take back; the id is closed, or was refused.
+    NotFound,
+    /// The id is another site's.
+    NotYours,
+}
+
+/// What became of a late entry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Entered {
+    /// Recorded now, within its windows or marked over.
+    Sold(Entry),
+    /// The sale was in the ledger already.
+    AlreadyRecorded(Entry),
+    /// The sale was in the ledger and had been taken back: a conflict for the report.
+    AlreadyVoided(Entry),
+}
+
+/// What became of an id.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Resolved {
+    /// It is a sale.
+    Recorded(Entry),
+    /// It is a live hold.
+    Held(Entry),
+    /// It was a hold, given back or run out.
+    Released(Entry),
+    /// It was a sale, taken back.
+    Voided(Entry),
+    /// It was refused.
+    Refused(Entry),
+    /// It was never recorded, and from now on cannot be.
+    NotRecorded,
+    /// The id is another site's.
+    NotYours,
+}
+
+/// Why the ledger gave no answer. Every variant but [`LedgerError::Unconfirmed`] means that this call wrote nothing.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum LedgerError {
+    /// The id stands in the ledger with another quantity, site or kind.
+    #[error("this request id was used before with another quantity, site or kind of claim")]
+    RequestIdReused,
+    /// The id was asked about before it was used.
+    #[error("this request id was closed when somebody asked what became of it; take a new id")]
+    RequestIdClosed,
+    /// This site has left too many dead entries in this buyer's record.
+    #[error("this site has {DEAD_ENTRIES_PER_SITE} requests in this buyer's record that no longer count")]
+    BuyerRecordFull,
+    /// The store cannot be reached, or is not fit to be written to; the reason is for the log.
+    #[error("the store cannot be used: {0}")]
+    StoreUnavailable(String),
+    /// The service's clock and the store's are too far apart to sell.
+    #[error("the service's clock and the store's are {0} ms apart; sales stop above 500 ms")]
+    ClocksApart(i64),
+    /// Too much is waiting for the store already.
+    #[error("too much is waiting for the store")]
+    Overloaded,
+    /// Sent, and no answer came: recorded or not, nobody can say yet.
+    #[error("the store did not confirm: {0}")]
+    Unconfirmed(String),
+    /// The store answered something that this version does not understand. Nobody can say what was written.
+    #[error("the store's answer cannot be read: {0}")]
+    Corrupt(String),
+}
+
+/// What the service is told about its store: serving or not, and why not.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Health {
+    /// Claims can be recorded in the ledger of this id.
+    Serving(LedgerId),
+    /// They cannot, for this reason.
+    NotServing(String),
+}
+
+/// How durable an acknowledged sale is; it stands in every receipt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Durability {
+    /// Synced to the disk of one machine before the answer left.
+    Synced,
+    /// The store runs with weaker settings, by `--allow-volatile`.
+    Volatile,
+}
+
+/// One step of a sweep.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Swept {
+    /// Entries removed in this step.
+    pub removed: u64,
+    /// Where to go on; `None` when everything has been seen.
+    pub next: Option<Vec<u8>>,
+}
+
+/// The store of claims. Every verb is one atomic step: check all, then write all, the outbox event with the record.
+/// Dropping a returned future never leaves half a state, but may leave the outcome unknown to the caller.
+pub trait Ledger: Clone + Send + Sync + 'static {
+    /// Sells, or holds; a known id answers with what became of it.
+    fn claim(&self, key: RecordKey, call: Call, claim: Claim) -> impl Future<Output = Result<Answer<Claimed>, LedgerError>> + Send;
+
+    /// Makes a live hold a sale.
+    fn confirm(&self, key: RecordKey, call: Call) -> impl Future<Output = Result<Answer<Confirmed>, LedgerError>> + Send;
+
+    /// Gives a hold back.
+    fn release(&self, key: RecordKey, call: Call) -> impl Future<Output = Result<Answer<Released>, LedgerError>> + Send;
+
+    /// Takes a sale or a hold back.
+    fn void(&self, key: RecordKey, call: Call) -> impl Future<Output = Result<Answer<Voided>, LedgerError>> + Send;
+
+    /// Records a sale made on paper; never refused for quota.
+    fn late(&self, key: RecordKey, call: Call, late: Late) -> impl Future<Output = Result<Answer<Entered>, LedgerError>> + Send;
+
+    /// What became of this id; an id never used is closed.
+    fn resolve(&self, key: RecordKey, call: Call) -> impl Future<Output = Result<Answer<Resolved>, LedgerError>> + Send;
+
+    /// The buyer's record, read only.
+    fn usage(&self, key: RecordKey) -> impl Future<Output = Result<Record, LedgerError>> + Send;
+
+    /// Removes entries of a programme that count no more and are older than `before`; at most some hundreds of records a
+    /// step, starting from `from` (`None` at first).
+    fn sweep(&self, programme: ProgrammeCode, before: Timestamp, from: Option<Vec<u8>>) -> impl Future<Output = Result<Swept, LedgerError>> + Send;
+
+    /// The store's state as last known, for health and for opening sessions. Never asks the store.
+    fn health(&self) -> Health;
+
+    /// How durable an acknowledged sale is.
+    fn durability(&self) -> Durability;
+}

@@ -1,0 +1,46 @@
+//! The bug museum: seeded bugs, one of them chosen at run time, that the tests must catch. With the `museum` feature
+//! off (every build but the museum's own) [`Mutant::is_on`] is `false` for the compiler and nothing of this remains.
+
+/// A seeded bug. The doc of each says what is broken; `tests/museum` lists the test that catches it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mutant {
+    /// Changes nothing: the museum must report it alive.
+    Control,
+    /// The Redis ledger reads the record, decides outside the script and writes in a second command.
+    CheckThenWrite,
+    /// The sweep removes entries as soon as they are eight days old, however long the window is.
+    SweptTooEarly,
+    /// The number of live seats of a site is counted in one command and the seat granted in another.
+    CapOutsideScript,
+    /// A policy refusal is given without looking whether the request id is already in the ledger.
+    PolicyBeforeReplay,
+    /// A voided sale asked for again answers with its old receipt.
+    VoidedReplaysReceipt,
+}
+
+impl Mutant {
+    /// Every exhibit, with the name that chooses it.
+    pub const ALL: [(Self, &'static str); 6] = [
+        (Self::Control, "control"),
+        (Self::CheckThenWrite, "check-then-write"),
+        (Self::SweptTooEarly, "swept-too-early"),
+        (Self::CapOutsideScript, "cap-outside-script"),
+        (Self::PolicyBeforeReplay, "policy-before-replay"),
+        (Self::VoidedReplaysReceipt, "voided-replays-receipt"),
+    ];
+
+    /// Whether this bug is switched on in this process (`RATIOND_MUTANT=name` in a museum build).
+    #[cfg(feature = "museum")]
+    pub fn is_on(self) -> bool {
+        static CHOSEN: std::sync::OnceLock<Option<String>> = std::sync::OnceLock::new();
+        let chosen = CHOSEN.get_or_init(|| std::env::var("RATIOND_MUTANT").ok());
+        Self::ALL.iter().any(|(mutant, name)| *mutant == self && chosen.as_deref() == Some(*name))
+    }
+
+    /// Always `false`: this is not a museum build.
+    #[cfg(not(feature = "museum"))]
+    #[inline(always)]
+    pub const fn is_on(self) -> bool {
+        false
+    }
+}
