@@ -1,1 +1,5 @@
+//! rationd (crate docs are written last).
 
+pub mod ids;
+pub mod museum;
+pub mod time;

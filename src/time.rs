@@ -90,9 +90,11 @@ pub struct Date {
 impl Date {
     /// `None` where the calendar has no such day.
     pub fn new(year: i16, month: u8, day: u8) -> Option<Self> {
-        jiff::civil::Date::new(year, i8::try_from(month).ok()?, i8::try_from(day).ok()?)
-            .ok()
-            .map(|_| Self { year, month, day })
+        jiff::civil::Date::new(year, i8::try_from(month).ok()?, i8::try_from(day).ok()?).ok().map(|_| Self {
+            year,
+            month,
+            day,
+        })
     }
 }
 
