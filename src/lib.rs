@@ -2,4 +2,5 @@
 
 pub mod ids;
 pub mod museum;
+pub mod redis_pool;
 pub mod time;
