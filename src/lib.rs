@@ -1,6 +1,9 @@
 //! rationd (crate docs are written last).
 
+pub mod buyer;
 pub mod ids;
+pub mod ledger;
 pub mod museum;
+pub mod policy;
 pub mod redis_pool;
 pub mod time;
