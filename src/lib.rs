@@ -7,3 +7,4 @@ pub mod museum;
 pub mod policy;
 pub mod redis_pool;
 pub mod time;
+pub mod grpc;
