@@ -1,5 +1,6 @@
 //! rationd (crate docs are written last).
 
+pub mod buyer;
 pub mod ids;
 pub mod museum;
 pub mod redis_pool;
