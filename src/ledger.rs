@@ -433,6 +433,9 @@ pub trait Ledger: Clone + Send + Sync + 'static {
     /// The store's state as last known, for health and for opening sessions. Never asks the store.
     fn health(&self) -> Health;
 
+    /// The ledger's id; `None` until it has been seen once. It never changes while the process lives.
+    fn id(&self) -> Option<LedgerId>;
+
     /// How durable an acknowledged sale is.
     fn durability(&self) -> Durability;
 }
