@@ -6,5 +6,6 @@ pub mod ledger;
 pub mod museum;
 pub mod policy;
 pub mod redis_pool;
+pub mod telemetry;
 pub mod time;
 pub mod grpc;

@@ -1,0 +1,198 @@
+//! What the service shows of itself: log lines on standard error, traces and metrics over OTLP where a collector is
+//! configured, and a page that Prometheus scrapes.
+//!
+//! Nothing here sits on the way of a sale. Log lines, spans and measurements go through bounded queues to threads of
+//! their own; when a queue is full, because standard error is not read or the collector is frozen, they are dropped and
+//! a sale never waits.
+//!
+//! OpenTelemetry is steered by its standard variables alone (`OTEL_EXPORTER_OTLP_ENDPOINT` and so on), which the caller
+//! passes in as a map; [`export`] says which of them are honoured here because the SDK does not read them.
+//!
+//! Knows nothing about buyers, rules, stores or requests: what may be counted, and under which labels, stands in
+//! [`metrics`].
+
+pub mod export;
+pub mod logging;
+pub mod metrics;
+pub mod propagation;
+pub mod scrape;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use opentelemetry::metrics::MeterProvider;
+use opentelemetry::trace::TracerProvider;
+use opentelemetry_sdk::metrics::SdkMeterProvider;
+use opentelemetry_sdk::propagation::TraceContextPropagator;
+use opentelemetry_sdk::trace::SdkTracerProvider;
+use tracing::{Dispatch, Level};
+use tracing_subscriber::filter::{EnvFilter, Targets};
+use tracing_subscriber::layer::{Layer, SubscriberExt};
+
+use export::Plan;
+use logging::Lines;
+use metrics::Metrics;
+
+/// How long [`Telemetry::shutdown`] may take in all. Part of the 10 s in which the service must be gone.
+pub const FLUSH_LIMIT: Duration = Duration::from_secs(2);
+
+/// What the caller decides. The rest is in OpenTelemetry's own variables.
+#[derive(Debug, Clone)]
+pub struct TelemetryOptions {
+    /// Log lines as JSON objects instead of lines for people.
+    pub json: bool,
+    /// Which lines are logged, in the form of `RUST_LOG`: `info`, or `info,rationd::session=debug`.
+    pub filter: String,
+    /// The environment of the process; only `OTEL_*` is looked at. The SDK reads its own variables (sampler, batch sizes,
+    /// headers, timeouts) from the process itself.
+    pub environment: BTreeMap<String, String>,
+}
+
+/// Why telemetry could not be started.
+#[derive(Debug, thiserror::Error)]
+pub enum TelemetryError {
+    /// The log filter cannot be read.
+    #[error(
+        "the log filter {filter:?} cannot be read: {why}; write a level such as `info`, or `info,rationd::session=debug`"
+    )]
+    Filter {
+        /// The filter as given.
+        filter: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// The exporter cannot be made, most often because an endpoint is not a URL.
+    #[error(
+        "OTLP cannot be exported to {endpoint:?}: {why}; set {variable} to a URL such as http://127.0.0.1:4317, or unset it"
+    )]
+    Exporter {
+        /// The variable that named the endpoint.
+        variable: &'static str,
+        /// Its value.
+        endpoint: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// The scrape page cannot be made.
+    #[error("the scrape endpoint cannot be made: {0}")]
+    Scrape(String),
+    /// The writer of log lines could not be started.
+    #[error("the thread that writes log lines cannot be started: {0}")]
+    Thread(#[from] std::io::Error),
+    /// The process has a subscriber already.
+    #[error("telemetry was started before in this process")]
+    AlreadyStarted,
+}
+
+/// Running telemetry. Keep it until the end of the process, then call [`Telemetry::shutdown`].
+pub struct Telemetry {
+    metrics: Arc<Metrics>,
+    registry: prometheus::Registry,
+    meters: SdkMeterProvider,
+    tracers: Option<SdkTracerProvider>,
+    lines: LastLines,
+}
+
+/// Starts telemetry for the whole process; log lines go to standard error. With an OTLP endpoint it must be called inside a Tokio
+/// runtime, which then carries the exports.
+pub fn start(options: TelemetryOptions) -> Result<Telemetry, TelemetryError> {
+    let warnings = Plan::new(&options.environment).warnings;
+    let (telemetry, dispatch) = prepare(options, Box::new(std::io::stderr()))?;
+    tracing::dispatcher::set_global_default(dispatch).map_err(|_| TelemetryError::AlreadyStarted)?;
+    for warning in warnings {
+        tracing::warn!("{warning}");
+    }
+    Ok(telemetry)
+}
+
+/// As [`start`], but leaves it to the caller where lines go and for which threads the subscriber counts.
+pub fn prepare(
+    options: TelemetryOptions,
+    out: Box<dyn std::io::Write + Send>,
+) -> Result<(Telemetry, Dispatch), TelemetryError> {
+    let plan = Plan::new(&options.environment);
+    let filter = EnvFilter::try_new(&options.filter)
+        .map_err(|error| TelemetryError::Filter { filter: options.filter.clone(), why: error.to_string() })?;
+
+    let resource = plan.resource();
+    let registry = prometheus::Registry::new();
+    let mut meters = SdkMeterProvider::builder().with_resource(resource.clone());
+    if !plan.disabled {
+        meters = meters.with_reader(scrape::reader(&registry)?);
+    }
+    if let Some(endpoint) = &plan.metrics {
+        meters = meters.with_periodic_exporter(export::metric_exporter(endpoint)?);
+    }
+    let meters = meters.build();
+
+    let tracers = match &plan.traces {
+        Some(endpoint) => {
+            let exporter = export::span_exporter(endpoint)?;
+            Some(SdkTracerProvider::builder().with_resource(resource).with_batch_exporter(exporter).build())
+        }
+        None => None,
+    };
+    if plan.propagate {
+        opentelemetry::global::set_text_map_propagator(TraceContextPropagator::new());
+    }
+
+    // Only our own spans are exported: those of h2 and tonic would describe the export itself, for ever.
+    let spans = tracers.as_ref().map(|tracers| {
+        tracing_opentelemetry::layer()
+            .with_tracer(tracers.tracer("rationd"))
+            .with_filter(Targets::new().with_target("rationd", Level::INFO))
+    });
+    let lines = Lines::to(out, options.json)?;
+    let subscriber = tracing_subscriber::registry()
+        .with(spans)
+        .with(logging::layer(options.json, lines.clone()).with_filter(filter));
+
+    let metrics = Arc::new(Metrics::new(&meters.meter("rationd")));
+    Ok((Telemetry { metrics, registry, meters, tracers, lines: LastLines(lines) }, Dispatch::new(subscriber)))
+}
+
+impl Telemetry {
+    /// The instruments, for whoever counts.
+    pub fn metrics(&self) -> Arc<Metrics> {
+        Arc::clone(&self.metrics)
+    }
+
+    /// `GET /metrics` in Prometheus's text format, for the admin listener.
+    pub fn scrape_router(&self) -> axum::Router {
+        scrape::router(self.registry.clone())
+    }
+
+    /// Sends what is still queued, for at most [`FLUSH_LIMIT`], whatever the collector does.
+    pub async fn shutdown(self) {
+        let Self { meters, tracers, lines, .. } = self;
+        let (done, finished) = tokio::sync::oneshot::channel();
+        // A plain thread: the providers block, the runtime must stay free to carry their last export, and a runtime that
+        // ends would wait for its own blocking tasks.
+        let flush = std::thread::Builder::new().name("telemetry-flush".into()).spawn(move || {
+            let spans = tracers.map_or(Ok(()), |tracers| tracers.shutdown_with_timeout(FLUSH_LIMIT));
+            let measurements = meters.shutdown_with_timeout(FLUSH_LIMIT);
+            let _ = done.send(spans.and(measurements));
+        });
+        match flush {
+            Ok(_) => match tokio::time::timeout(FLUSH_LIMIT, finished).await {
+                Ok(Ok(Ok(()))) => {}
+                Ok(Ok(Err(error))) => tracing::warn!(%error, "the last telemetry was not sent"),
+                Ok(Err(_)) | Err(_) => {
+                    tracing::warn!("the last telemetry was not sent: the collector does not take it")
+                }
+            },
+            Err(error) => tracing::warn!(%error, "the last telemetry was not sent"),
+        }
+        drop(lines);
+    }
+}
+
+/// Writes the last lines when telemetry goes, also in a process that ends early with an error.
+struct LastLines(Lines);
+
+impl Drop for LastLines {
+    fn drop(&mut self) {
+        self.0.flush();
+    }
+}

@@ -1,0 +1,386 @@
+//! What is counted: one table, and one method for each row of it.
+//!
+//! A label is an enum or a configured name, so the number of time series is bounded: never a buyer, a terminal, a site or
+//! a request id. Names follow OpenTelemetry; Prometheus shows `rationd.decisions` as `rationd_decisions_total` and a
+//! duration as `…_seconds`.
+
+use std::time::Duration;
+
+use opentelemetry::KeyValue;
+use opentelemetry::metrics::{Counter, Gauge, Histogram, Meter, MeterProvider, NoopMeterProvider};
+
+use crate::ids::ProgrammeId;
+
+/// How a row's numbers behave.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Only ever grows.
+    Counter,
+    /// A number that is true now.
+    Gauge,
+    /// How long something took, in buckets of [`BUCKETS`].
+    Histogram,
+}
+
+/// One row of the table.
+#[derive(Debug, Clone, Copy)]
+pub struct Row {
+    /// OpenTelemetry's name of the instrument.
+    pub name: &'static str,
+    /// How its numbers behave.
+    pub kind: Kind,
+    /// UCUM unit; `s` for seconds, a word in braces for a count of things.
+    pub unit: &'static str,
+    /// What it says, in one sentence: Prometheus's HELP line.
+    pub help: &'static str,
+    /// Its labels, in the order in which they are given.
+    pub labels: &'static [&'static str],
+}
+
+const DECISIONS: Row = Row {
+    name: "rationd.decisions",
+    kind: Kind::Counter,
+    unit: "{decision}",
+    help: "Answers given to counters, one for each line of a visit, by the answer's stable name.",
+    labels: &["programme", "verb", "outcome"],
+};
+const NEAR_LIMIT: Row = Row {
+    name: "rationd.near_limit",
+    kind: Kind::Counter,
+    unit: "{sale}",
+    help: "Sales after which nothing is left to the buyer for now: an early warning that a limit bites.",
+    labels: &["programme"],
+};
+const RPC_DURATION: Row = Row {
+    name: "rpc.server.call.duration",
+    kind: Kind::Histogram,
+    unit: "s",
+    help: "Time from the first byte of a call to the end of its answer.",
+    labels: &["rpc.system.name", "rpc.method", "rpc.response.status_code"],
+};
+const TRIP_DURATION: Row = Row {
+    name: "rationd.store.trip.duration",
+    kind: Kind::Histogram,
+    unit: "s",
+    help: "Time that one verb took in the ledger's store, waiting included.",
+    labels: &["verb", "outcome"],
+};
+const STORE_SERVING: Row = Row {
+    name: "rationd.store.serving",
+    kind: Kind::Gauge,
+    unit: "1",
+    help: "1 when claims can be recorded, 0 when the store is away or unfit.",
+    labels: &[],
+};
+const STORE_VOLATILE: Row = Row {
+    name: "rationd.store.volatile",
+    kind: Kind::Gauge,
+    unit: "1",
+    help: "1 when receipts are given with weaker durability than production asks for, 0 otherwise.",
+    labels: &[],
+};
+const SESSIONS_LIVE: Row = Row {
+    name: "rationd.sessions.live",
+    kind: Kind::Gauge,
+    unit: "{session}",
+    help: "Sessions whose stream is open on this instance.",
+    labels: &[],
+};
+const SESSIONS_OPENED: Row = Row {
+    name: "rationd.sessions.opened",
+    kind: Kind::Counter,
+    unit: "{session}",
+    help: "Attempts of terminals to open a session, by what became of them.",
+    labels: &["outcome"],
+};
+const POLICY_RELOADS: Row = Row {
+    name: "rationd.policy.reloads",
+    kind: Kind::Counter,
+    unit: "{reload}",
+    help: "Readings of the policy files while running, by whether they were taken.",
+    labels: &["outcome"],
+};
+
+/// Every instrument of the service.
+pub const TABLE: [Row; 9] = [
+    DECISIONS,
+    NEAR_LIMIT,
+    RPC_DURATION,
+    TRIP_DURATION,
+    STORE_SERVING,
+    STORE_VOLATILE,
+    SESSIONS_LIVE,
+    SESSIONS_OPENED,
+    POLICY_RELOADS,
+];
+
+/// Upper bounds of the histograms' buckets in seconds: the targets of the service lie between 1 ms and 1 s.
+pub const BUCKETS: [f64; 13] = [0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0];
+
+macro_rules! label {
+    ($(#[$doc:meta])* $type:ident { $($(#[$variant_doc:meta])* $variant:ident = $text:literal,)+ }) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        pub enum $type {
+            $($(#[$variant_doc])* $variant,)+
+        }
+
+        impl $type {
+            /// Every value.
+            pub const ALL: &[Self] = &[$(Self::$variant,)+];
+
+            /// The value as it stands in the label.
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $text,)+
+                }
+            }
+        }
+    };
+}
+
+label! {
+    /// What a counter asked for.
+    Verb {
+        /// A look that changes nothing.
+        Check = "check",
+        /// A sale.
+        Purchase = "purchase",
+        /// A claim that expires unless confirmed.
+        Hold = "hold",
+        /// Makes a hold a sale.
+        Confirm = "confirm",
+        /// Gives a hold back.
+        Release = "release",
+        /// Takes a sale back.
+        Void = "void",
+        /// What became of a request id.
+        Resolve = "resolve",
+        /// A sale that was made on paper.
+        Late = "late",
+    }
+}
+
+label! {
+    /// What a counter was told. A refusal has the refusal's own name.
+    Outcome {
+        /// A recorded sale, with a receipt.
+        Approved = "APPROVED",
+        /// A look-up's yes.
+        MayBuy = "MAY_BUY",
+        /// No check applies: sell freely.
+        NotRequired = "NOT_REQUIRED",
+        /// A live hold.
+        Held = "HELD",
+        /// A hold given back.
+        Released = "RELEASED",
+        /// A hold that had run out.
+        HoldExpired = "HOLD_EXPIRED",
+        /// A sale taken back.
+        Voided = "VOIDED",
+        /// A hold that had been confirmed already.
+        AlreadySold = "ALREADY_SOLD",
+        /// Nothing under this request id.
+        NotFound = "NOT_FOUND",
+        /// Never recorded, and from now on cannot be.
+        NotRecorded = "NOT_RECORDED",
+        /// Another site's request id.
+        NotYours = "NOT_YOURS",
+        /// The site is not part of the shared check at this time.
+        ChannelNotEnrolled = "CHANNEL_NOT_ENROLLED",
+        /// The person is outside the programme at this time.
+        NotEligible = "NOT_ELIGIBLE",
+        /// This agent may not buy for this person.
+        ProxyNotAllowed = "PROXY_NOT_ALLOWED",
+        /// The day rule is not met.
+        NotYourDay = "NOT_YOUR_DAY",
+        /// A window is closed, or more was asked than is left.
+        QuotaExhausted = "QUOTA_EXHAUSTED",
+        /// Not executed: an error of the request, of the caller or of the service.
+        NotExecuted = "NOT_EXECUTED",
+        /// Recorded or not, nobody can say yet.
+        OutcomeUnknown = "OUTCOME_UNKNOWN",
+    }
+}
+
+label! {
+    /// A verb of the ledger.
+    StoreVerb {
+        /// The atomic check-and-set.
+        Claim = "claim",
+        /// Makes a hold a sale.
+        Confirm = "confirm",
+        /// Gives a hold back.
+        Release = "release",
+        /// Takes a sale back.
+        Void = "void",
+        /// Records a sale made on paper.
+        Late = "late",
+        /// What became of an id.
+        Resolve = "resolve",
+        /// Reads a record.
+        Usage = "usage",
+        /// Removes old entries.
+        Sweep = "sweep",
+    }
+}
+
+label! {
+    /// How a trip to the store ended.
+    TripOutcome {
+        /// The store decided.
+        Ok = "ok",
+        /// The id was used with other content.
+        RequestIdReused = "request_id_reused",
+        /// The id was closed.
+        RequestIdClosed = "request_id_closed",
+        /// Too many dead entries of this site.
+        BuyerRecordFull = "buyer_record_full",
+        /// The store is away or unfit.
+        StoreUnavailable = "store_unavailable",
+        /// The clocks are too far apart.
+        ClocksApart = "clocks_apart",
+        /// Too much was waiting already.
+        Overloaded = "overloaded",
+        /// Sent, and no answer came.
+        Unconfirmed = "unconfirmed",
+        /// The answer cannot be read.
+        Corrupt = "corrupt",
+    }
+}
+
+label! {
+    /// What became of an attempt to open a session.
+    SessionOutcome {
+        /// It has a seat.
+        Admitted = "admitted",
+        /// It has the seat of its own earlier session.
+        Replaced = "replaced",
+        /// All seats of the site are taken.
+        SiteFull = "site_full",
+        /// The site is not known, or may not open sessions.
+        Rejected = "rejected",
+        /// Nobody could decide.
+        Unavailable = "unavailable",
+    }
+}
+
+label! {
+    /// What became of a reading of the policy files.
+    ReloadOutcome {
+        /// The new rules are in force.
+        Applied = "applied",
+        /// The files were refused; the old rules stay.
+        Rejected = "rejected",
+    }
+}
+
+/// The instruments. Recording is a few atomic additions and never waits.
+pub struct Metrics {
+    decisions: Counter<u64>,
+    near_limit: Counter<u64>,
+    rpc_duration: Histogram<f64>,
+    trip_duration: Histogram<f64>,
+    store_serving: Gauge<u64>,
+    store_volatile: Gauge<u64>,
+    sessions_live: Gauge<u64>,
+    sessions_opened: Counter<u64>,
+    policy_reloads: Counter<u64>,
+}
+
+impl Metrics {
+    /// Instruments that measure nothing, for whoever runs a part of the service alone.
+    pub fn none() -> Self {
+        Self::new(&NoopMeterProvider::default().meter("rationd"))
+    }
+
+    pub(super) fn new(meter: &Meter) -> Self {
+        let counter = |row: Row| {
+            debug_assert_eq!(row.kind, Kind::Counter);
+            meter.u64_counter(row.name).with_unit(row.unit).with_description(row.help).build()
+        };
+        let gauge = |row: Row| {
+            debug_assert_eq!(row.kind, Kind::Gauge);
+            meter.u64_gauge(row.name).with_unit(row.unit).with_description(row.help).build()
+        };
+        let histogram = |row: Row| {
+            debug_assert_eq!(row.kind, Kind::Histogram);
+            let builder = meter.f64_histogram(row.name).with_unit(row.unit).with_description(row.help);
+            builder.with_boundaries(BUCKETS.to_vec()).build()
+        };
+        Self {
+            decisions: counter(DECISIONS),
+            near_limit: counter(NEAR_LIMIT),
+            rpc_duration: histogram(RPC_DURATION),
+            trip_duration: histogram(TRIP_DURATION),
+            store_serving: gauge(STORE_SERVING),
+            store_volatile: gauge(STORE_VOLATILE),
+            sessions_live: gauge(SESSIONS_LIVE),
+            sessions_opened: counter(SESSIONS_OPENED),
+            policy_reloads: counter(POLICY_RELOADS),
+        }
+    }
+
+    /// A line of a visit was answered. `programme` is one that is configured, never what a caller wrote.
+    pub fn decided(&self, programme: ProgrammeId, verb: Verb, outcome: Outcome) {
+        self.decisions.add(
+            1,
+            &[
+                KeyValue::new("programme", programme.to_string()),
+                KeyValue::new("verb", verb.name()),
+                KeyValue::new("outcome", outcome.name()),
+            ],
+        );
+    }
+
+    /// A sale left its buyer with nothing for now.
+    pub fn near_limit(&self, programme: ProgrammeId) {
+        self.near_limit.add(1, &[KeyValue::new("programme", programme.to_string())]);
+    }
+
+    /// A call ended. `method` is a fully qualified one of ours (`rationd.v1.PurchaseService/Purchase`) or `_OTHER`, never the
+    /// path as sent; `code` is gRPC's name of the status, such as `OK`.
+    pub fn called(&self, method: &'static str, code: &'static str, took: Duration) {
+        self.rpc_duration.record(
+            took.as_secs_f64(),
+            &[
+                KeyValue::new("rpc.system.name", "grpc"),
+                KeyValue::new("rpc.method", method),
+                KeyValue::new("rpc.response.status_code", code),
+            ],
+        );
+    }
+
+    /// The store decided, or did not.
+    pub fn tripped(&self, verb: StoreVerb, outcome: TripOutcome, took: Duration) {
+        self.trip_duration.record(
+            took.as_secs_f64(),
+            &[KeyValue::new("verb", verb.name()), KeyValue::new("outcome", outcome.name())],
+        );
+    }
+
+    /// Whether claims can be recorded.
+    pub fn store_serving(&self, serving: bool) {
+        self.store_serving.record(u64::from(serving), &[]);
+    }
+
+    /// Whether receipts say `durability=volatile`.
+    pub fn store_volatile(&self, volatile: bool) {
+        self.store_volatile.record(u64::from(volatile), &[]);
+    }
+
+    /// How many sessions' streams are open on this instance.
+    pub fn sessions_live(&self, sessions: u64) {
+        self.sessions_live.record(sessions, &[]);
+    }
+
+    /// A terminal tried to open a session.
+    pub fn session_opened(&self, outcome: SessionOutcome) {
+        self.sessions_opened.add(1, &[KeyValue::new("outcome", outcome.name())]);
+    }
+
+    /// The policy files were read again.
+    pub fn policy_reloaded(&self, outcome: ReloadOutcome) {
+        self.policy_reloads.add(1, &[KeyValue::new("outcome", outcome.name())]);
+    }
+}
