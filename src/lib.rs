@@ -3,4 +3,5 @@
 pub mod ids;
 pub mod museum;
 pub mod redis_pool;
+pub mod session;
 pub mod time;

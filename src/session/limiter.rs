@@ -1,0 +1,1 @@
+//! The rules of the door as a pure state machine: no I/O, no clock, nothing async.
