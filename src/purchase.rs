@@ -76,6 +76,13 @@ pub struct Known {
     echo: Echo,
 }
 
+impl Prepared {
+    /// Under which programme it is judged.
+    pub fn programme(&self) -> ProgrammeId {
+        self.programme.id()
+    }
+}
+
 impl<L: Ledger, C: Clock> Purchases<L, C> {
     /// Over this ledger, clock, set of programmes (replaced as a whole when it is reloaded) and key ring.
     pub fn new(ledger: L, clock: C, policies: Arc<ArcSwap<Policies>>, ring: Arc<KeyRing>) -> Self {
@@ -474,6 +481,11 @@ impl Judging<'_> {
 }
 
 impl Known {
+    /// Under which programme it was bought.
+    pub fn programme(&self) -> ProgrammeId {
+        self.programme.id()
+    }
+
     fn call(&self, caller: &Caller, now: Timestamp) -> Call {
         Call { request: self.request, site: caller.site, terminal: caller.terminal, now }
     }

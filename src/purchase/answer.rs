@@ -213,6 +213,16 @@ pub struct Echo {
     pub check_digit_warning: bool,
 }
 
+/// In the words of the ledger's error; for the log.
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Ledger(error) => error.fmt(f),
+            Self::NotTried => f.write_str("it leans on a line whose outcome is unknown"),
+        }
+    }
+}
+
 /// The answer for one line or one id.
 #[derive(Clone, PartialEq, Eq)]
 pub struct LineAnswer {
