@@ -2,5 +2,6 @@
 
 pub mod ids;
 pub mod museum;
+pub mod policy;
 pub mod redis_pool;
 pub mod time;
