@@ -1,8 +1,9 @@
 //! rationd (crate docs are written last).
 
 pub mod ids;
-pub mod time;
 pub mod museum;
+pub mod sites;
+pub mod time;
 
 pub mod buyer;
 pub mod policy;

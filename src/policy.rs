@@ -3,6 +3,25 @@
 //! Knows nothing about who a buyer is (a rule sees a birth year and whether a number is a foreigner's), where claims are
 //! recorded, or what time it is now: every instant is an argument. No I/O, no logging, no clock.
 
+mod calendar;
+mod chance;
+mod channels;
+mod file;
+mod foreigners;
+mod policies;
+mod problems;
+mod programme;
+mod proxy;
+mod read;
+mod rotation;
+mod windows;
+
+pub use calendar::Weekday;
+pub use policies::Policies;
+pub use problems::{PolicyError, PolicyErrors};
+pub use programme::{BuyerIds, Programme, UnknownWord};
+pub use windows::{left, quota_reason, used};
+
 use smallvec::SmallVec;
 
 use crate::ids::{Channel, Paper, Relation};
