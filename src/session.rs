@@ -15,6 +15,7 @@
 //! Knows nothing about purchases, about who may sign in as which terminal, or where a cap comes from.
 
 pub mod limiter;
+pub mod redis;
 pub mod token;
 
 use std::fmt;
