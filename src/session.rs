@@ -14,9 +14,13 @@
 //!
 //! Knows nothing about purchases, about who may sign in as which terminal, or where a cap comes from.
 
+pub mod embedded;
 pub mod limiter;
 pub mod redis;
+pub mod registry;
 pub mod token;
+
+pub use registry::{Attachment, Refused, Registry};
 
 use std::fmt;
 use std::future::Future;
