@@ -4,4 +4,5 @@ pub mod buyer;
 pub mod ids;
 pub mod museum;
 pub mod redis_pool;
+pub mod sites;
 pub mod time;
