@@ -98,12 +98,15 @@ impl<L: Ledger, D: Door, C: Clock> Counters<L, D, C> {
     ) -> Result<(), tonic::transport::Error> {
         let layer = OutermostLayer::new(self.metrics.clone(), self.clock.clone(), self.max_in_flight);
         let routes = self.routes(health);
-        builder().layer(layer).add_routes(routes).serve_with_incoming_shutdown(incoming(listener), stop.cancelled_owned()).await
+        builder()
+            .layer(layer)
+            .add_routes(routes)
+            .serve_with_incoming_shutdown(incoming(listener), stop.cancelled_owned())
+            .await
     }
 
     fn routes(self, health: HealthReporter) -> Routes {
-        let callers =
-            Arc::new(Callers { sites: self.sites, registry: self.registry, door_key: self.door_key });
+        let callers = Arc::new(Callers { sites: self.sites, registry: self.registry, door_key: self.door_key });
         let purchase = PurchaseEdge {
             purchases: self.purchases,
             callers: callers.clone(),
@@ -131,8 +134,12 @@ impl<L: Ledger, D: Door, C: Clock> Counters<L, D, C> {
 }
 
 /// The health service of one reporter, for any listener.
-pub fn health_server(health: HealthReporter) -> tonic_health::pb::health_server::HealthServer<impl tonic_health::pb::health_server::Health> {
-    tonic_health::pb::health_server::HealthServer::new(tonic_health::server::HealthService::from_health_reporter(health))
+pub fn health_server(
+    health: HealthReporter,
+) -> tonic_health::pb::health_server::HealthServer<impl tonic_health::pb::health_server::Health> {
+    tonic_health::pb::health_server::HealthServer::new(tonic_health::server::HealthService::from_health_reporter(
+        health,
+    ))
 }
 
 fn with_reflection(routes: Routes) -> Routes {

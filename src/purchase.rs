@@ -151,26 +151,25 @@ impl<L: Ledger, C: Clock> Purchases<L, C> {
 
     /// What [`Purchases::buy`] would answer for each line. Changes nothing.
     pub async fn check(&self, visit: Prepared, caller: &Caller) -> Vec<LineAnswer> {
-        self.each_line(visit, caller, async |line| self.check_line(line).await).await
+        self.each_line(visit, caller, Verb::Check).await
     }
 
     /// Sells or holds each line that every rule and window allows. Lines that others lean on go first; a line that leans
     /// on one whose outcome is unknown is not tried.
     pub async fn buy(&self, visit: Prepared, caller: &Caller) -> Vec<LineAnswer> {
-        self.each_line(visit, caller, async |line| self.buy_line(line).await).await
+        self.each_line(visit, caller, Verb::Buy).await
     }
 
-    async fn each_line(
-        &self,
-        visit: Prepared,
-        caller: &Caller,
-        judge: impl AsyncFn(Judging<'_>) -> LineAnswer,
-    ) -> Vec<LineAnswer> {
+    async fn each_line(&self, visit: Prepared, caller: &Caller, verb: Verb) -> Vec<LineAnswer> {
         let mut answers: Vec<Option<LineAnswer>> = visit.lines.iter().map(|_| None).collect();
         let (mut granted, mut unknown) = (LineSet::default(), LineSet::default());
         for index in visit.programme.order(&visit.visit) {
             let Some(line) = visit.lines.get(index) else { continue };
-            let answer = judge(Judging { visit: &visit, index, line, caller, granted, unknown }).await;
+            let line = Judging { visit: &visit, index, line, caller, granted, unknown };
+            let answer = match verb {
+                Verb::Check => self.check_line(line).await,
+                Verb::Buy => self.buy_line(line).await,
+            };
             if answer.outcome.is_granted() {
                 granted = granted.with(index);
             } else if answer.outcome.is_unknown() {
@@ -407,7 +406,9 @@ impl<L: Ledger, C: Clock> Purchases<L, C> {
                 parse_opaque(id, Some(birth_date), today).map_err(|e| ("buyer.opaque", e.to_string()))?
             }
             (_, BuyerIds::KrResident) => return Err(("buyer", "this programme wants a resident_number".into())),
-            (_, BuyerIds::Opaque) => return Err(("buyer", "this programme wants an opaque id with a birth date".into())),
+            (_, BuyerIds::Opaque) => {
+                return Err(("buyer", "this programme wants an opaque id with a birth date".into()));
+            }
         };
         let person = Person { birth_year: buyer.birth_year, foreign: buyer.foreign };
         let key = RecordKey { programme: programme.code(), buyer: self.pseudonym(&buyer, programme) };
@@ -423,6 +424,13 @@ impl<L: Ledger, C: Clock> Purchases<L, C> {
     fn pseudonym(&self, buyer: &Buyer, programme: &Programme) -> BuyerKey {
         self.ring.key_of(buyer, programme.id())
     }
+}
+
+/// What is done with each line of a visit.
+#[derive(Clone, Copy)]
+enum Verb {
+    Check,
+    Buy,
 }
 
 /// One line while it is judged, with all that its judgement rests on.
@@ -527,13 +535,20 @@ impl Invalid {
 
 /// Whether the visit hangs together: who may stand in it depends on whether there is an agent.
 fn misfits(visit: &Visit) -> Vec<Invalid> {
-    let in_person: Vec<usize> = (0..visit.lines.len()).filter(|&i| visit.lines.get(i).is_some_and(|l| l.relation.is_none())).collect();
+    let in_person: Vec<usize> =
+        (0..visit.lines.len()).filter(|&i| visit.lines.get(i).is_some_and(|l| l.relation.is_none())).collect();
     match visit.agent {
         None if visit.lines.iter().any(|l| l.relation.is_some()) => {
-            vec![Invalid::visit("agent", "is required when a line has a relation: it is who buys for the others".into())]
+            vec![Invalid::visit(
+                "agent",
+                "is required when a line has a relation: it is who buys for the others".into(),
+            )]
         }
         None if visit.lines.len() > 1 => {
-            vec![Invalid::visit("agent", "is required when there are several lines; without one each person makes a visit".into())]
+            vec![Invalid::visit(
+                "agent",
+                "is required when there are several lines; without one each person makes a visit".into(),
+            )]
         }
         Some(agent) => in_person
             .into_iter()
@@ -586,7 +601,8 @@ fn earlier(windows: &[Window], record: &Record, at: Timestamp) -> Vec<Earlier> {
 fn stored_refusal(windows: &[Window], record: &Record, quantity: u32, at: Timestamp) -> SmallVec<[policy::Reason; 1]> {
     let reason = policy::quota_reason(windows, &history(record, at), quantity, at).unwrap_or_else(|| policy::Reason {
         refusal: policy::Refusal::QuotaExhausted,
-        why: "This request was refused when it was made, and stays refused; a new attempt takes a new request id.".into(),
+        why: "This request was refused when it was made, and stays refused; a new attempt takes a new request id."
+            .into(),
     });
     smallvec![reason]
 }

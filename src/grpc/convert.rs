@@ -38,7 +38,8 @@ pub(super) fn visit<'a>(wire: &WireVisit<'a>) -> Result<Asked<'a>, Vec<BadField>
         bad.push(BadField::new("family_birth_years", format!("may name at most {MAX_FAMILY} people")));
     }
     let family = wire.family.iter().take(MAX_FAMILY).enumerate();
-    let family = family.filter_map(|(i, &year)| birth_year(year, &format!("family_birth_years[{i}]"), &mut bad)).collect();
+    let family =
+        family.filter_map(|(i, &year)| birth_year(year, &format!("family_birth_years[{i}]"), &mut bad)).collect();
     let hold_for = wire.hold_for.and_then(|span| match span.cloned().map(std::time::Duration::try_from) {
         Some(Ok(span)) => Some(span),
         Some(Err(_)) => {
@@ -159,9 +160,7 @@ fn outcome(outcome: Outcome) -> WireOutcome {
     match outcome {
         Outcome::MayBuy => WireOutcome::MayBuy(v1::MayBuy {}),
         Outcome::Approved(proof) => WireOutcome::Approved(v1::Approved { receipt: Some(receipt(proof)) }),
-        Outcome::Held(hold) => {
-            WireOutcome::Held(v1::Held { until: Some(instant(hold.mark)), quantity: hold.quantity })
-        }
+        Outcome::Held(hold) => WireOutcome::Held(v1::Held { until: Some(instant(hold.mark)), quantity: hold.quantity }),
         Outcome::Refused(reasons) => WireOutcome::Refused(v1::Refused {
             reasons: reasons
                 .into_iter()
@@ -173,10 +172,9 @@ fn outcome(outcome: Outcome) -> WireOutcome {
         Outcome::HoldExpired(entry) => {
             WireOutcome::HoldExpired(v1::HoldExpired { expired_at: Some(instant(entry.mark)) })
         }
-        Outcome::Voided(entry) => WireOutcome::Voided(v1::Voided {
-            voided_at: Some(instant(entry.mark)),
-            voided_by: entry.site.to_string(),
-        }),
+        Outcome::Voided(entry) => {
+            WireOutcome::Voided(v1::Voided { voided_at: Some(instant(entry.mark)), voided_by: entry.site.to_string() })
+        }
         Outcome::AlreadySold(proof) => WireOutcome::AlreadySold(v1::AlreadySold { receipt: Some(receipt(proof)) }),
         Outcome::NotFound => WireOutcome::NotFound(v1::NotFound {}),
         Outcome::NotRecorded => WireOutcome::NotRecorded(v1::NotRecorded {}),

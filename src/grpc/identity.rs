@@ -55,7 +55,10 @@ impl<D: Door, C: Clock> Callers<D, C> {
         self.registry.check(&seat).await.map_err(|refused| match refused {
             Refused::Replaced => status::session_replaced(),
             Refused::Lost => status::session_lost(),
-            Refused::CannotConfirm => status::session_unconfirmed(),
+            Refused::CannotConfirm(error) => {
+                tracing::warn!(%error, "a session could not be confirmed");
+                status::session_unconfirmed()
+            }
         })?;
         self.seated(&seat)
     }

@@ -143,7 +143,8 @@ fn code_of(response: &http::Response<Body>) -> &'static str {
 /// Errors that the transport makes before a handler is reached carry no reason of their own. They get one here; they all
 /// mean that nothing was executed.
 fn reasoned(response: http::Response<Body>) -> http::Response<Body> {
-    let Some(bare) = Status::from_header_map(response.headers()).filter(|s| s.code() != Code::Ok && s.details().is_empty())
+    let Some(bare) =
+        Status::from_header_map(response.headers()).filter(|s| s.code() != Code::Ok && s.details().is_empty())
     else {
         return response;
     };
@@ -151,10 +152,12 @@ fn reasoned(response: http::Response<Body>) -> http::Response<Body> {
         Code::OutOfRange => {
             status::status(Code::InvalidArgument, "MESSAGE_TOO_LARGE", bare.message().to_string()).into_http()
         }
-        Code::Internal => {
-            status::status(Code::InvalidArgument, "MESSAGE_MALFORMED", "the message is not of the type that this call takes")
-                .into_http()
-        }
+        Code::Internal => status::status(
+            Code::InvalidArgument,
+            "MESSAGE_MALFORMED",
+            "the message is not of the type that this call takes",
+        )
+        .into_http(),
         Code::Unimplemented => {
             status::status(Code::Unimplemented, "METHOD_UNKNOWN", "no such method; reflection lists what there is")
                 .into_http()

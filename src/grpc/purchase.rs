@@ -30,9 +30,7 @@ pub(super) struct PurchaseEdge<L, D, C> {
 impl<L: Ledger, D: Door, C: Clock> PurchaseEdge<L, D, C> {
     fn prepare(&self, wire: &WireVisit<'_>) -> Result<Prepared, Status> {
         let asked = convert::visit(wire).map_err(status::invalid)?;
-        self.purchases
-            .prepare(&asked)
-            .map_err(|bad| status::invalid(bad.into_iter().map(convert::bad_field).collect()))
+        self.purchases.prepare(&asked).map_err(|bad| status::invalid(bad.into_iter().map(convert::bad_field).collect()))
     }
 
     fn prepare_known(&self, programme: &str, buyer: Option<&v1::Buyer>, request: &str) -> Result<Known, Status> {
@@ -69,7 +67,12 @@ impl<L: Ledger, D: Door, C: Clock> PurchaseEdge<L, D, C> {
         }
     }
 
-    fn single(&self, answer: LineAnswer, programme: ProgrammeId, verb: Verb) -> Result<Option<v1::PurchaseResult>, Status> {
+    fn single(
+        &self,
+        answer: LineAnswer,
+        programme: ProgrammeId,
+        verb: Verb,
+    ) -> Result<Option<v1::PurchaseResult>, Status> {
         self.results(vec![answer], programme, verb).map(|mut results| results.pop())
     }
 
@@ -78,7 +81,8 @@ impl<L: Ledger, D: Door, C: Clock> PurchaseEdge<L, D, C> {
         if let Outcome::Failed(why) = &answer.outcome {
             tracing::warn!(%programme, verb = verb.name(), request_id = ?answer.request, %why, "no decision");
         }
-        let nothing_left = answer.standing.as_ref().is_some_and(|s| s.left.units == Some(0) || s.left.purchases == Some(0));
+        let nothing_left =
+            answer.standing.as_ref().is_some_and(|s| s.left.units == Some(0) || s.left.purchases == Some(0));
         if matches!(answer.outcome, Outcome::Approved(_)) && !answer.replayed && nothing_left {
             self.metrics.near_limit(programme);
         }

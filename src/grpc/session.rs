@@ -152,7 +152,8 @@ async fn tell_the_end(
 }
 
 fn required_token(token: &str) -> Result<&str, Status> {
-    let missing = || status::invalid(vec![BadField::new("session_token", "is required: the token that OpenSession gave")]);
+    let missing =
+        || status::invalid(vec![BadField::new("session_token", "is required: the token that OpenSession gave")]);
     if token.is_empty() { Err(missing()) } else { Ok(token) }
 }
 

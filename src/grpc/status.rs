@@ -109,7 +109,8 @@ pub(crate) fn site_unknown() -> Status {
 
 /// The call needs a live session.
 pub(crate) fn session_required() -> Status {
-    let message = "selling and holding need a session: OpenSession first, then its token in the metadata rationd-session";
+    let message =
+        "selling and holding need a session: OpenSession first, then its token in the metadata rationd-session";
     status(Code::FailedPrecondition, "SESSION_REQUIRED", message)
 }
 
@@ -120,7 +121,11 @@ pub(crate) fn session_invalid() -> Status {
 
 /// Another session took this one's place.
 pub(crate) fn session_replaced() -> Status {
-    status(Code::FailedPrecondition, "SESSION_REPLACED", "another session of this terminal took its place; open a new one")
+    status(
+        Code::FailedPrecondition,
+        "SESSION_REPLACED",
+        "another session of this terminal took its place; open a new one",
+    )
 }
 
 /// The session ended.
