@@ -6,8 +6,10 @@
 mod calendar;
 mod chance;
 mod channels;
+mod explain;
 mod file;
 mod foreigners;
+mod overview;
 mod policies;
 mod problems;
 mod programme;
@@ -15,8 +17,11 @@ mod proxy;
 mod read;
 mod rotation;
 mod windows;
+mod wording;
 
 pub use calendar::Weekday;
+pub use explain::{Ask, Explained, SaidChance, SaidLeft, SaidReason};
+pub use overview::{Change, Diff, Fact, Shown, Step};
 pub use policies::Policies;
 pub use problems::{PolicyError, PolicyErrors};
 pub use programme::{BuyerIds, Programme, UnknownWord};
@@ -122,6 +127,9 @@ impl Refusal {
         }
     }
 }
+
+/// The name of the reason for `NOT_REQUIRED`.
+pub const NOT_IN_FORCE: &str = "PROGRAMME_NOT_IN_FORCE";
 
 /// A refusal with its reason in a sentence that a clerk can read aloud.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -56,13 +56,13 @@ impl Weekday {
     }
 
     /// Days from Monday: 0 to 6.
-    pub(super) fn from_monday(self) -> u8 {
+    pub(super) fn since_monday(self) -> u8 {
         self as u8
     }
 
     /// How many days `earlier` lies back from this day: 0 to 6.
     fn days_after(self, earlier: Self) -> i64 {
-        i64::from((self.from_monday() + 7 - earlier.from_monday()) % 7)
+        i64::from((self.since_monday() + 7 - earlier.since_monday()) % 7)
     }
 }
 

@@ -3,10 +3,11 @@
 //! Knows only what the seller says was shown. The conditions are those of a foreigner at the counter; what proves a
 //! foreigner who is bought for stands in the proxy table.
 
+use super::Line;
 use super::calendar::Zone;
 use super::file::Table;
 use super::problems::Problems;
-use super::{Line, proxy};
+use super::wording::{either, spoken};
 use crate::ids::Paper;
 use crate::time::Timestamp;
 
@@ -73,12 +74,12 @@ impl Foreigners {
 
     fn spoken_cards(&self, at: Timestamp) -> String {
         let Some(now) = self.now(at) else { return "nothing more than a citizen".to_owned() };
-        let cards = proxy::either(now.cards.iter().map(|card| proxy::spoken(*card)));
+        let cards = either(now.cards.iter().map(|card| spoken(*card)));
         match (now.cards.is_empty(), now.insurance) {
             (true, None) => "nothing more than a citizen".to_owned(),
-            (true, Some(insurance)) => proxy::spoken(insurance),
+            (true, Some(insurance)) => spoken(insurance),
             (false, None) => cards,
-            (false, Some(insurance)) => format!("{cards}, and {}", proxy::spoken(insurance)),
+            (false, Some(insurance)) => format!("{cards}, and {}", spoken(insurance)),
         }
     }
 

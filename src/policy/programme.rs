@@ -254,14 +254,14 @@ impl Programme {
 
     pub(super) fn why_not_in_force(&self, at: Timestamp) -> String {
         if let Some(why) = self.period(at).and_then(|period| period.not_in_force.as_deref()) {
-            return format!("PROGRAMME_NOT_IN_FORCE: {why}");
+            return why.to_owned();
         }
         match self.periods.first() {
             Some(first) if at < first.effect.from => {
                 let (day, date) = (self.zone.day(first.effect.from), self.date(first.effect.from));
-                format!("PROGRAMME_NOT_IN_FORCE: the programme begins on {} {}.", day.spoken(), date.year)
+                format!("The programme begins on {} {}.", day.spoken(), date.year)
             }
-            _ => "PROGRAMME_NOT_IN_FORCE: the programme has ended.".to_owned(),
+            _ => "The programme has ended.".to_owned(),
         }
     }
 

@@ -6,6 +6,7 @@ use super::calendar::Zone;
 use super::file::{Effect, Table};
 use super::problems::Problems;
 use super::windows::BirthYears;
+use super::wording::{all, either};
 use super::{Line, LineSet, Person, Visit};
 use crate::ids::{Paper, Relation};
 use crate::time::Timestamp;
@@ -73,19 +74,17 @@ impl Proxies {
     /// Why it is not allowed: the papers that would do, if any would.
     pub(super) fn why(&self, line: &Line, relation: Relation, at: Timestamp) -> String {
         let agent = as_agent(relation);
-        let proofs: Vec<String> = self
-            .0
-            .iter()
-            .filter(|group| group.covers(line, relation, at))
-            .flat_map(|group| group.papers.iter().map(|set| all(set)))
-            .collect();
+        let mut proofs: Vec<String> = Vec::new();
+        for set in self.0.iter().filter(|group| group.covers(line, relation, at)).flat_map(|group| &group.papers) {
+            let proof = all(set);
+            if !proofs.contains(&proof) {
+                proofs.push(proof);
+            }
+        }
         if proofs.is_empty() {
             return format!("Nobody may buy for this person {agent} now.");
         }
-        let mut distinct: Vec<String> = Vec::new();
-        distinct.extend(proofs.into_iter().filter(|proof| !distinct.contains(proof)).collect::<Vec<_>>());
-        distinct.dedup();
-        format!("Buying for this person {agent} takes {}.", either(distinct.into_iter()))
+        format!("Buying for this person {agent} takes {}.", either(proofs.into_iter()))
     }
 
     pub(super) fn instants(&self) -> impl Iterator<Item = Timestamp> {
@@ -202,26 +201,6 @@ impl WhoseDays {
 
     pub(super) fn instants(&self) -> impl Iterator<Item = Timestamp> {
         self.0.iter().map(|(from, _)| *from)
-    }
-}
-
-/// "the resident register": a paper's name as it is said.
-pub(super) fn spoken(paper: Paper) -> String {
-    format!("the {}", paper.as_str().replace('_', " "))
-}
-
-/// "the a with the b".
-fn all(set: &[Paper]) -> String {
-    set.iter().map(|paper| spoken(*paper)).collect::<Vec<_>>().join(" with ")
-}
-
-/// "a, b or c".
-pub(super) fn either(words: impl Iterator<Item = String>) -> String {
-    let words: Vec<String> = words.collect();
-    match words.split_last() {
-        None => String::new(),
-        Some((last, [])) => last.clone(),
-        Some((last, others)) => format!("{} or {last}", others.join(", ")),
     }
 }
 

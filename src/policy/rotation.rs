@@ -5,6 +5,7 @@
 use super::calendar::{Day, Weekday};
 use super::file::Table;
 use super::problems::Problems;
+use super::wording::either;
 use crate::time::Date;
 
 /// The rotation table of a programme.
@@ -57,34 +58,48 @@ impl Rotation {
 
     /// Whether the day belongs to everybody every week.
     pub(super) fn is_always_free(&self, day: Weekday) -> bool {
-        self.free.get(usize::from(day.from_monday())).copied().unwrap_or(false)
+        self.free.get(usize::from(day.since_monday())).copied().unwrap_or(false)
     }
 
     /// This birth year's own weekday: from `today` on, the first.
     pub(super) fn own_day(&self, birth_year: i16, today: Weekday) -> Option<Weekday> {
         let mut days = Weekday::ALL;
-        days.rotate_left(usize::from(today.from_monday()));
+        days.rotate_left(usize::from(today.since_monday()));
         days.into_iter().find(|&day| self.has(birth_year, day))
     }
 
     /// "birth years ending in 2 or 7"; `None` if nobody's digit is on that day.
     pub(super) fn spoken(&self, day: Weekday) -> Option<String> {
-        let bits = self.bits(day);
-        // Zero is spoken last, as the tenth.
-        let digits: Vec<String> =
-            (1..=10).map(|n| n % 10).filter(|n| bits & (1 << n) != 0).map(|n| n.to_string()).collect();
-        let (last, others) = digits.split_last()?;
-        let list = if others.is_empty() { last.clone() } else { format!("{} or {last}", others.join(", ")) };
+        let list = either(self.digits(day)?.into_iter());
         Some(format!("birth years ending in {list}"))
     }
 
+    /// "Monday 1, 6; Tuesday 2, 7; Saturday all".
+    pub(super) fn describe(&self) -> String {
+        let days = Weekday::ALL.into_iter().filter_map(|day| {
+            if self.is_always_free(day) {
+                Some(format!("{day} all"))
+            } else {
+                Some(format!("{day} {}", self.digits(day)?.join(", ")))
+            }
+        });
+        format!("by the last digit of the birth year: {}", days.collect::<Vec<_>>().join("; "))
+    }
+
+    /// The digits of a day, zero last as the tenth; `None` if it has none.
+    fn digits(&self, day: Weekday) -> Option<Vec<String>> {
+        let bits = self.bits(day);
+        let digits = (1..=10).map(|n| n % 10).filter(|n| bits & (1 << n) != 0);
+        Some(digits.map(|n| n.to_string()).collect::<Vec<_>>()).filter(|digits| !digits.is_empty())
+    }
+
     fn bits(&self, day: Weekday) -> u16 {
-        self.digits.get(usize::from(day.from_monday())).copied().unwrap_or(0)
+        self.digits.get(usize::from(day.since_monday())).copied().unwrap_or(0)
     }
 }
 
 fn set<T>(days: &mut [T; 7], day: Weekday, value: T) {
-    if let Some(slot) = days.get_mut(usize::from(day.from_monday())) {
+    if let Some(slot) = days.get_mut(usize::from(day.since_monday())) {
         *slot = value;
     }
 }
