@@ -1,6 +1,7 @@
 //! rationd (crate docs are written last).
 
 pub mod buyer;
+pub mod config;
 pub mod ids;
 pub mod museum;
 pub mod redis_pool;
