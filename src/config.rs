@@ -419,3 +419,6 @@ fn log_filter(text: &str) -> Result<String, String> {
 fn read(path: &Path) -> Result<String, ConfigErrors> {
     std::fs::read_to_string(path).map_err(|error| ConfigErrors::one(path.display(), format!("cannot be read: {error}")))
 }
+
+#[cfg(test)]
+mod tests;

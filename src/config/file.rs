@@ -16,7 +16,8 @@ pub(super) struct Settings {
     /// The name of the file, for fields that are missing from it.
     file: String,
     leaves: BTreeMap<Vec<String>, Setting>,
-    problems: Vec<ConfigError>,
+    /// Each with its line in the file, if it has one.
+    problems: Vec<(Option<usize>, ConfigError)>,
 }
 
 /// A value and where it stands.
@@ -32,26 +33,21 @@ enum Value {
     Bool(bool),
     /// A section with nothing in it.
     Empty,
-    /// A kind of value that no setting has, by its TOML name.
-    Other(&'static str),
+    /// A kind of value that no setting has.
+    Other,
     /// From the environment or the command line, where everything is text.
     Untyped(Zeroizing<String>),
 }
 
 /// Where a setting was written.
-#[derive(Clone)]
 enum Origin {
-    File { name: String, line: usize },
-    Above(String),
-}
-
-impl Origin {
-    fn place(&self, path: &[String]) -> String {
-        match self {
-            Self::File { name, line } => format!("{name}:{line}: {}", path.join(".")),
-            Self::Above(name) => name.clone(),
-        }
-    }
+    File {
+        line: usize,
+    },
+    /// A variable or a flag.
+    Above {
+        name: String,
+    },
 }
 
 impl Settings {
@@ -89,12 +85,12 @@ impl Settings {
                 DeValue::String(text) => Value::Text(Zeroizing::new(text.clone().into_owned())),
                 DeValue::Integer(digits) => match i64::from_str_radix(digits.as_str(), digits.radix()) {
                     Ok(number) => Value::Integer(number),
-                    Err(_) => Value::Other("integer of this size"),
+                    Err(_) => Value::Other,
                 },
                 DeValue::Boolean(flag) => Value::Bool(*flag),
-                other => Value::Other(other.type_str()),
+                DeValue::Float(_) | DeValue::Datetime(_) | DeValue::Array(_) => Value::Other,
             };
-            let origin = Origin::File { name: self.file.clone(), line: line_of(key.span().start) };
+            let origin = Origin::File { line: line_of(key.span().start) };
             self.leaves.insert(path.clone(), Setting { value: leaf, origin });
             path.pop();
         }
@@ -104,12 +100,12 @@ impl Settings {
     /// variable's or the flag's.
     pub(super) fn override_with(&mut self, path: Vec<String>, name: &str, value: String) {
         let value = Value::Untyped(Zeroizing::new(value));
-        self.leaves.insert(path, Setting { value, origin: Origin::Above(name.to_owned()) });
+        self.leaves.insert(path, Setting { value, origin: Origin::Above { name: name.to_owned() } });
     }
 
     /// Notes a problem at a place of the caller's choosing.
     pub(super) fn problem(&mut self, place: impl Into<String>, problem: impl Into<String>) {
-        self.problems.push(ConfigError::new(place, problem));
+        self.problems.push((None, ConfigError::new(place, problem)));
     }
 
     /// Whether the field, or any field below it, is written anywhere.
@@ -170,6 +166,16 @@ impl Settings {
         })
     }
 
+    fn problem_with(&mut self, origin: &Origin, path: &[String], problem: String) {
+        match origin {
+            Origin::File { line } => {
+                let place = format!("{}:{line}: {}", self.file, path.join("."));
+                self.problems.push((Some(*line), ConfigError::new(place, problem)));
+            }
+            Origin::Above { name } => self.problem(name, problem),
+        }
+    }
+
     /// Notes a problem with a field of the file as a whole, when its line is no longer known.
     pub(super) fn problem_at(&mut self, field: &str, problem: impl Into<String>) {
         self.problem(format!("{}: {field}", self.file), problem);
@@ -186,7 +192,7 @@ impl Settings {
         match make(&setting.value) {
             Ok(made) => Some(made),
             Err(problem) => {
-                self.problem(setting.origin.place(&path), problem);
+                self.problem_with(&setting.origin, &path, problem);
                 None
             }
         }
@@ -199,12 +205,14 @@ impl Settings {
             let problem = match (is_section, &setting.value) {
                 (true, Value::Empty) => continue,
                 (true, _) => format!("is a section: write [{}] and its fields below it", path.join(".")),
-                (false, Value::Other(kind)) => format!("is not a setting (found here: {kind})"),
                 (false, _) => "is not a setting: correct its spelling or remove it".to_owned(),
             };
-            self.problem(setting.origin.place(&path), problem);
+            self.problem_with(&setting.origin, &path, problem);
         }
-        if self.problems.is_empty() { Ok(()) } else { Err(ConfigErrors(self.problems)) }
+        // In the order of the file, then what has no line: the reader goes through the file once.
+        self.problems.sort_by_key(|(line, _)| line.unwrap_or(usize::MAX));
+        let problems: Vec<_> = self.problems.into_iter().map(|(_, problem)| problem).collect();
+        if problems.is_empty() { Ok(()) } else { Err(ConfigErrors(problems)) }
     }
 }
 

@@ -344,12 +344,12 @@ mod tests {
         assert_eq!(
             problems(&text),
             [
-                "keys.toml: version: is not 1, the only layout that this rationd can read",
                 "keys.toml:3: partition.key: must be 64 hexadecimal digits (256 bits), and has 4 characters",
                 "keys.toml:5: ring.current.id: must be a whole number from 1 to 4294967295",
                 "keys.toml:6: ring.current.key: must be 64 hexadecimal digits (256 bits), and holds something else",
                 "keys.toml:8: door.key: must be a text in double quotes",
                 "keys.toml:9: door.lock: is not a setting: correct its spelling or remove it",
+                "keys.toml: version: is not 1, the only layout that this rationd can read",
             ]
         );
         assert_eq!(
