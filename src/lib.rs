@@ -15,4 +15,8 @@ pub mod session;
 pub mod purchase;
 
 pub mod grpc;
+pub mod terminal;
+
+pub mod cli;
+pub mod config;
 pub mod telemetry;
