@@ -23,7 +23,7 @@ use tonic::service::Routes;
 use tonic::transport::Server;
 use tonic_health::server::HealthReporter;
 
-pub use session::Caps;
+pub use session::Cap;
 
 use crate::ids::LedgerId;
 use crate::ledger::Ledger;
@@ -52,6 +52,9 @@ pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descrip
 /// The name under which health tells whether purchases can be recorded.
 pub const PURCHASE_SERVICE: &str = "rationd.v1.PurchaseService";
 
+/// The name under which health tells whether sessions can be opened.
+pub const SESSION_SERVICE: &str = "rationd.v1.SessionService";
+
 /// The largest message that a call may carry: a visit of sixteen lines fits several times over.
 const MAX_MESSAGE: usize = 16 * 1024;
 
@@ -69,7 +72,7 @@ pub struct Counters<L, D, C> {
     /// For session tokens.
     pub door_key: Arc<DoorKey>,
     /// How many sessions a site may have.
-    pub caps: Arc<Caps>,
+    pub cap: Cap,
     /// How long a seat outlives a broken stream.
     pub lease: Duration,
     /// The ledger behind the service, once it is known.
@@ -115,7 +118,7 @@ impl<L: Ledger, D: Door, C: Clock> Counters<L, D, C> {
         };
         let session = SessionEdge {
             callers,
-            caps: self.caps,
+            cap: self.cap,
             lease: self.lease,
             ledger: self.ledger,
             tasks: self.tasks,
@@ -134,12 +137,23 @@ impl<L: Ledger, D: Door, C: Clock> Counters<L, D, C> {
 }
 
 /// The health service of one reporter, for any listener.
-pub fn health_server(
+fn health_server(
     health: HealthReporter,
 ) -> tonic_health::pb::health_server::HealthServer<impl tonic_health::pb::health_server::Health> {
     tonic_health::pb::health_server::HealthServer::new(tonic_health::server::HealthService::from_health_reporter(
         health,
     ))
+}
+
+/// Serves what operators and probes ask: health over gRPC and `scrape` over HTTP, on one listener.
+pub async fn serve_admin(
+    listener: TcpListener,
+    health: HealthReporter,
+    scrape: Routes,
+    stop: CancellationToken,
+) -> Result<(), tonic::transport::Error> {
+    let routes = scrape.add_service(health_server(health));
+    builder().accept_http1(true).add_routes(routes).serve_with_incoming_shutdown(incoming(listener), stop.cancelled_owned()).await
 }
 
 fn with_reflection(routes: Routes) -> Routes {

@@ -17,6 +17,8 @@ pub mod purchase;
 pub mod grpc;
 pub mod terminal;
 
+pub mod app;
 pub mod cli;
 pub mod config;
+pub mod drain;
 pub mod telemetry;

@@ -199,18 +199,19 @@ fn tell(trouble: Trouble, json: bool) -> u8 {
         Trouble::Usage(message) => (exit::USAGE, "INVALID_REQUEST".to_string(), message),
         Trouble::Unreachable(message) => (exit::NOT_EXECUTED, "UNREACHABLE".into(), message),
         Trouble::Call(CallError::NotExecuted { reason, message, retry_after }) => {
-            let retry = retry_after.map(|after| format!(" (try again in {} ms)", after.as_millis())).unwrap_or_default();
+            let retry =
+                retry_after.map(|after| format!(" (try again in {} ms)", after.as_millis())).unwrap_or_default();
             let code = if reason == "INVALID_REQUEST" { exit::USAGE } else { exit::NOT_EXECUTED };
             (code, reason, format!("{message}{retry}"))
         }
         Trouble::Call(CallError::Unknown(message)) => {
-            let advice = "recorded or not, nobody can say yet: repeat with the same --request-id, or ask `rationd resolve`";
+            let advice =
+                "recorded or not, nobody can say yet: repeat with the same --request-id, or ask `rationd resolve`";
             (exit::UNKNOWN, "OUTCOME_UNKNOWN".into(), format!("{message}; {advice}"))
         }
         Trouble::SiteFull(full) => {
             let holders: Vec<_> = full.holders.iter().map(|h| h.terminal.as_str()).collect();
-            let message =
-                format!("every seat of the site is taken (cap {}); held by {}", full.cap, holders.join(", "));
+            let message = format!("every seat of the site is taken (cap {}); held by {}", full.cap, holders.join(", "));
             (exit::NOT_EXECUTED, "SITE_LIMIT".into(), message)
         }
     };

@@ -110,7 +110,8 @@ impl Shown {
 
     /// In the programme's zone where this build knows the programme, in UTC otherwise.
     fn local(&self, at: &prost_types::Timestamp) -> String {
-        let at = Timestamp::from_millis(at.seconds.saturating_mul(1_000).saturating_add(i64::from(at.nanos / 1_000_000)));
+        let at =
+            Timestamp::from_millis(at.seconds.saturating_mul(1_000).saturating_add(i64::from(at.nanos / 1_000_000)));
         Policies::built_in().get(self.programme).map_or_else(|| at.to_string(), |programme| programme.local(at))
     }
 

@@ -3,7 +3,6 @@
 //! A client that goes away drops its stream: the seat stays for the lease time, so that a lost connection costs nobody a
 //! place. Opening and closing are one atomic step at the door and are not undone by a disconnect.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,29 +21,13 @@ use crate::session::{Attachment, Door, DoorError, Holder, Opened, Standing, toke
 use crate::telemetry::metrics::{Metrics, SessionOutcome};
 use crate::time::Clock;
 
-/// How many seats a site may have: its own cap, or its channel's, or the default.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Caps {
-    /// For sites that neither table names.
-    pub default: u16,
-    /// By channel.
-    pub by_channel: BTreeMap<Channel, u16>,
-    /// By site; goes before its channel's.
-    pub by_site: BTreeMap<SiteId, u16>,
-}
-
-impl Caps {
-    /// The most live sessions of this site.
-    pub fn of(&self, site: SiteId, channel: Channel) -> u16 {
-        let named = self.by_site.get(&site).or_else(|| self.by_channel.get(&channel));
-        named.copied().unwrap_or(self.default)
-    }
-}
+/// The most live sessions of a site of this channel.
+pub type Cap = Arc<dyn Fn(SiteId, Channel) -> u16 + Send + Sync>;
 
 /// The service over one door.
 pub(super) struct SessionEdge<D, C> {
     pub(super) callers: Arc<Callers<D, C>>,
-    pub(super) caps: Arc<Caps>,
+    pub(super) cap: Cap,
     pub(super) lease: Duration,
     /// The ledger behind this service, once it is known.
     pub(super) ledger: Arc<dyn Fn() -> Option<LedgerId> + Send + Sync>,
@@ -73,7 +56,7 @@ impl<D: Door, C: Clock> SessionService for SessionEdge<D, C> {
             self.metrics.session_opened(SessionOutcome::Unavailable);
             status::door_away()
         })?;
-        let cap = self.caps.of(site.id, site.channel);
+        let cap = (self.cap)(site.id, site.channel);
         let opened = self.callers.registry.open(site.id, terminal, cap).await.map_err(|e| self.away(&e))?;
         // Two events at the most: how it began and how it ended.
         let (sender, events) = mpsc::channel(2);
