@@ -90,6 +90,9 @@ pub struct Config {
     pub sites: Option<PathBuf>,
     /// The key file.
     pub keys: PathBuf,
+    /// Whether the key file is made if it is missing: only where nobody named one and the store is on this machine. Two
+    /// machines with keys of their own would take the same buyer for two.
+    pub make_keys: bool,
     /// Who may be connected.
     pub sessions: Sessions,
     /// What is logged, and how.
@@ -274,6 +277,7 @@ impl Config {
         }
         settings.finish(&SECTIONS)?;
         Ok(Self {
+            make_keys: keys.is_none() && store.is_local(),
             keys: keys.unwrap_or_else(|| key_file(&store)),
             store,
             allow_volatile,
@@ -292,6 +296,11 @@ impl Config {
             max_in_flight,
             drain,
         })
+    }
+
+    /// The secret keys; on the first start in development they are made.
+    pub fn load_keys(&self) -> Result<Keys, ConfigErrors> {
+        if self.make_keys { Keys::load_or_create(&self.keys) } else { Keys::load(&self.keys) }
     }
 
     /// The site registry, or the demo sites if none is named.

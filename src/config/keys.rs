@@ -176,7 +176,12 @@ fn cannot(what: &str, error: &io::Error) -> String {
 /// The text of a file that only its owner can read.
 fn read_private(path: &Path) -> Result<Zeroizing<String>, ConfigErrors> {
     let error = |problem: String| ConfigErrors::one(path.display(), problem);
-    let mut file = fs::File::open(path).map_err(|e| error(cannot("be read", &e)))?;
+    let mut file = fs::File::open(path).map_err(|e| match e.kind() {
+        io::ErrorKind::NotFound => {
+            error("does not exist: copy the key file that the other instances use to here".into())
+        }
+        _ => error(cannot("be read", &e)),
+    })?;
     let metadata = file.metadata().map_err(|e| error(cannot("be looked at", &e)))?;
     if !metadata.is_file() {
         return Err(error("is not a file; name the key file itself".into()));
@@ -397,8 +402,9 @@ mod tests {
             format!("{shown}: is not a file; name the key file itself")
         );
         let absent = directory.path().join("keys.toml");
-        assert!(
-            Keys::load(&absent).unwrap_err().to_string().starts_with(&format!("{shown}/keys.toml: cannot be read: "))
+        assert_eq!(
+            Keys::load(&absent).unwrap_err().to_string(),
+            format!("{shown}/keys.toml: does not exist: copy the key file that the other instances use to here")
         );
     }
 

@@ -49,6 +49,20 @@ impl fmt::Debug for RedisUrl {
     }
 }
 
+impl Store {
+    /// Whether it is on this machine, as in development.
+    pub fn is_local(&self) -> bool {
+        match self {
+            Self::Embedded(_) => true,
+            Self::Redis(url) => {
+                let (host, _) = host_and_port(url.expose().split_once("://").unwrap_or_default().1);
+                let address = host.trim_start_matches('[').trim_end_matches(']').parse::<std::net::IpAddr>();
+                host == "localhost" || address.is_ok_and(|address| address.is_loopback())
+            }
+        }
+    }
+}
+
 /// As it is written in the file, with `***` in place of a password.
 impl fmt::Display for Store {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -93,7 +107,13 @@ impl std::str::FromStr for Store {
         }
         match text.split_once("://") {
             Some(("redis" | "rediss", rest)) => {
-                check_server(rest)?;
+                let (host, port) = host_and_port(rest);
+                if host.is_empty() {
+                    return Err(BadStore::NoHost);
+                }
+                if matches!(port.map(str::parse::<u16>), Some(Err(_) | Ok(0))) {
+                    return Err(BadStore::Port);
+                }
                 Ok(Self::Redis(RedisUrl(text.into())))
             }
             Some((scheme, _)) if scheme.contains("sentinel") || scheme.contains("cluster") => Err(BadStore::NotYet),
@@ -102,21 +122,14 @@ impl std::str::FromStr for Store {
     }
 }
 
-/// Looks at `[user[:password]@]host[:port][/…]`; the client library reads the rest when it connects.
-fn check_server(rest: &str) -> Result<(), BadStore> {
+/// Host and port of `[user[:password]@]host[:port][/…]`; the client library reads the rest when it connects.
+fn host_and_port(rest: &str) -> (&str, Option<&str>) {
     let server = rest.rsplit_once('@').map_or(rest, |(_, server)| server);
     let server = server.split(['/', '?', '#']).next().unwrap_or_default();
-    // The colons inside the brackets of an IPv6 address are not before a port.
-    let (host, port) = match server.rsplit_once(':') {
+    match server.rsplit_once(':') {
+        // The colons inside the brackets of an IPv6 address are not before a port.
         Some((host, port)) if !port.contains(']') => (host, Some(port)),
         _ => (server, None),
-    };
-    if host.is_empty() {
-        return Err(BadStore::NoHost);
-    }
-    match port.map(str::parse::<u16>) {
-        Some(Err(_) | Ok(0)) => Err(BadStore::Port),
-        _ => Ok(()),
     }
 }
 
@@ -144,6 +157,16 @@ mod tests {
             ("rediss+cluster://a:1", BadStore::NotYet),
         ] {
             assert_eq!(text.parse::<Store>().unwrap_err(), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_on_this_machine_is_known() {
+        for local in ["embedded:x", "redis://localhost", "redis://:pw@127.0.0.1:6379/", "rediss://[::1]:1"] {
+            assert!(local.parse::<Store>().unwrap().is_local(), "{local}");
+        }
+        for remote in ["redis://redis", "redis://10.0.0.1:6379", "redis://localhost@redis", "redis://[::2]"] {
+            assert!(!remote.parse::<Store>().unwrap().is_local(), "{remote}");
         }
     }
 

@@ -100,6 +100,20 @@ fn the_keys_lie_beside_embedded_data() {
 }
 
 #[test]
+fn keys_are_made_only_for_a_store_on_this_machine_and_where_nobody_named_them() {
+    let makes = |text: &str| from_file(text).unwrap().make_keys;
+    assert!(makes("") && makes("store = \"redis://127.0.0.1:6379\""));
+    assert!(!makes("store = \"redis://redis:6379\"") && !makes("keys = \"keys.toml\""));
+
+    let directory = tempfile::tempdir().unwrap();
+    let mut config = from_file(&format!("store = \"embedded:{}/data\"", directory.path().display())).unwrap();
+    assert!(config.load_keys().is_ok() && directory.path().join("data/keys.toml").exists());
+    config.make_keys = false;
+    config.keys = directory.path().join("other.toml");
+    assert!(config.load_keys().unwrap_err().to_string().ends_with("use to here") && !config.keys.exists());
+}
+
+#[test]
 fn command_line_over_environment_over_file_over_default() {
     let file = "store = \"embedded:file\"\nreload_seconds = 3\n[counters]\nlisten = \"127.0.0.1:1\"\n";
     let pairs = [
