@@ -8,6 +8,7 @@
 //! [`BuyerKey`].
 
 pub mod packed;
+pub mod redis;
 pub mod rules;
 
 use std::future::Future;
