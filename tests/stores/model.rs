@@ -85,7 +85,7 @@ impl Model {
         };
         let cell = TABLE.iter().find(|(name, _)| *name == row(old.as_ref(), now)).unwrap().1[column];
 
-        // Same id, other content; another site.
+        // Same id, other content; another site. A closed id was never used for anything: it has no content to differ from.
         if let Some(old) = old {
             let other_site = old.site != call.site;
             match &step.verb {
@@ -96,10 +96,10 @@ impl Model {
                         return Err(LedgerError::RequestIdReused);
                     }
                 }
-                // A hold becomes a sale on paper, so the kind may differ; a closed id has no quantity.
+                // A hold becomes a sale on paper, so the kind may differ.
                 Verb::Late(late) => {
-                    let other_quantity = old.state != State::Closed && old.quantity != late.quantity;
-                    if other_site || other_quantity {
+                    let other = old.quantity != late.quantity || other_site;
+                    if old.state != State::Closed && other {
                         return Err(LedgerError::RequestIdReused);
                     }
                 }
@@ -109,6 +109,13 @@ impl Model {
                     }
                 }
             }
+        }
+
+        // A claim whose windows may no longer be right is not judged.
+        if let (Verb::Claim(claim), None) = (&step.verb, old)
+            && now >= claim.good_until
+        {
+            return Ok(self.reply(key, "AssessAgain", None, false, now));
         }
 
         // A site may leave 16 entries that no longer count; then it gets no new id, but paper is never turned away.
@@ -136,13 +143,6 @@ impl Model {
         }
         if cell == "judge" {
             let Verb::Claim(claim) = &step.verb else { unreachable!() };
-            if now >= claim.good_until {
-                return Ok(self.reply(key, "AssessAgain", None, false, now));
-            }
-            for expired in entries.iter().filter(|e| e.state == State::Held && now >= e.mark) {
-                let released = Entry { state: State::Released, mark: now, ..*expired };
-                self.put(step, released, Some("released"), "");
-            }
             let new = Entry { quantity: claim.quantity, ..closed };
             let fits = claim.windows.iter().all(|w| allowed(w, &entries, now, claim.quantity));
             let (outcome, new, event) = match (fits, claim.hold_for) {
@@ -155,6 +155,9 @@ impl Model {
                 }
             };
             self.put(step, new, event, &claim.stated);
+            for expired in entries.iter().filter(|e| e.state == State::Held && now >= e.mark) {
+                self.put(step, given_back(expired, now), Some("released"), "");
+            }
             return Ok(self.reply(key, outcome, Some(new), false, now));
         }
         if let Some(what) = cell.strip_prefix("SOLD, ") {
@@ -167,6 +170,8 @@ impl Model {
             let over = what == "over" || !fits;
             let new = Entry {
                 state: State::Sold,
+                // How it was asked for stays, so that a retry of the hold is still the same content.
+                kind: old.map_or(Kind::Sale, |old| old.kind),
                 late: true,
                 over,
                 quantity: late.quantity,
@@ -184,7 +189,7 @@ impl Model {
         let (new, event) = match (state, old) {
             ("CLOSED", None) => (closed, None),
             ("SOLD", Some(old)) => (Entry { state: State::Sold, mark: now, ..old }, Some("confirmed")),
-            ("RELEASED", Some(old)) => (Entry { state: State::Released, mark: now, ..old }, Some("released")),
+            ("RELEASED", Some(old)) => (given_back(&old, now), Some("released")),
             ("VOIDED", Some(old)) => (Entry { state: State::Voided, mark: now, ..old }, Some("voided")),
             _ => unreachable!("{cell}"),
         };
@@ -230,6 +235,11 @@ impl Model {
 /// A sale counts, and a hold that has not expired.
 fn counts(e: &Entry, now: Timestamp) -> bool {
     e.state == State::Sold || (e.state == State::Held && now < e.mark)
+}
+
+/// A hold that counts no more: since now, or since it ran out.
+fn given_back(hold: &Entry, now: Timestamp) -> Entry {
+    Entry { state: State::Released, mark: if hold.mark < now { hold.mark } else { now }, ..*hold }
 }
 
 fn allowed(window: &Window, entries: &[Entry], now: Timestamp, quantity: u32) -> bool {
