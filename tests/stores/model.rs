@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 
+use rationd::ids::ProgrammeCode;
 use rationd::ledger::{DEAD_ENTRIES_PER_SITE, Entry, Kind, LedgerError, Record, RecordKey, State};
 use rationd::policy::Window;
 use rationd::time::Timestamp;
@@ -197,11 +198,15 @@ impl Model {
         Ok(self.reply(key, outcome, Some(new), false, now))
     }
 
-    /// Removes what was asked for or sold before `before`, but no hold that may still be confirmed.
-    pub fn sweep(&mut self, before: Timestamp) {
-        for entries in self.records.values_mut() {
+    /// Removes what was asked for or sold before `before`, but no hold that may still be confirmed. Says how much.
+    pub fn sweep(&mut self, programme: ProgrammeCode, before: Timestamp) -> u64 {
+        let mut removed = 0;
+        for entries in self.records.iter_mut().filter(|(key, _)| key.programme == programme).map(|(_, e)| e) {
+            let was = entries.len();
             entries.retain(|e| e.at >= before || (e.state == State::Held && e.mark >= before));
+            removed += (was - entries.len()) as u64;
         }
+        removed
     }
 
     fn put(&mut self, step: &Step, new: Entry, event: Option<&str>, stated: &str) {

@@ -27,12 +27,16 @@ impl Outbox for Directory {
 /// The events that an embedded ledger holds, as fields of text.
 pub async fn told(ledger: &EmbeddedLedger, partition: u8) -> Vec<Told> {
     let events = ledger.outbox(partition, 0, usize::MAX).await.unwrap();
-    events.into_iter().enumerate().map(|(place, (sequence, event))| {
-        assert_eq!(sequence, place as u64 + 1, "the sequence has no gaps");
-        let fields = serde_json::to_value(&event).unwrap();
-        let text = |value: &serde_json::Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-        fields.as_object().unwrap().iter().map(|(name, value)| (name.clone(), text(value))).collect()
-    }).collect()
+    events
+        .into_iter()
+        .enumerate()
+        .map(|(place, (sequence, event))| {
+            assert_eq!(sequence, place as u64 + 1, "the sequence has no gaps");
+            let fields = serde_json::to_value(&event).unwrap();
+            let text = |value: &serde_json::Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+            fields.as_object().unwrap().iter().map(|(name, value)| (name.clone(), text(value))).collect()
+        })
+        .collect()
 }
 
 /// An embedded ledger in a directory of its own.
