@@ -7,6 +7,7 @@
 //! Knows nothing about which programme rule made a window what it is, and nothing about numbers: a buyer is a
 //! [`BuyerKey`].
 
+pub mod embedded;
 pub mod packed;
 pub mod redis;
 pub mod rules;
