@@ -7,7 +7,9 @@
 //! Knows nothing about which programme rule made a window what it is, and nothing about numbers: a buyer is a
 //! [`BuyerKey`].
 
+pub mod embedded;
 pub mod packed;
+pub mod redis;
 pub mod rules;
 
 use std::future::Future;
