@@ -9,6 +9,7 @@
 
 pub mod embedded;
 pub mod packed;
+pub mod redis;
 pub mod rules;
 
 use std::future::Future;
