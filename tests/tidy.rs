@@ -1,0 +1,342 @@
+//! Style is a test: who may import whom, where each outside crate has its home, and what no file of the repository may
+//! contain. A new edge is a new word in one of the tables below, and so a visible decision.
+#![allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "helpers of tests fail by panicking")]
+#![allow(missing_docs, unreachable_pub, reason = "nobody imports a test")]
+
+mod tidy {
+    pub mod imports;
+    pub mod lua;
+    pub mod source;
+}
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use rationd::policy::Refusal;
+use rationd::telemetry::metrics::Outcome;
+use tidy::imports::{Fences, Imports};
+use tidy::source::{Source, Token, after_group, lex};
+
+/// Who may import whom, beside its own children: imports go downward only. A name with `::` on the left is a house of
+/// its own, which the row of its parent does not open. `anyone` is every module of the crate.
+const IMPORTS_LINE: usize = line!() as usize + 1;
+const IMPORTS: &str = "
+    main               → cli, app
+    app                → config, telemetry, drain, grpc, feed, purchase, stock, journal, redis_pool, sites
+    app                → ledger, ledger::{redis, embedded}, session, session::{redis, embedded}
+    app                → buyer, policy, ids, time
+    cli                → config, policy, terminal, load, grpc::v1, sites, ids, time
+    grpc               → purchase, session, stock, journal, policy::Refusal, sites, ids, time, telemetry, drain
+    feed               → stock, ids, time
+    terminal           → grpc::v1, ids, time
+    load               → grpc::v1, ids, time
+    purchase           → buyer, policy, ledger, sites, ids, time
+    journal            → ledger, policy, buyer, ids, time
+    stock              → ledger, ids, time
+    ledger             → buyer::BuyerKey, policy::{Used, Window, Windows}, ids, time
+    ledger::redis      → ledger, redis_pool, buyer::BuyerKey, policy::{Used, Window, Windows}, ids, time
+    ledger::embedded   → ledger, buyer::BuyerKey, policy::{Used, Window, Windows}, ids, time
+    session            → sites, ids, time
+    session::redis     → session, redis_pool, ids, time
+    session::embedded  → session, ids, time
+    policy             → ids, time
+    buyer              → ids, time
+    sites              → ids, time
+    config             → sites, ids, time
+    telemetry          → ids
+    drain              → time
+    redis_pool         → time
+    ids                →
+    time               →
+    museum             →
+    anyone             → museum
+";
+
+/// Where a crate, or a part of the standard library, may be named. A place is a file or a folder under `src/`.
+const FENCES_LINE: usize = line!() as usize + 1;
+const FENCES: &str = "
+    tonic, tonic_prost, tonic_health, tonic_reflection, tonic_types, prost, prost_types → grpc.rs grpc/ terminal.rs terminal/ load.rs load/
+    redis, deadpool_redis → redis_pool.rs ledger/redis.rs ledger/redis/ session/redis.rs session/redis/
+    redb → ledger/embedded.rs ledger/embedded/ session/embedded.rs session/embedded/
+    clap, rpassword → cli.rs cli/
+    axum → telemetry.rs telemetry/ feed.rs feed/
+    jiff → time.rs policy.rs policy/
+    opentelemetry, opentelemetry_sdk, opentelemetry_otlp, opentelemetry_prometheus → telemetry.rs telemetry/
+    tracing_opentelemetry, tracing_subscriber, prometheus → telemetry.rs telemetry/
+    std::env → config.rs config/ museum.rs
+    std::time::Instant, std::time::SystemTime → time.rs
+    std::process::exit →
+";
+
+/// Parts that are pure: no I/O, no tasks, no logging.
+const PURE_LINE: usize = line!() as usize + 1;
+const PURE: &str = "
+    ids.rs policy.rs policy/ buyer/kr_resident.rs buyer/opaque.rs ledger/rules.rs ledger/packed.rs sites.rs → tokio, tracing, std::fs, std::net, std::io
+";
+
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Every file of the repository, as (path from the root, text), but for what tools and runs put there.
+fn files() -> Vec<(String, String)> {
+    fn walk(folder: &Path, found: &mut Vec<PathBuf>) {
+        for entry in fs::read_dir(folder).expect("a readable folder") {
+            let path = entry.expect("a readable entry").path();
+            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+            if ["target", ".git", "rationd-data", "node_modules", "__pycache__"].contains(&name) {
+                continue;
+            }
+            if path.is_dir() { walk(&path, found) } else { found.push(path) }
+        }
+    }
+    let mut found = Vec::new();
+    walk(&root(), &mut found);
+    found.sort();
+    let named = |path: PathBuf| {
+        let name = path.strip_prefix(root()).expect("a path under the root").to_str()?.to_owned();
+        // What is not text is nobody's prose.
+        Some((name, fs::read_to_string(path).ok()?))
+    };
+    found.into_iter().filter_map(named).collect()
+}
+
+fn with_ending(ending: &str) -> Vec<(String, String)> {
+    files().into_iter().filter(|(path, _)| path.ends_with(ending)).collect()
+}
+
+/// The crate's sources without their tests.
+fn sources() -> Vec<Source> {
+    let all: Vec<(String, String)> = with_ending(".rs")
+        .into_iter()
+        .filter_map(|(path, text)| Some((path.strip_prefix("src/")?.to_owned(), text)))
+        .collect();
+    let sources: Vec<Source> = all.iter().map(|(path, text)| Source::new(path, text)).collect();
+    let tests: BTreeSet<String> = sources.iter().flat_map(Source::test_modules).collect();
+    sources.into_iter().filter(|source| !tests.contains(&source.module.join("::"))).collect()
+}
+
+/// Fails with every finding at once.
+fn none(findings: Vec<String>) {
+    assert!(findings.is_empty(), "\n{}\n", findings.join("\n"));
+}
+
+#[test]
+fn imports_go_downward_only() {
+    let table = Imports::parse(IMPORTS, IMPORTS_LINE);
+    none(sources().iter().flat_map(|source| table.violations(source)).collect());
+}
+
+#[test]
+fn every_outside_crate_stays_in_its_house() {
+    let fences = Fences::parse(FENCES, FENCES_LINE, PURE, PURE_LINE);
+    none(sources().iter().flat_map(|source| fences.violations(source)).collect());
+}
+
+#[test]
+fn every_source_file_is_part_of_the_crate() {
+    let on_disk: BTreeSet<String> = with_ending(".rs").into_iter().map(|(path, _)| path).collect();
+    let mut reached = BTreeSet::new();
+    let mut open = vec!["src/lib.rs".to_owned(), "src/main.rs".to_owned()];
+    while let Some(path) = open.pop() {
+        let Some(text) = on_disk.get(&path).and_then(|path| fs::read_to_string(root().join(path)).ok()) else {
+            continue;
+        };
+        let source = Source::new(path.trim_start_matches("src/"), &text);
+        let children = source.declared_modules().into_iter().map(|module| format!("src/{}.rs", module.join("/")));
+        open.extend(children);
+        reached.insert(path);
+    }
+    let lost = on_disk.iter().filter(|path| path.starts_with("src/") && !reached.contains(*path));
+    none(lost.map(|path| format!("{path}: no `mod` leads here; declare it or delete it")).collect());
+}
+
+/// What tokens of a Rust file are never left behind.
+fn leftovers(path: &str, text: &str) -> Vec<String> {
+    let tokens = lex(text);
+    let word = |at: usize| tokens.get(at).map_or("", |token: &Token| token.text.as_str());
+    let mut findings = Vec::new();
+    for at in 0..tokens.len() {
+        let line = tokens[at].line;
+        if ["todo", "unimplemented", "dbg"].contains(&word(at)) && word(at + 1) == "!" {
+            findings.push(format!("{path}:{line}: `{}!` is left behind", word(at)));
+        }
+        if word(at) == "#" && word(at + 1) == "[" && word(at + 2) == "ignore" && word(at + 3) == "]" {
+            findings.push(format!("{path}:{line}: `#[ignore]` without a reason"));
+        }
+        let begins = at == 0 || [";", "{", "}"].contains(&word(at - 1));
+        if begins && word(at) == "matches" && word(at + 1) == "!" && word(after_group(&tokens, at + 2)) == ";" {
+            findings.push(format!("{path}:{line}: a bare `matches!(…);` asserts nothing"));
+        }
+    }
+    findings
+}
+
+#[test]
+fn nothing_is_left_behind() {
+    let findings = with_ending(".rs").iter().flat_map(|(path, text)| leftovers(path, text)).collect();
+    none(findings);
+}
+
+#[test]
+fn every_script_is_what_its_header_says() {
+    none(with_ending(".lua").iter().flat_map(|(path, text)| tidy::lua::findings(path, text)).collect());
+}
+
+#[test]
+fn no_file_names_a_place_of_one_machine() {
+    // Written apart, so that this file is not a finding itself.
+    let places = [["/wo", "rk/"], ["/ro", "ot/"], ["/ho", "me/"], ["/tm", "p/"]].map(|parts| parts.concat());
+    let findings = files().into_iter().flat_map(|(path, text)| {
+        let named = |line: &str| places.iter().find(|place| line.contains(place.as_str())).cloned();
+        let lines = text.lines().enumerate().filter_map(|(at, line)| Some((at + 1, named(line)?)));
+        lines.map(|(line, place)| format!("{path}:{line}: names {place}")).collect::<Vec<_>>()
+    });
+    none(findings.collect());
+}
+
+/// Names that no enum value of the proto files ends with.
+fn without_value(names: &[&str], protos: &[(String, String)]) -> Vec<String> {
+    let has_value = |name: &str, line: &str| {
+        line.split_once('=').is_some_and(|(value, _)| {
+            let value = value.trim();
+            value == name || value.strip_suffix(name).is_some_and(|prefix| prefix.ends_with('_'))
+        })
+    };
+    let code =
+        |text: &str| text.lines().filter(|line| !line.trim_start().starts_with("//")).map(str::to_owned).collect();
+    let lines: Vec<String> = protos.iter().flat_map(|(_, text)| -> Vec<String> { code(text) }).collect();
+    let missing = names.iter().filter(|name| !lines.iter().any(|line| has_value(name, line)));
+    missing.map(|name| format!("{name}: no enum value in proto/ has this name")).collect()
+}
+
+#[test]
+fn every_refusal_has_a_proto_value_a_row_in_the_vectors_and_a_label() {
+    let names = Refusal::ALL.map(Refusal::name);
+    let mut findings = Vec::new();
+    // Each of these begins to bind with the first file of its kind.
+    let protos = with_ending(".proto");
+    if !protos.is_empty() {
+        findings.extend(without_value(&names, &protos));
+    }
+    let vectors: Vec<String> = with_ending(".csv")
+        .into_iter()
+        .filter(|(path, _)| path.starts_with("tests/vectors/"))
+        .map(|(_, t)| t)
+        .collect();
+    if !vectors.is_empty() {
+        let rowless = names.iter().filter(|name| !vectors.iter().any(|text| text.contains(*name)));
+        findings.extend(rowless.map(|name| format!("{name}: no row of tests/vectors/ ends in it")));
+    }
+    let labels: Vec<&str> = Outcome::ALL.iter().map(|outcome| outcome.name()).collect();
+    let unlabelled = names.iter().filter(|name| !labels.contains(name));
+    findings.extend(unlabelled.map(|name| format!("{name}: telemetry::metrics::Outcome has no such label")));
+    none(findings);
+}
+
+/// The checks themselves, on small texts: each finds what it is there to find, and no more.
+mod proofs {
+    use super::*;
+
+    fn imports(path: &str, text: &str) -> Vec<String> {
+        let table = "\n main → app\n app → ledger, ledger::redis\n grpc → policy::Refusal\n ledger → policy::{Used, Window}, ids\n\
+                     ledger::redis → ledger\n policy → ids\n ids →\n museum →\n anyone → museum";
+        Imports::parse(table, 100).violations(&Source::new(path, text))
+    }
+
+    #[test]
+    fn an_import_that_is_not_in_the_table_is_found() {
+        let findings = imports("ledger.rs", "use crate::ids::Id;\n\nuse crate::grpc::Server;");
+        assert_eq!(
+            findings,
+            ["src/ledger.rs:3: ledger imports grpc::Server; tests/tidy.rs:104 allows `policy::{Used, Window}, ids`"]
+        );
+    }
+
+    #[test]
+    fn imports_are_read_wherever_and_however_they_are_written() {
+        let clean = |path, text| assert_eq!(imports(path, text), Vec::<String>::new(), "{path}: {text}");
+        let found = |path, text| assert_eq!(imports(path, text).len(), 1, "{path}: {text}");
+        // In groups, in the middle of code, through `super`, under another name, in a `pub use`, from the binary.
+        found("ledger.rs", "use crate::{ids::Id, policy::{Window, Refusal}};");
+        found("ledger/rules.rs", "fn f() -> crate::policy::Refusal { todo() }");
+        found("ledger/rules.rs", "use super::super::policy::Refusal;");
+        found("ledger/rules.rs", "mod inner { use super::super::super::grpc; }");
+        found("ledger.rs", "pub use crate::grpc as edge;");
+        found("ledger.rs", "use crate::policy::*;");
+        found("main.rs", "use rationd::ledger::Ledger;");
+        found("grpc/convert.rs", "fn f<T: From<crate::ledger::Entry>>() {}");
+        // A parent's row does not open its stores, and a store is no neighbour of its parent's other children.
+        found("ledger.rs", "use crate::ledger::redis::Store;");
+        found("ledger.rs", "use crate::ledger; type A = ledger::redis::Store;");
+        found("newcomer.rs", "use crate::ids::Id;");
+        clean("ledger.rs", "use crate::{ids::Id, policy::{Used, Window}};");
+        clean("ledger/redis/keys.rs", "use super::super::Entry; use crate::ledger::rules; use super::lanes;");
+        clean("app.rs", "use crate::ledger::redis::Store;");
+        clean("policy.rs", "use crate::museum::Mutant;");
+        clean("grpc.rs", "use crate::policy::Refusal::{self, NotYourDay};");
+    }
+
+    #[test]
+    fn comments_strings_and_tests_import_nothing() {
+        let clean = |text| assert_eq!(imports("policy.rs", text), Vec::<String>::new(), "{text}");
+        clean("// use crate::grpc;\n/* crate::grpc::x /* nested */ crate::grpc::y */ /// [`crate::grpc`]");
+        clean(r####"const A: &str = "crate::grpc::x \" crate::grpc::y"; const B: &str = r#"crate::grpc::"z""#; "####);
+        clean("#[cfg(test)] mod tests { use crate::grpc::x; }");
+        clean("#[cfg(test)]\n#[rustfmt::skip]\nfn f(x: [u8; 3]) -> crate::grpc::x { crate::grpc::y }");
+        clean("fn f<'a>(x: &'a str) -> char { '\"' }");
+        let after = "#[cfg(test)] mod tests { fn f() {} }\nuse crate::grpc::x;";
+        assert_eq!(imports("policy.rs", after).len(), 1, "what comes after the tests counts");
+        assert_eq!(imports("policy.rs", "#[cfg(not(test))] use crate::grpc::x;").len(), 1);
+    }
+
+    #[test]
+    fn a_test_module_in_its_own_file_is_known() {
+        let source = Source::new("ledger.rs", "#[cfg(test)] mod tests; mod rules;");
+        assert_eq!(source.test_modules(), ["ledger::tests"]);
+        assert_eq!(source.declared_modules(), [["ledger", "tests"], ["ledger", "rules"]]);
+        assert_eq!(Source::new("lib.rs", "pub mod ids;").declared_modules(), [["ids"]]);
+    }
+
+    #[test]
+    fn an_outside_crate_in_another_house_is_found() {
+        let fences =
+            Fences::parse("\n tonic → grpc.rs grpc/\n std::env → config.rs", 10, "\n policy/ ids.rs → tokio", 20);
+        let check = |path: &str, text: &str| fences.violations(&Source::new(path, text));
+        let finding = check("ledger.rs", "\nuse tonic::Status;");
+        assert_eq!(finding, ["src/ledger.rs:2: names tonic::Status; tests/tidy.rs:11 keeps tonic in `grpc.rs grpc/`"]);
+        assert_eq!(check("app.rs", "#[tonic::async_trait] impl A for B {}").len(), 1);
+        assert_eq!(check("app.rs", "use std::{env, fs};").len(), 1);
+        assert_eq!(check("app.rs", "let x = ::std::env::var(\"X\");").len(), 1);
+        assert_eq!(check("app.rs", "use tonic;").len(), 1);
+        assert_eq!(check("policy/calendar.rs", "use tokio::task;").len(), 1);
+        for (path, text) in [
+            ("grpc/convert.rs", "use tonic::Status;"),
+            ("config.rs", "use std::env;"),
+            ("app.rs", "use tokio::task; use crate::{tonic::x}; use std::environment; let tonic = 1;"),
+            ("idship.rs", "use tokio::task;"),
+        ] {
+            assert_eq!(check(path, text), Vec::<String>::new(), "{path}: {text}");
+        }
+    }
+
+    #[test]
+    fn leftovers_are_found() {
+        let found = |text: &str| leftovers("a.rs", text).len();
+        // Written in pieces, because this file is looked at too.
+        assert_eq!(found("fn f() { matches!(x, Some(_)); }"), 1);
+        assert_eq!(found("fn f() { matches!(x, Some(_)) }"), 0);
+        assert_eq!(found("fn f() { assert!(matches!(x, Some(_))); let y = matches!(x, 1); }"), 0);
+        assert_eq!(found("fn f() { todo!() } fn g() { dbg!(1); }"), 2);
+        assert_eq!(found("#[ignore] fn f() {}"), 1);
+        assert_eq!(found("#[ignore = \"a minute long\"] fn f() {}"), 0);
+    }
+
+    #[test]
+    fn a_missing_proto_value_is_found() {
+        let protos = [("a.proto".to_owned(), "// NOT_ELIGIBLE = 1\n  REFUSAL_NOT_YOUR_DAY = 4;".to_owned())];
+        assert_eq!(without_value(&["NOT_YOUR_DAY"], &protos), Vec::<String>::new());
+        assert_eq!(without_value(&["NOT_ELIGIBLE", "YOUR_DA"], &protos).len(), 2);
+    }
+}
