@@ -6,6 +6,7 @@ mod upkeep;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use secrecy::ExposeSecret;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
@@ -102,7 +103,7 @@ pub struct Watched {
 
 /// Starts the service. When this returns, it listens. Problems with the configuration are found before anything is bound.
 pub async fn start<C: Clock>(config: Config, clock: C, watched: Watched) -> Result<Running, AppError> {
-    let keys = Keys::load_or_create(&config.keys)?;
+    let keys = config.load_keys()?;
     let loaded = Loaded::read(&config)?;
     let lease = Lease { length: config.sessions.lease, ..Lease::DEFAULT };
     match &config.store {
@@ -135,6 +136,28 @@ pub async fn start<C: Clock>(config: Config, clock: C, watched: Watched) -> Resu
     }
 }
 
+/// Reads everything that [`start`] would read, and gives the effective configuration and what was found, without making
+/// or binding anything.
+pub fn check(config: &Config) -> Result<String, String> {
+    let loaded = Loaded::read(config).map_err(|e| e.to_string())?;
+    let keys = match config.keys.try_exists() {
+        Ok(true) => {
+            Keys::load(&config.keys).map_err(|e| e.to_string())?;
+            "are good"
+        }
+        _ if config.make_keys => "will be made at the first start",
+        _ => return Err(format!("{}: there is no key file; put one there with mode 0600", config.keys.display())),
+    };
+    let programmes: Vec<_> = loaded.policies.load().iter().map(|p| p.id().to_string()).collect();
+    Ok(format!(
+        "{}\n# programmes: {}\n# sites: {}\n# keys: {} {keys}",
+        config.effective().trim_end(),
+        programmes.join(", "),
+        loaded.sites.load().len(),
+        config.keys.display(),
+    ))
+}
+
 /// Everything that a service is made of.
 struct Parts<L, D, C> {
     config: Config,
@@ -164,7 +187,7 @@ async fn run<L: Ledger, D: Door, C: Clock>(parts: Parts<L, D, C>) -> Result<Runn
         purchases: Purchases::new(ledger.clone(), clock.clone(), policies.clone(), Arc::new(keys.ring)),
         registry: registry.clone(),
         sites,
-        door_key: Arc::new(DoorKey::new(*keys.door.expose())),
+        door_key: Arc::new(DoorKey::new(*keys.door.expose_secret())),
         cap: Arc::new(move |site, channel| u16::try_from(caps.cap(site, channel).get()).unwrap_or(u16::MAX)),
         lease: lease.length,
         ledger: Arc::new(move || named.id()),

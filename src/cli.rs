@@ -3,6 +3,7 @@
 //! Reads arguments and prints answers. What is decided is decided elsewhere: by the rules (`policy`), by the service (every
 //! one-call command is a client of it), by `config`.
 
+mod greeting;
 mod policy;
 mod sale;
 mod shown;
@@ -15,6 +16,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::config::{Config, ConfigErrors, Overrides, environment};
 use crate::time::Timestamp;
 
+pub use greeting::Greeting;
 pub use sale::SaleCommand;
 
 /// Exit codes, the same for every command.
@@ -136,6 +138,12 @@ pub fn run_policy(command: policy::PolicyCommand) -> u8 {
 /// Runs a one-call command against a running service and gives the exit code.
 pub async fn run_sale(command: SaleCommand) -> u8 {
     sale::run(command).await
+}
+
+/// Prints a report and gives the exit code.
+pub fn report(text: impl std::fmt::Display) -> u8 {
+    print(text);
+    exit::YES
 }
 
 /// Prints to standard output; a reader that has gone away is no error of ours.

@@ -19,7 +19,7 @@ use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-pub use environment::environment;
+pub use environment::{environment, program};
 pub use keys::Keys;
 pub use store_url::{BadStore, RedisUrl, Store};
 

@@ -29,7 +29,12 @@ pub struct TimeUp(Duration);
 impl Drain {
     /// Waits for `asked`, then stops in order. `served` is what serves the listeners; it ends when connections have. Fails
     /// when the deadline passes first.
-    pub async fn run(&self, asked: CancellationToken, served: impl Future<Output = ()>, limit: Duration) -> Result<(), TimeUp> {
+    pub async fn run(
+        &self,
+        asked: CancellationToken,
+        served: impl Future<Output = ()>,
+        limit: Duration,
+    ) -> Result<(), TimeUp> {
         asked.cancelled().await;
         self.draining.cancel();
         // Told first and closed next: a session's last event still goes out on its open stream.

@@ -153,7 +153,11 @@ pub async fn serve_admin(
     stop: CancellationToken,
 ) -> Result<(), tonic::transport::Error> {
     let routes = scrape.add_service(health_server(health));
-    builder().accept_http1(true).add_routes(routes).serve_with_incoming_shutdown(incoming(listener), stop.cancelled_owned()).await
+    builder()
+        .accept_http1(true)
+        .add_routes(routes)
+        .serve_with_incoming_shutdown(incoming(listener), stop.cancelled_owned())
+        .await
 }
 
 fn with_reflection(routes: Routes) -> Routes {

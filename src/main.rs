@@ -4,11 +4,12 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use rationd::app::{self, Watched};
-use rationd::cli::{self, Cli, Command, SaleCommand, complain, exit};
-use rationd::config::{Config, LogFormat};
+use rationd::cli::{self, Cli, Command, Greeting, SaleCommand, complain, exit};
+use rationd::config::{Config, LogFormat, environment};
 use rationd::drain::signalled;
+use rationd::ledger::Durability;
 use rationd::telemetry::{self, Telemetry, TelemetryOptions};
-use rationd::time::SystemClock;
+use rationd::time::{Clock, SystemClock};
 
 fn main() -> ExitCode {
     // Refuses only if somebody was first, and then there is a provider.
@@ -18,7 +19,8 @@ fn main() -> ExitCode {
             Ok(config) => on_runtime(serve(config)),
             Err(errors) => refuse(errors),
         },
-        Command::CheckConfig(settings) => match settings.load().map_err(|e| e.to_string()).and_then(|c| app::check(&c)) {
+        Command::CheckConfig(settings) => match settings.load().map_err(|e| e.to_string()).and_then(|c| app::check(&c))
+        {
             Ok(report) => cli::report(report),
             Err(errors) => refuse(errors),
         },
@@ -54,7 +56,9 @@ async fn serve(config: Config) -> u8 {
     let options = TelemetryOptions {
         json: config.telemetry.log_format == LogFormat::Json,
         filter: config.telemetry.log_filter.clone(),
-        environment: rationd::config::standard_environment(),
+        environment: environment()
+            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+            .collect(),
     };
     let telemetry = match telemetry::start(options) {
         Ok(telemetry) => telemetry,
@@ -77,7 +81,16 @@ async fn run(config: Config, telemetry: &Telemetry) -> u8 {
             return exit::FAILED;
         }
     };
-    cli::greet(&running.greeting(&store, &clock));
+    cli::report(Greeting {
+        counters: running.counters,
+        admin: running.admin,
+        store: store.to_string(),
+        volatile: running.durability == Durability::Volatile,
+        policies: &running.policies,
+        sites: &running.sites,
+        now: clock.now(),
+        simulated: clock.is_simulated(),
+    });
     if let Err(error) = signalled().await {
         complain(format_args!("signals cannot be heard: {error}"));
     }

@@ -479,7 +479,11 @@ impl Judging<'_> {
         let history = history(record, at);
         let place = &self.caller.place;
         let next = self.visit.programme.next_chance(&self.visit.visit, self.index, place, at, &history);
-        Standing { left: policy::left(windows, &history, at), next, earlier: earlier(windows, record, at) }
+        Standing {
+            left: policy::left(windows, &history, at),
+            next,
+            earlier: earlier(windows, record, at, self.line.request),
+        }
     }
 
     fn answer(&self, outcome: Outcome, standing: Option<Standing>) -> LineAnswer {
@@ -523,7 +527,11 @@ impl Known {
         }
         let history = history(record, at);
         let next = self.programme.next_chance(&self.in_person(), 0, &caller.place, at, &history);
-        Some(Standing { left: policy::left(&windows, &history, at), next, earlier: earlier(&windows, record, at) })
+        Some(Standing {
+            left: policy::left(&windows, &history, at),
+            next,
+            earlier: earlier(&windows, record, at, Some(self.request)),
+        })
     }
 }
 
@@ -589,10 +597,11 @@ fn history(record: &Record, at: Timestamp) -> SmallVec<[Counted; 4]> {
     record.entries().iter().filter(|e| e.counts(at)).map(counted).collect()
 }
 
-fn earlier(windows: &[Window], record: &Record, at: Timestamp) -> Vec<Earlier> {
+/// What counts in these windows, but for the purchase that is being answered.
+fn earlier(windows: &[Window], record: &Record, at: Timestamp, own: Option<RequestId>) -> Vec<Earlier> {
     let entries = record.entries().iter();
     entries
-        .filter(|e| e.counts(at) && windows.iter().any(|w| w.contains(e.at)))
+        .filter(|e| e.counts(at) && Some(e.request) != own && windows.iter().any(|w| w.contains(e.at)))
         .map(|e| Earlier { at: e.at, quantity: e.quantity, site: e.site, held: e.held_until().is_some() })
         .collect()
 }

@@ -98,6 +98,24 @@ impl Date {
     }
 }
 
+/// Why a text is not a date.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("not a date: {0:?}; write it as 2020-03-14")]
+pub struct NotADate(String);
+
+/// From ISO 8601: `2020-03-14`.
+impl FromStr for Date {
+    type Err = NotADate;
+
+    fn from_str(text: &str) -> Result<Self, NotADate> {
+        let date = text.parse::<jiff::civil::Date>().ok().filter(|_| text.len() == 10);
+        let parts = date.and_then(|d| Some((d.year(), u8::try_from(d.month()).ok()?, u8::try_from(d.day()).ok()?)));
+        parts
+            .map(|(year, month, day)| Self { year, month, day })
+            .ok_or_else(|| NotADate(text.chars().take(64).collect()))
+    }
+}
+
 /// ISO 8601: `2020-03-14`.
 impl fmt::Display for Date {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -12,11 +12,16 @@ const PREFIX: &str = "RATIOND_";
 pub(super) const CONFIG_FILE: &str = "RATIOND_CONFIG";
 
 /// Names that are not settings but are nobody's mistake either.
-const NOT_SETTINGS: [&str; 2] = [CONFIG_FILE, "RATIOND_MUTANT"];
+const NOT_SETTINGS: [&str; 3] = [CONFIG_FILE, "RATIOND_MUTANT", "RATIOND_ADDRESS"];
 
 /// The variables of this process.
 pub fn environment() -> impl Iterator<Item = (OsString, OsString)> {
     std::env::vars_os()
+}
+
+/// How this program was called, for commands that it prints to be pasted.
+pub fn program() -> String {
+    std::env::args_os().next().map_or_else(|| "rationd".into(), |name| name.to_string_lossy().into_owned())
 }
 
 /// The variables that are ours, by name; a value that is not UTF-8 is noted.

@@ -49,7 +49,7 @@ pub(crate) fn invalid(fields: Vec<BadField>) -> Status {
     let mut message = String::new();
     for field in fields {
         message.push_str(if message.is_empty() { "" } else { "; " });
-        message.push_str(&format!("{} {}", field.path, field.problem));
+        message.push_str(&format!("{}: {}", field.path, field.problem));
         details.add_bad_request_violation(field.path, field.problem);
     }
     Status::with_error_details(Code::InvalidArgument, message, details)

@@ -178,6 +178,10 @@ impl Ledger for EmbeddedLedger {
         }
     }
 
+    fn id(&self) -> Option<LedgerId> {
+        Some(self.0.id)
+    }
+
     fn durability(&self) -> Durability {
         Durability::Synced
     }

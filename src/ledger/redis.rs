@@ -28,7 +28,7 @@ use std::time::Duration;
 use redis::aio::MultiplexedConnection;
 use redis::{Cmd, RedisResult, Value};
 
-use crate::ids::ProgrammeCode;
+use crate::ids::{LedgerId, ProgrammeCode};
 use crate::museum::Mutant;
 use crate::redis_pool::RedisPool;
 use crate::time::{Clock, Timestamp};
@@ -147,6 +147,10 @@ impl<C: Clock> Ledger for RedisLedger<C> {
 
     fn health(&self) -> Health {
         self.standing.health()
+    }
+
+    fn id(&self) -> Option<LedgerId> {
+        self.standing.ledger()
     }
 
     fn durability(&self) -> Durability {

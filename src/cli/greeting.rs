@@ -1,0 +1,112 @@
+//! What `serve` says when it listens: where, what is in force, and a first sale to paste.
+
+use std::fmt;
+use std::net::SocketAddr;
+
+use smallvec::{SmallVec, smallvec};
+
+use super::sale::SYNTHETIC;
+use crate::config::program;
+use crate::policy::{Assessment, Line, LineSet, Person, Place, Policies, Programme, Visit};
+use crate::sites::{Site, Sites};
+use crate::time::Timestamp;
+
+/// A service that listens, as far as whoever started it wants to know.
+pub struct Greeting<'a> {
+    /// Where terminals call.
+    pub counters: SocketAddr,
+    /// Where health and metrics are asked for.
+    pub admin: SocketAddr,
+    /// Where sales are recorded, without passwords.
+    pub store: String,
+    /// Whether the store may lose confirmed sales.
+    pub volatile: bool,
+    /// The programmes.
+    pub policies: &'a Policies,
+    /// The sites.
+    pub sites: &'a Sites,
+    /// The service's time.
+    pub now: Timestamp,
+    /// Whether that time is made up.
+    pub simulated: bool,
+}
+
+impl fmt::Display for Greeting<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "rationd {} listens on {} (gRPC for counters)", env!("CARGO_PKG_VERSION"), self.counters)?;
+        writeln!(f, "  health and metrics  {} (gRPC health; http://{}/metrics)", self.admin, self.admin)?;
+        writeln!(f, "  sales recorded in   {}", self.store)?;
+        if self.volatile {
+            writeln!(f, "  VOLATILE STORE: a crash may lose confirmed sales; every receipt says so")?;
+        }
+        if self.simulated {
+            writeln!(f, "  SIMULATED CLOCK: every receipt says so; never use this with a real ledger")?;
+        }
+        for programme in self.policies.iter() {
+            writeln!(f, "  {:<18}  {}", programme.id(), self.today(programme))?;
+        }
+        match self.first_sale() {
+            Some(sale) => {
+                write!(f, "A first sale, to paste into another shell (once sells, twice shows the refusal):\n  {sale}")
+            }
+            None => write!(
+                f,
+                "No programme sells at a demo site now; `rationd policy show --programme ID` says what applies."
+            ),
+        }
+    }
+}
+
+impl Greeting<'_> {
+    /// Whether a programme is in force, and its own date.
+    fn today(&self, programme: &Programme) -> String {
+        let date = programme.date(self.now);
+        let place = Place { channel: self.channel(), region: String::new() };
+        let in_force = match programme.assess(&in_person(1980), 0, &place, self.now, LineSet::default()) {
+            Assessment::Judged(_) => "in force",
+            Assessment::NotRequired(_) => "not in force",
+        };
+        format!("{in_force} on {date}: {}", programme.title())
+    }
+
+    fn channel(&self) -> crate::ids::Channel {
+        #[expect(clippy::expect_used, reason = "a literal that parses")]
+        self.sites.iter().next().map_or_else(|| "pharmacy".parse().expect("a channel"), |site| site.channel)
+    }
+
+    /// A sale that would be approved now: a synthetic person whose day it is, at the first site where it can be bought.
+    fn first_sale(&self) -> Option<String> {
+        let programme = self.policies.iter().find(|p| p.is_demo())?;
+        let (number, site) = SYNTHETIC.iter().find_map(|number| {
+            let person = birth_year(number)?;
+            self.sites.iter().find(|site| self.may_buy(programme, person, site)).map(|site| (number, site))
+        })?;
+        let address = match self.counters.port() {
+            7420 => String::new(),
+            _ => format!(" --address http://{}", self.counters),
+        };
+        Some(format!("{} sell --number {number} --quantity 2 --site {}{address}", program(), site.id))
+    }
+
+    fn may_buy(&self, programme: &Programme, birth_year: i16, site: &Site) -> bool {
+        let place = Place { channel: site.channel, region: site.region.clone() };
+        let verdict = programme.assess(&in_person(birth_year), 0, &place, self.now, LineSet::default());
+        matches!(verdict, Assessment::Judged(judgement) if judgement.refusals.is_empty())
+    }
+}
+
+/// The birth year of a synthetic citizen's number.
+fn birth_year(number: &str) -> Option<i16> {
+    let year: i16 = number.get(..2)?.parse().ok()?;
+    match number.get(7..8)? {
+        "1" | "2" => Some(1900 + year),
+        "3" | "4" => Some(2000 + year),
+        _ => None,
+    }
+}
+
+fn in_person(birth_year: i16) -> Visit {
+    let buyer = Person { birth_year, foreign: false };
+    let line = Line { buyer, relation: None, papers: SmallVec::new(), quantity: 2 };
+    Visit { agent: None, lines: smallvec![line], family: SmallVec::new() }
+}
