@@ -1,6 +1,13 @@
 //! The rules of programmes against what was published about them: every example as a row of a CSV file, every digit on
 //! every day of the rotation, the boundaries of windows, visits, and files that must not be accepted.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::expect_used,
+    reason = "helpers of tests; a panic is the failure"
+)]
+
 use std::collections::HashMap;
 use std::fs;
 use std::path::Path;
@@ -67,6 +74,9 @@ fn refusals(judgement: &Judgement) -> Vec<Refusal> {
 }
 
 // ---- The published examples ----
+
+const VECTORS: [&str; 5] =
+    ["kr-examples.csv", "kr-more.csv", "weekly-essentials.csv", "tw-masks-2020.csv", "us-pse-nplex.csv"];
 
 #[derive(Debug, serde::Deserialize)]
 struct Row {
@@ -144,7 +154,7 @@ fn every_row_of_the_vectors_is_decided_as_published() {
     let policies = policies();
     let mut seen: HashMap<String, u32> = HashMap::new();
     let mut wrong = Vec::new();
-    for name in ["kr-examples.csv", "kr-more.csv", "tw-masks-2020.csv", "us-pse-nplex.csv"] {
+    for name in VECTORS {
         let mut histories: HashMap<String, Vec<Counted>> = HashMap::new();
         for row in csv::Reader::from_reader(file(name).as_bytes()).deserialize() {
             let row: Row = row.unwrap();
