@@ -1,6 +1,5 @@
 //! What a decision costs on one core, before any store is asked: `cargo bench --bench decision`.
 
-#![expect(missing_docs, reason = "criterion's macros make undocumented functions")]
 #![expect(clippy::unwrap_used, reason = "a benchmark of texts that are known to be right")]
 
 use std::hint::black_box;

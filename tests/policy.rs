@@ -1,6 +1,13 @@
 //! The rules of programmes against what was published about them: every example as a row of a CSV file, every digit on
 //! every day of the rotation, the boundaries of windows, visits, and files that must not be accepted.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::expect_used,
+    reason = "helpers of tests; a panic is the failure"
+)]
+
 use std::collections::HashMap;
 use std::fs;
 use std::path::Path;
@@ -67,6 +74,9 @@ fn refusals(judgement: &Judgement) -> Vec<Refusal> {
 }
 
 // ---- The published examples ----
+
+const VECTORS: [&str; 5] =
+    ["kr-examples.csv", "kr-more.csv", "weekly-essentials.csv", "tw-masks-2020.csv", "us-pse-nplex.csv"];
 
 #[derive(Debug, serde::Deserialize)]
 struct Row {
@@ -144,7 +154,7 @@ fn every_row_of_the_vectors_is_decided_as_published() {
     let policies = policies();
     let mut seen: HashMap<String, u32> = HashMap::new();
     let mut wrong = Vec::new();
-    for name in ["kr-examples.csv", "kr-more.csv", "tw-masks-2020.csv", "us-pse-nplex.csv"] {
+    for name in VECTORS {
         let mut histories: HashMap<String, Vec<Counted>> = HashMap::new();
         for row in csv::Reader::from_reader(file(name).as_bytes()).deserialize() {
             let row: Row = row.unwrap();
@@ -330,6 +340,61 @@ fn what_is_kept_reaches_eight_days_beyond_the_longest_window() {
     let policies = policies();
     assert_eq!(policies.get("us-pse-nplex".parse().unwrap()).unwrap().kept(), days(38));
     assert_eq!(policies.get("tw-masks-2020".parse().unwrap()).unwrap().longest_window(), days(14));
+}
+
+const HOUR: Duration = Duration::from_secs(3_600);
+
+#[test]
+fn nothing_changes_before_the_judgement_says_so() {
+    let policies = policies();
+    for (id, from, days) in
+        [("kr-public-mask-2020", "2020-03-06T00:30+09:00", 124), ("tw-masks-2020", "2020-02-06T00:30+08:00", 100)]
+    {
+        let programme = policies.get(id.parse().unwrap()).unwrap();
+        let visit = in_person(2002, 1);
+        let mut now = at(from);
+        for _ in 0..days * 24 - 1 {
+            let (judgement, later) = (judge(programme, &visit, 0, now, LineSet::default()), now.plus(HOUR));
+            assert!(judgement.good_until > now);
+            if later < judgement.good_until {
+                assert_eq!(judge(programme, &visit, 0, later, LineSet::default()), judgement, "{id} at {now}");
+            }
+            now = later;
+        }
+    }
+}
+
+#[test]
+fn the_next_chance_is_the_first_time_at_which_everything_says_yes() {
+    let masks = masks();
+    // What a patient person would find out by asking every hour, beginning now.
+    let patient = |visit: &Visit, start: Timestamp, history: &[Counted]| {
+        let midnight = masks.midnight(masks.date(start));
+        let hours = (0..1_000).map(|hour| midnight.plus(HOUR * hour)).filter(|&hour| hour > start);
+        std::iter::once(start).chain(hours).find(|&hour| {
+            let Assessment::Judged(judgement) = masks.assess(visit, 0, &pharmacy(), hour, LineSet::default()) else {
+                return true;
+            };
+            let most = judgement.windows.iter().filter_map(|window| window.max_units).min().unwrap();
+            let quantity = visit.lines[0].quantity.min(most);
+            judgement.refusals.is_empty() && quota_reason(&judgement.windows, history, quantity, hour).is_none()
+        })
+    };
+    let mut found = 0;
+    for day in (0..118).step_by(3) {
+        let start = at("2020-03-06T15:20+09:00").plus(HOUR * 24 * day);
+        for year in [1981, 1983, 1990, 2002] {
+            for (quantity, bought) in [(2, 0), (1, 1), (5, 2)] {
+                let earlier = Counted { at: start.minus(HOUR * 20), units: bought, held_until: None };
+                let history: &[Counted] = if bought == 0 { &[] } else { &[earlier] };
+                let visit = in_person(year, quantity);
+                let chance = masks.next_chance(&visit, 0, &pharmacy(), start, history).map(|chance| chance.at);
+                assert_eq!(chance, patient(&visit, start, history), "{year} at {start}, {quantity} after {bought}");
+                found += u32::from(chance.is_some());
+            }
+        }
+    }
+    assert_eq!(found, 40 * 4 * 3, "there is always a chance in this scheme");
 }
 
 // ---- Reasons ----
@@ -519,6 +584,7 @@ fn explain_says_what_a_person_would_be_told() {
     );
     let text = explained.to_string();
     assert!(text.contains("NOT_YOUR_DAY") && text.contains("next chance  2020-03-14"), "{text}");
+    assert!(text.contains("2 units, 1 purchase\n"), "{text}");
 
     let yes = masks.explain(&ask(1981, "2020-03-09T10:00+09:00"));
     assert_eq!((yes.decision, yes.quantity, yes.next_chance), ("MAY_BUY", 2, None));
@@ -576,6 +642,8 @@ fn the_calendar_names_every_date_of_the_scheme() {
     assert!(shown.calendar.iter().all(|step| !step.changes.is_empty()), "{shown}");
     let free: Vec<&str> = shown.free_days.iter().map(|day| day.what.as_str()).collect();
     assert_eq!(free, ["2020-04-15", "2020-04-30", "2020-05-05"]);
+    let end = &shown.calendar[11].changes;
+    assert_eq!((end.len(), end[0].what.as_str()), (1, "in force"), "the end of a programme ends all of it");
     let now = masks().show(Some(at("2020-03-11T09:00+09:00")));
     let channels = now.rules.iter().find(|fact| fact.what == "channels").unwrap();
     assert_eq!(channels.value, "pharmacy; post_office");

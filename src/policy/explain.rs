@@ -11,6 +11,7 @@ use smallvec::SmallVec;
 use super::calendar::Weekday;
 use super::programme::Programme;
 use super::windows::{left, quota_reason};
+use super::wording::counted;
 use super::{Assessment, Counted, Line, LineSet, NOT_IN_FORCE, Person, Place, Visit};
 use crate::ids::{Channel, Paper, ProgrammeId, Relation};
 use crate::time::Timestamp;
@@ -151,8 +152,7 @@ impl fmt::Display for Explained {
             write!(f, "\nown day      {day}")?;
         }
         if let Some(left) = &self.left {
-            let number = |n: Option<u32>| n.map_or_else(|| "any number of".to_owned(), |n| n.to_string());
-            write!(f, "\nleft         {} units, {} purchases", number(left.units), number(left.purchases))?;
+            write!(f, "\nleft         {}, {}", counted(left.units, "unit"), counted(left.purchases, "purchase"))?;
         }
         match &self.next_chance {
             Some(chance) => write!(f, "\nnext chance  {} (from {})", chance.date, chance.at),

@@ -115,8 +115,10 @@ impl Programme {
             let fact = facts.iter().find(|fact| fact.what == what);
             fact.map_or_else(|| "none".to_owned(), |fact| fact.value.clone())
         };
-        let mut whats: Vec<&String> = before.iter().map(|fact| &fact.what).collect();
-        whats.extend(after.iter().map(|fact| &fact.what).filter(|what| before.iter().all(|fact| fact.what != **what)));
+        // Where a programme is not in force any more there is one fact, and that all others are gone goes without saying.
+        let known = if after.len() == 1 { &after } else { &before };
+        let mut whats: Vec<&String> = known.iter().map(|fact| &fact.what).collect();
+        whats.extend(after.iter().map(|fact| &fact.what).filter(|what| known.iter().all(|fact| fact.what != **what)));
         whats
             .into_iter()
             .map(|what| Change { what: what.clone(), before: value(&before, what), after: value(&after, what) })

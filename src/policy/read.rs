@@ -1,4 +1,24 @@
 //! From the text of a file to a validated programme, or to everything that is wrong with it.
+//!
+//! A programme file is TOML. Dates stand without quotes: `2020-03-09` is 00:00 of that day in the programme's zone, and an
+//! instant with its offset is possible too. `until` is the first instant that is no longer inside; where it is left out
+//! a line has no end.
+//!
+//! | field or table | holds |
+//! |---|---|
+//! | `id`, `code`, `title`, `unit`, `zone` | names; the code stands in every record key of the store |
+//! | `buyer_id` | `kr_resident` or `opaque` |
+//! | `check_digit_warning`, `demo` | `false` unless given |
+//! | `max_hold_minutes` | the longest hold that may be asked for |
+//! | `other_papers` | papers that may be stated although no rule asks for them |
+//! | `[[periods]]` | `from`, `until`; `windows`; `rotation`, `holidays_free`; or `in_force = false` and `why`. Each begins where the one before it ends |
+//! | a window | `kind`: `day`, `week` (with `starts`), `month` (all three with `starts_at`), `span` (`from`, `until`), `rolling_days` (`days`); `units`, `units_by_birth_year`, `purchases` |
+//! | `[rotation]` | `key`; the digits of `mon` … `sun`; `always_free` |
+//! | `[[free_days]]`, `[[holidays]]` | `date`, `why`; holidays are free where the period says so |
+//! | `[[channels]]` | `from`, `until`, `channel`, `only_regions` or `except_regions` |
+//! | `[[whose_day]]` | `from`, `rule`: `beneficiary`, `beneficiary_or_agent`, `anyone_named`; each replaces the one before |
+//! | `[[proxy]]` | `from`, `until`, `group`, `born_from`, `born_until`, `foreign`, `relations`, `papers` (any one of the sets, complete) |
+//! | `[[foreigners]]` | `from`, `cards` (any one), `insurance` (beside the card), `proxy`; each replaces the one before |
 
 use std::time::Duration;
 

@@ -7,9 +7,9 @@ pub(super) fn spoken(paper: Paper) -> String {
     format!("the {}", paper.as_str().replace('_', " "))
 }
 
-/// "the a with the b".
+/// "the a and the b".
 pub(super) fn all(set: &[Paper]) -> String {
-    set.iter().map(|paper| spoken(*paper)).collect::<Vec<_>>().join(" with ")
+    set.iter().map(|paper| spoken(*paper)).collect::<Vec<_>>().join(" and ")
 }
 
 /// "a, b or c".
@@ -19,5 +19,14 @@ pub(super) fn either(words: impl Iterator<Item = String>) -> String {
         None => String::new(),
         Some((last, [])) => last.clone(),
         Some((last, others)) => format!("{} or {last}", others.join(", ")),
+    }
+}
+
+/// "1 purchase", "2 units", "any number of units".
+pub(super) fn counted(number: Option<u32>, what: &str) -> String {
+    match number {
+        None => format!("any number of {what}s"),
+        Some(1) => format!("1 {what}"),
+        Some(number) => format!("{number} {what}s"),
     }
 }
