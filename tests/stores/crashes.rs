@@ -112,7 +112,11 @@ async fn embedded_keeps_what_it_acknowledged_through_kill_9() {
     }
     let total = acknowledged.len() as u64 + unheard;
     assert_eq!(events.get("sold").copied().unwrap_or(0), total, "as many events as sales");
-    println!("embedded: {} kills, {} sales acknowledged, 0 lost; {unheard} recorded unheard", kills(), acknowledged.len());
+    println!(
+        "embedded: {} kills, {} sales acknowledged, 0 lost; {unheard} recorded unheard",
+        kills(),
+        acknowledged.len()
+    );
     assert!(!acknowledged.is_empty());
 }
 

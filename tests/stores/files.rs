@@ -6,7 +6,7 @@ use std::path::Path;
 
 use rationd::ledger::embedded::{EmbeddedLedger, FILE_NAME, OpenError};
 use rationd::ledger::{Health, Ledger};
-use redb::{Database, TableDefinition};
+use redb::{Database, ReadableDatabase, TableDefinition};
 
 use super::steps::{Step, Verb, at, buyer, call, sale};
 use super::workers::{Worker, listen, say};
@@ -87,7 +87,8 @@ fn a_foreign_file_is_refused_and_left_alone() {
         write.commit().unwrap();
         drop(database);
         assert!(matches!(refused(directory.path(), "move it away"), OpenError::Foreign { .. }));
-        let read = redb::ReadableDatabase::begin_read(&Database::open(&file).unwrap()).unwrap();
+        let database = Database::open(&file).unwrap();
+        let read = database.begin_read().unwrap();
         assert_eq!(read.open_table(table).unwrap().get(1).unwrap().unwrap().value(), 1);
     }
 }
