@@ -65,7 +65,8 @@ impl Model {
     /// What a ledger must answer.
     pub fn ask(&mut self, step: &Step) -> Result<Reply, LedgerError> {
         let (key, call) = (step.key, step.call);
-        let entries = self.records.get(&key).cloned().unwrap_or_default();
+        let mut entries = self.records.get(&key).cloned().unwrap_or_default();
+        entries.sort_by_key(|e| (e.at, e.request));
 
         // The later of the service's clock and the newest online entry.
         let mut now = call.now;

@@ -55,6 +55,26 @@ pub struct Server {
     server: RedisServer,
 }
 
+impl Server {
+    /// Where it listens.
+    pub fn url(&self) -> String {
+        self.server.url()
+    }
+
+    /// SIGKILL.
+    pub fn kill(&mut self) {
+        self.server.kill();
+    }
+
+    /// Starts it again on its data, and waits until the ledger has found it fit.
+    pub async fn restart(&mut self, ledger: &RedisLedger<ManualClock>) {
+        self.server.restart();
+        while ledger.check_once().await != FirstCheck::Fit {
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+    }
+}
+
 impl Outbox for Server {
     async fn told(&self, partition: u8) -> Vec<Told> {
         let client = redis::Client::open(self.server.url()).unwrap();

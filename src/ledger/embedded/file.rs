@@ -18,7 +18,7 @@ use redb::{Builder, Database, DatabaseError, ReadableDatabase, StorageError, Tab
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{LedgerId, ProgrammeCode, RequestId, SiteId, TerminalId};
-use crate::ledger::{Entry, Event, Record, RecordKey, packed};
+use crate::ledger::{Entry, Event, EventKind, Record, RecordKey, packed};
 
 /// The ledger's file in its directory.
 pub const FILE_NAME: &str = "ledger.redb";
@@ -102,7 +102,7 @@ fn store(error: impl std::fmt::Display) -> ReadError {
 /// An event of the outbox as it stands in the file. It names no buyer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Told {
-    /// What happened: the name of an [`EventKind`](crate::ledger::EventKind).
+    /// What happened: the name of an [`EventKind`].
     pub kind: String,
     /// The programme's code.
     pub programme: ProgrammeCode,
@@ -119,7 +119,7 @@ pub struct Told {
     /// When the hold stops counting, milliseconds since 1970; only of `held`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until: Option<i64>,
-    /// What the seller stated with the sale; empty for every other call.
+    /// What the seller stated; empty but for `sold`, `held` and `late`.
     pub stated: String,
 }
 
@@ -127,6 +127,8 @@ impl Told {
     /// The event as it is written: what the rules say happened, and what the store knows of the call.
     pub(super) fn new(event: &Event, programme: ProgrammeCode, terminal: TerminalId, stated: &str) -> Self {
         let entry = &event.entry;
+        // A claim may also find that holds have run out; what was stated belongs to the purchase alone.
+        let purchase = matches!(event.kind, EventKind::Sold | EventKind::Held | EventKind::Late);
         Self {
             kind: event.kind.name().to_owned(),
             programme,
@@ -136,7 +138,7 @@ impl Told {
             quantity: entry.quantity,
             at: entry.at.as_millis(),
             until: entry.held_until().map(|until| until.as_millis()),
-            stated: stated.to_owned(),
+            stated: if purchase { stated.to_owned() } else { String::new() },
         }
     }
 }
@@ -252,7 +254,12 @@ fn io(file: &Path, source: std::io::Error) -> OpenError {
 fn unusable(file: &Path, error: DatabaseError) -> OpenError {
     match error {
         DatabaseError::DatabaseAlreadyOpen => OpenError::InUse { file: file.to_owned() },
-        DatabaseError::Storage(StorageError::Io(source)) if source.kind() != ErrorKind::InvalidData => io(file, source),
+        // What redb misses in a file that is cut short, it reports as an error of reading it.
+        DatabaseError::Storage(StorageError::Io(source))
+            if !matches!(source.kind(), ErrorKind::InvalidData | ErrorKind::UnexpectedEof) =>
+        {
+            io(file, source)
+        }
         other => damaged(file, other),
     }
 }

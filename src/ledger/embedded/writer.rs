@@ -181,10 +181,8 @@ impl<O, F: FnOnce(&Record) -> Result<Step<O>, LedgerError>> Verb<O, F> {
             group.put(&key, &after)?;
             after
         };
-        for (place, event) in step.events.iter().enumerate() {
-            // What the seller stated belongs to the purchase of this call, not to the holds it passed over.
-            let stated = if place == 0 { self.stated.as_str() } else { "" };
-            let told = Told::new(event, self.key.programme, self.terminal, stated);
+        for event in &step.events {
+            let told = Told::new(event, self.key.programme, self.terminal, &self.stated);
             group.tell(self.key.buyer.partition, &told)?;
         }
         Ok(Some(Ok(Answer { outcome: step.outcome, replayed: step.replayed, at: step.at, record })))

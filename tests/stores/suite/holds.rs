@@ -28,7 +28,11 @@ pub async fn an_expired_hold_is_released_by_whoever_passes<L: Ledger, P: Outbox>
         // Its own site finds it released, not expired: that has been told.
         bench.says("Released", key, call(2, 2, at(12)), Verb::Claim(hold(1, 10, &[week(2)]))).await;
         bench.says("HoldExpired", key, call(2, 2, at(12)), Verb::Confirm).await;
-        bench.says("HoldExpired", key, call(1, 1, at(12)), Verb::Claim(hold(1, 11, &[week(2)]))).await;
+        let mut retry = hold(1, 11, &[week(2)]);
+        retry.stated = "in person".to_owned();
+        bench.says("HoldExpired", key, call(1, 1, at(12)), Verb::Claim(retry)).await;
+        let told = bench.told_since(key, seen).await;
+        assert!(told.iter().all(|event| event["stated"].is_empty()), "what is stated belongs to a purchase");
     }
 }
 
