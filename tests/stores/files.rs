@@ -1,1 +1,144 @@
-//! x
+//! Files that are no ledger, or not this version's, or somebody else's now: each is refused with its name and the
+//! remedy, and left as it was.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use rationd::ledger::embedded::{EmbeddedLedger, FILE_NAME, OpenError};
+use rationd::ledger::{Health, Ledger};
+use redb::{Database, ReadableDatabase, TableDefinition};
+
+use super::steps::{Step, Verb, at, buyer, call, sale};
+use super::workers::{Worker, listen, say};
+
+/// What another process does: opens the ledger and keeps it until it is told to end.
+pub fn keep_open(directory: &str) {
+    let _ledger = EmbeddedLedger::open(Path::new(directory)).unwrap();
+    say("open");
+    listen();
+}
+
+/// The error, which names the file and something to do.
+fn refused(directory: &Path, remedy: &str) -> OpenError {
+    let Err(error) = EmbeddedLedger::open(directory) else { panic!("{} was opened", directory.display()) };
+    let text = error.to_string();
+    assert!(text.contains(&directory.join(FILE_NAME).display().to_string()), "it names the file: {text}");
+    assert!(text.contains(remedy), "it names the remedy: {text}");
+    error
+}
+
+async fn ledger_with_sales(directory: &Path, sales: u64) {
+    let ledger = EmbeddedLedger::open(directory).unwrap();
+    for number in 0..sales {
+        let step = Step { key: buyer(number), call: call(1, 1, at(0)), verb: Verb::Claim(sale(1, &[])) };
+        step.ask(&ledger).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_ledger_is_born_private_and_comes_back_the_same() {
+    let directory = tempfile::tempdir().unwrap();
+    let inside = directory.path().join("deeper").join("data");
+    let ledger = EmbeddedLedger::open(&inside).unwrap();
+    let born = ledger.health();
+    assert!(matches!(born, Health::Serving(_)));
+    let mode = |path: &Path| path.metadata().unwrap().permissions().mode() & 0o777;
+    assert_eq!((mode(&inside), mode(&inside.join(FILE_NAME))), (0o700, 0o600));
+    let names: Vec<_> = inside.read_dir().unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(names, [FILE_NAME], "nothing is left beside it");
+    // The last handle frees the file.
+    let other = ledger.clone();
+    drop(ledger);
+    refused(&inside, "stop that one");
+    drop(other);
+    assert_eq!(EmbeddedLedger::open(&inside).unwrap().health(), born);
+    let other = tempfile::tempdir().unwrap();
+    assert_ne!(EmbeddedLedger::open(other.path()).unwrap().health(), born);
+}
+
+#[test]
+fn a_second_process_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut worker = Worker::start(&format!("keep-open {}", directory.path().display()));
+    assert_eq!(worker.hear().as_deref(), Some("open"));
+    assert!(matches!(refused(directory.path(), "another directory"), OpenError::InUse { .. }));
+    worker.tell("end");
+    while worker.hear().is_some() {}
+    EmbeddedLedger::open(directory.path()).unwrap();
+}
+
+#[test]
+fn a_foreign_file_is_refused_and_left_alone() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join(FILE_NAME);
+    let letter = "Dear ledger, ".repeat(1_000);
+    std::fs::write(&file, &letter).unwrap();
+    assert!(matches!(refused(directory.path(), "move it away"), OpenError::Foreign { .. }));
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), letter);
+
+    // redb, but somebody else's: without our table, or with one of that name and other types.
+    const THEIRS: TableDefinition<'_, u64, u64> = TableDefinition::new("theirs");
+    const META: TableDefinition<'_, u64, u64> = TableDefinition::new("meta");
+    for table in [THEIRS, META] {
+        std::fs::remove_file(&file).unwrap();
+        let database = Database::create(&file).unwrap();
+        let write = database.begin_write().unwrap();
+        write.open_table(table).unwrap().insert(1, 1).unwrap();
+        write.commit().unwrap();
+        drop(database);
+        assert!(matches!(refused(directory.path(), "move it away"), OpenError::Foreign { .. }));
+        let database = Database::open(&file).unwrap();
+        let read = database.begin_read().unwrap();
+        assert_eq!(read.open_table(table).unwrap().get(1).unwrap().unwrap().value(), 1);
+    }
+}
+
+#[tokio::test]
+async fn a_truncated_file_is_refused_and_left_alone() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join(FILE_NAME);
+    ledger_with_sales(directory.path(), 50).await;
+    let whole = std::fs::read(&file).unwrap();
+    for length in [0, 5, 9, 100, 320, 4_095, 4_096, 8_192, whole.len() / 2, whole.len() - 4_096, whole.len() - 1] {
+        std::fs::write(&file, &whole[..length]).unwrap();
+        let error = refused(directory.path(), "put a whole copy in its place");
+        assert!(matches!(error, OpenError::Damaged { .. }), "{length} of {}: {error}", whole.len());
+        assert!(std::fs::read(&file).unwrap() == whole[..length], "{length} of {} is as it was", whole.len());
+    }
+    std::fs::write(&file, &whole).unwrap();
+    let ledger = EmbeddedLedger::open(directory.path()).unwrap();
+    assert_eq!(ledger.usage(buyer(49)).await.unwrap().entries().len(), 1, "the whole copy works");
+}
+
+#[tokio::test]
+async fn a_newer_layout_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join(FILE_NAME);
+    ledger_with_sales(directory.path(), 1).await;
+    const META: TableDefinition<'_, &str, &str> = TableDefinition::new("meta");
+    let set_layout = |layout| {
+        let database = Database::open(&file).unwrap();
+        let write = database.begin_write().unwrap();
+        write.open_table(META).unwrap().insert("layout", layout).unwrap();
+        write.commit().unwrap();
+    };
+    set_layout("2");
+    let error = refused(directory.path(), "run the version that wrote it");
+    assert!(matches!(&error, OpenError::Newer { found, .. } if found == "2"), "{error}");
+    set_layout("1");
+    let ledger = EmbeddedLedger::open(directory.path()).unwrap();
+    assert_eq!(ledger.usage(buyer(0)).await.unwrap().entries().len(), 1);
+}
+
+#[test]
+fn a_directory_that_may_not_be_written_is_refused() {
+    // Not even root may make a directory here.
+    let Err(error) = EmbeddedLedger::open(Path::new("/sys/rationd")) else { panic!("it was made") };
+    assert!(matches!(error, OpenError::Denied { .. }), "{error}");
+    assert!(error.to_string().contains("/sys/rationd may not be read and written by this user"), "{error}");
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("a-file");
+    std::fs::write(&file, "").unwrap();
+    let Err(error) = EmbeddedLedger::open(&file) else { panic!("it was made") };
+    assert!(error.to_string().contains("a-file"), "{error}");
+}

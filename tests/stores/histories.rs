@@ -33,6 +33,12 @@ async fn embedded_agrees_with_the_model() {
     agree("embedded", &ledger, &place).await;
 }
 
+#[tokio::test]
+async fn redis_agrees_with_the_model() {
+    let (ledger, place) = places::redis().await;
+    agree("redis", &ledger, &place).await;
+}
+
 /// A call as it is drawn: small numbers, so that ids, sites and times meet.
 #[derive(Debug, Clone)]
 struct Draw {

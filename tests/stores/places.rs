@@ -2,9 +2,13 @@
 //! ledger; a further store is one more function here, and one more line under each group of cases.
 
 use rationd::ledger::embedded::EmbeddedLedger;
+use rationd::ledger::redis::{FirstCheck, RedisLedger, RedisOptions, keys};
+use rationd::redis_pool::RedisPool;
+use rationd::time::ManualClock;
 use tempfile::TempDir;
 
-use super::steps::Told;
+use super::steps::{Told, at};
+use crate::support::redis::RedisServer;
 
 /// Reads what a store has told: the one thing about a ledger that its port does not offer.
 pub trait Outbox {
@@ -46,4 +50,53 @@ pub async fn embedded() -> (EmbeddedLedger, Directory) {
     (ledger.clone(), Directory { ledger, _directory: directory })
 }
 
-// Redis stands here: `pub async fn redis() -> (RedisLedger<ManualClock>, Server)`, with `impl Outbox for Server`.
+/// A redis-server of its own, and a connection to read its outbox.
+pub struct Server {
+    server: RedisServer,
+}
+
+impl Server {
+    /// Where it listens.
+    pub fn url(&self) -> String {
+        self.server.url()
+    }
+
+    /// SIGKILL.
+    pub fn kill(&mut self) {
+        self.server.kill();
+    }
+
+    /// Starts it again on its data, and waits until the ledger has found it fit.
+    pub async fn restart(&mut self, ledger: &RedisLedger<ManualClock>) {
+        self.server.restart();
+        while ledger.check_once().await != FirstCheck::Fit {
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+    }
+}
+
+impl Outbox for Server {
+    async fn told(&self, partition: u8) -> Vec<Told> {
+        let client = redis::Client::open(self.server.url()).unwrap();
+        let mut connection = client.get_multiplexed_async_connection().await.unwrap();
+        let mut range = redis::cmd("XRANGE");
+        range.arg(keys::outbox(partition)).arg("-").arg("+");
+        let events: Vec<(String, Told)> = range.query_async(&mut connection).await.unwrap();
+        events.into_iter().map(|(_, fields)| fields).collect()
+    }
+}
+
+/// A ledger in a redis-server of its own, found fit.
+pub async fn redis() -> (RedisLedger<ManualClock>, Server) {
+    let server = RedisServer::start();
+    let ledger = redis_ledger(&server.url(), 16).await;
+    (ledger, Server { server })
+}
+
+/// A ledger over the server at this URL, with so many connections, found fit.
+pub async fn redis_ledger(url: &str, connections: usize) -> RedisLedger<ManualClock> {
+    let pool = RedisPool::new(url, connections).unwrap();
+    let ledger = RedisLedger::open(pool, RedisOptions { allow_volatile: false }, ManualClock::new(at(0)));
+    assert_eq!(ledger.check_once().await, FirstCheck::Fit);
+    ledger
+}

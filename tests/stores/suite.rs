@@ -19,6 +19,12 @@ async fn embedded_conforms() {
     suite("embedded", &ledger, &place).await;
 }
 
+#[tokio::test]
+async fn redis_conforms() {
+    let (ledger, place) = places::redis().await;
+    suite("redis", &ledger, &place).await;
+}
+
 async fn suite<L: Ledger, P: Outbox>(store: &str, ledger: &L, place: &P) {
     let mut bench = Bench { ledger, place, model: Model::default(), buyers: 0, calls: 0 };
     let Health::Serving(id) = ledger.health() else { panic!("{store} does not serve") };

@@ -5,7 +5,7 @@ use std::io::{BufRead, BufReader, Lines, Write};
 use std::process::{Child, ChildStdout, Command, Stdio};
 
 use super::histories::setting;
-use super::{crashes, files};
+use super::{crashes, files, places, race};
 
 const ORDER: &str = "RATIOND_TEST_WORKER";
 
@@ -79,7 +79,10 @@ fn worker() {
         match words.as_slice() {
             ["sell", directory, from] => crashes::sell(directory, from.parse().unwrap()).await,
             ["keep-open", directory] => files::keep_open(directory),
-            // Redis stands here: `["race-redis", url, process] => race::take_part(&ledger, process).await`.
+            ["race-redis", url, process] => {
+                let ledger = places::redis_ledger(url, 8).await;
+                race::take_part(&ledger, process.parse().unwrap()).await;
+            }
             _ => panic!("no such order: {order}"),
         }
     });

@@ -254,7 +254,12 @@ fn io(file: &Path, source: std::io::Error) -> OpenError {
 fn unusable(file: &Path, error: DatabaseError) -> OpenError {
     match error {
         DatabaseError::DatabaseAlreadyOpen => OpenError::InUse { file: file.to_owned() },
-        DatabaseError::Storage(StorageError::Io(source)) if source.kind() != ErrorKind::InvalidData => io(file, source),
+        // What redb misses in a file that is cut short, it reports as an error of reading it.
+        DatabaseError::Storage(StorageError::Io(source))
+            if !matches!(source.kind(), ErrorKind::InvalidData | ErrorKind::UnexpectedEof) =>
+        {
+            io(file, source)
+        }
         other => damaged(file, other),
     }
 }
