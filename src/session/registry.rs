@@ -144,7 +144,12 @@ impl<D: Door, C: Clock> Registry<D, C> {
     /// the seat to its terminal until the lease ends. A second attachment to the same slot ends the first.
     #[must_use = "the lease is renewed only while the attachment lives"]
     pub fn attach(&self, seat: Seat) -> Attachment {
-        self.renewals.attach(seat)
+        let attachment = self.renewals.attach(seat);
+        // A later opening of the same terminal may have been granted while this one was on its way here.
+        if self.known().live.get(&seat.key).is_some_and(|live| live.fence > seat.fence) {
+            self.renewals.end(seat.key, seat.fence, Standing::Replaced);
+        }
+        attachment
     }
 
     /// How long ago the last complete reading of the door's changes began; `None` before the first. Above [`GOOD_FOR`] every
@@ -156,7 +161,9 @@ impl<D: Door, C: Clock> Registry<D, C> {
 
     /// Reads the changes, ticks and renews the attached seats until cancelled. Every instance runs it once.
     pub async fn run(&self, stop: CancellationToken) {
-        let work = async { tokio::join!(self.keep_reading(), self.keep_ticking(), self.keep_renewing()) };
+        // Boxed, or the compiler has to lay out the pool, the connection and the script inside of the caller's task.
+        let (reading, ticking) = (Box::pin(self.keep_reading()), Box::pin(self.keep_ticking()));
+        let work = async { tokio::join!(reading, ticking, Box::pin(self.keep_renewing())) };
         stop.run_until_cancelled(work).await;
     }
 

@@ -117,3 +117,30 @@ impl Renewals {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_seat_has_one_turn_in_a_third_of_the_lease_and_turns_are_even() {
+        let renewals = Arc::new(Renewals::new(Lease::DEFAULT));
+        assert_eq!(renewals.turn_length() * u32::from(TURNS), Lease::DEFAULT.length / 3);
+        let mut attachments: Vec<Attachment> = (0..3_200)
+            .map(|slot| {
+                let key = SeatKey { site: "s".parse().unwrap(), slot };
+                renewals.attach(Seat { key, terminal: "t".parse().unwrap(), fence: 1 })
+            })
+            .collect();
+        let round = || (0..TURNS).map(|_| renewals.next_turn()).collect::<Vec<_>>();
+        let turns = round();
+        let mut slots: Vec<u16> = turns.iter().flatten().map(|seat| seat.key.slot).collect();
+        slots.sort_unstable();
+        assert_eq!(slots, (0..3_200).collect::<Vec<u16>>());
+        // A hundred a turn on average; five standard deviations are fifty.
+        assert!(turns.iter().all(|turn| (50..=150).contains(&turn.len())));
+
+        attachments.truncate(1);
+        assert_eq!(round().concat(), [attachments[0].seat()]);
+    }
+}

@@ -1,0 +1,219 @@
+//! The two doors as tests hold them: with the store's clock in the test's hand.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use rationd::ids::{SiteId, TerminalId};
+use rationd::redis_pool::RedisPool;
+use rationd::session::embedded::EmbeddedDoor;
+use rationd::session::redis::RedisDoor;
+use rationd::session::{Door, Lease};
+use rationd::time::{Clock, Timestamp};
+
+use super::support::redis::RedisServer;
+
+/// Ten steps of logical time are a lease.
+pub const LEASE: Lease = Lease { length: Duration::from_secs(10), max_step: Duration::from_secs(1) };
+
+pub fn site(code: &str) -> SiteId {
+    code.parse().expect("a site code")
+}
+
+pub fn terminal(name: &str) -> TerminalId {
+    name.parse().expect("a terminal name")
+}
+
+/// A door whose store's clock the test moves.
+pub trait Stand {
+    type Door: Door;
+
+    fn door(&self) -> Self::Door;
+
+    /// The store's clock goes a day forward; logical time goes one `max_step`. Says how many seats expired.
+    async fn pass(&self) -> usize;
+
+    /// The store's clock goes a day back; logical time stands. Says how many seats expired.
+    async fn clock_steps_back(&self) -> usize;
+
+    /// The store loses the changes that it held.
+    async fn forget_history(&self);
+
+    /// How many seats the store holds.
+    async fn live(&self) -> usize;
+
+    /// So much logical time, in whole steps, during which nothing may expire.
+    async fn pass_for(&self, span: Duration) {
+        for _ in 0..span.as_millis() / LEASE.max_step.as_millis() {
+            assert_eq!(self.pass().await, 0);
+        }
+    }
+}
+
+/// The door in a Redis of its own.
+pub struct RedisStand {
+    pub server: RedisServer,
+    door: RedisDoor,
+}
+
+/// A pool of its own: what another instance would have.
+pub fn redis_door(url: &str, lease: Lease) -> RedisDoor {
+    RedisDoor::new(RedisPool::new(url, 16).expect("a good URL"), lease)
+}
+
+/// One command, outside of any door.
+pub async fn redis_command(url: &str, words: &[&str]) -> redis::Value {
+    let mut connection =
+        redis::Client::open(url).expect("a good URL").get_multiplexed_async_connection().await.expect("Redis answers");
+    let mut command = redis::cmd(words[0]);
+    for word in &words[1..] {
+        command.arg(*word);
+    }
+    command.query_async(&mut connection).await.expect("a good command")
+}
+
+impl RedisStand {
+    pub async fn start() -> Self {
+        let server = RedisServer::start();
+        let door = redis_door(&server.url(), LEASE);
+        let stand = Self { server, door };
+        let _ = stand.door.tick().await.expect("the door answers");
+        stand
+    }
+
+    async fn tick_with_last(&self, last_ms: &str) -> usize {
+        redis_command(&self.server.url(), &["HSET", "{door}:gate", "last", last_ms]).await;
+        self.door.tick().await.expect("the door answers").expired
+    }
+}
+
+impl Stand for RedisStand {
+    type Door = RedisDoor;
+
+    fn door(&self) -> RedisDoor {
+        self.door.clone()
+    }
+
+    async fn pass(&self) -> usize {
+        self.tick_with_last("1000").await
+    }
+
+    async fn clock_steps_back(&self) -> usize {
+        self.tick_with_last("99999999999999").await
+    }
+
+    async fn forget_history(&self) {
+        redis_command(&self.server.url(), &["XTRIM", "{door}:changes", "MAXLEN", "10"]).await;
+    }
+
+    async fn live(&self) -> usize {
+        let url = self.server.url();
+        let redis::Value::Int(indexed) = redis_command(&url, &["ZCARD", "{door}:renewed"]).await else { panic!() };
+        let lines = redis_command(&url, &["HVALS", "{door}:sites"]).await;
+        let lines: Vec<String> = redis::from_redis_value(lines).expect("texts");
+        let live = lines.iter().map(|line| line.matches(';').count()).sum();
+        assert_eq!(usize::try_from(indexed).unwrap(), live, "the index of expiry holds every seat once");
+        live
+    }
+}
+
+/// A clock whose monotonic time stands until it is moved, by hand even backwards.
+#[derive(Clone, Default)]
+pub struct TestClock(Arc<AtomicU64>);
+
+impl TestClock {
+    pub fn advance(&self, span: Duration) {
+        self.0.fetch_add(u64::try_from(span.as_millis()).unwrap(), Ordering::SeqCst);
+    }
+
+    pub fn go_back(&self, span: Duration) {
+        self.0.fetch_sub(u64::try_from(span.as_millis()).unwrap(), Ordering::SeqCst);
+    }
+}
+
+impl Clock for TestClock {
+    fn now(&self) -> Timestamp {
+        panic!("no decision of the door rests on civil time")
+    }
+
+    fn monotonic(&self) -> Duration {
+        Duration::from_millis(self.0.load(Ordering::SeqCst))
+    }
+
+    fn is_simulated(&self) -> bool {
+        true
+    }
+}
+
+const DAY: Duration = Duration::from_secs(86_400);
+
+/// The door in a file of its own.
+pub struct EmbeddedStand {
+    dir: tempfile::TempDir,
+    clock: TestClock,
+    door: std::sync::Mutex<Option<EmbeddedDoor>>,
+}
+
+impl EmbeddedStand {
+    pub async fn start() -> Self {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let stand = Self { dir, clock: TestClock::default(), door: std::sync::Mutex::default() };
+        stand.clock.advance(DAY * 1_000);
+        stand.reopen().await;
+        stand
+    }
+
+    async fn reopen(&self) {
+        drop(self.door.lock().unwrap().take());
+        let path = self.dir.path().join("door.redb");
+        let door = EmbeddedDoor::open(&path, LEASE, self.clock.clone()).expect("the file opens");
+        *self.door.lock().unwrap() = Some(door.clone());
+        let _ = door.tick().await.expect("the door answers");
+    }
+}
+
+impl Stand for EmbeddedStand {
+    type Door = EmbeddedDoor;
+
+    fn door(&self) -> EmbeddedDoor {
+        self.door.lock().unwrap().clone().expect("it is open")
+    }
+
+    async fn pass(&self) -> usize {
+        self.clock.advance(DAY);
+        self.door().tick().await.expect("the door answers").expired
+    }
+
+    async fn clock_steps_back(&self) -> usize {
+        self.clock.go_back(DAY);
+        self.door().tick().await.expect("the door answers").expired
+    }
+
+    /// Its log is as long as Redis's; more changes than that must pass.
+    async fn forget_history(&self) {
+        let door = self.door();
+        let mut work = tokio::task::JoinSet::new();
+        for worker in 0..256 {
+            let door = door.clone();
+            work.spawn(async move {
+                for _ in 0..400 {
+                    let _ = super::granted(&door, &format!("w{worker}"), "a", 1).await;
+                }
+            });
+        }
+        work.join_all().await;
+    }
+
+    /// Opens and asks one more at a cap of nothing: the answer names every seat of a site. Sites are those of the suite.
+    async fn live(&self) -> usize {
+        let door = self.door();
+        let mut live = 0;
+        for n in 0..400 {
+            match door.open(site(&format!("s{n}")), terminal("nobody"), 0).await.expect("the door answers") {
+                rationd::session::Opened::SiteFull { holders } => live += holders.len(),
+                granted => panic!("{granted:?} with a cap of 0"),
+            }
+        }
+        live
+    }
+}
