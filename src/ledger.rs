@@ -7,7 +7,9 @@
 //! Knows nothing about which programme rule made a window what it is, and nothing about numbers: a buyer is a
 //! [`BuyerKey`].
 
+pub mod embedded;
 pub mod packed;
+pub mod redis;
 pub mod rules;
 
 use std::future::Future;
@@ -178,6 +180,47 @@ pub struct Late {
     pub stated: String,
 }
 
+/// What happened to a purchase, in the words of the outbox. The names stand in the stores and are never reused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EventKind {
+    /// A sale was claimed.
+    Sold,
+    /// A hold was claimed; it stops counting at the entry's `mark`.
+    Held,
+    /// A hold became a sale.
+    Confirmed,
+    /// A hold was given back or found to have run out.
+    Released,
+    /// A sale was taken back.
+    Voided,
+    /// A sale made on paper was entered.
+    Late,
+}
+
+impl EventKind {
+    /// The stable name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Sold => "sold",
+            Self::Held => "held",
+            Self::Confirmed => "confirmed",
+            Self::Released => "released",
+            Self::Voided => "voided",
+            Self::Late => "late",
+        }
+    }
+}
+
+/// One event of the outbox, written in the same step as the entry. It names no buyer. The store adds the programme, the
+/// calling terminal and what the seller stated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Event {
+    /// What happened.
+    pub kind: EventKind,
+    /// The entry as it now stands.
+    pub entry: Entry,
+}
+
 /// An answer of the ledger.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[must_use]
@@ -344,32 +387,56 @@ pub struct Swept {
 /// Dropping a returned future never leaves half a state, but may leave the outcome unknown to the caller.
 pub trait Ledger: Clone + Send + Sync + 'static {
     /// Sells, or holds; a known id answers with what became of it.
-    fn claim(&self, key: RecordKey, call: Call, claim: Claim) -> impl Future<Output = Result<Answer<Claimed>, LedgerError>> + Send;
+    fn claim(
+        &self,
+        key: RecordKey,
+        call: Call,
+        claim: Claim,
+    ) -> impl Future<Output = Result<Answer<Claimed>, LedgerError>> + Send;
 
     /// Makes a live hold a sale.
-    fn confirm(&self, key: RecordKey, call: Call) -> impl Future<Output = Result<Answer<Confirmed>, LedgerError>> + Send;
+    fn confirm(
+        &self,
+        key: RecordKey,
+        call: Call,
+    ) -> impl Future<Output = Result<Answer<Confirmed>, LedgerError>> + Send;
 
     /// Gives a hold back.
-    fn release(&self, key: RecordKey, call: Call) -> impl Future<Output = Result<Answer<Released>, LedgerError>> + Send;
+    fn release(&self, key: RecordKey, call: Call)
+    -> impl Future<Output = Result<Answer<Released>, LedgerError>> + Send;
 
     /// Takes a sale or a hold back.
     fn void(&self, key: RecordKey, call: Call) -> impl Future<Output = Result<Answer<Voided>, LedgerError>> + Send;
 
     /// Records a sale made on paper; never refused for quota.
-    fn late(&self, key: RecordKey, call: Call, late: Late) -> impl Future<Output = Result<Answer<Entered>, LedgerError>> + Send;
+    fn late(
+        &self,
+        key: RecordKey,
+        call: Call,
+        late: Late,
+    ) -> impl Future<Output = Result<Answer<Entered>, LedgerError>> + Send;
 
     /// What became of this id; an id never used is closed.
-    fn resolve(&self, key: RecordKey, call: Call) -> impl Future<Output = Result<Answer<Resolved>, LedgerError>> + Send;
+    fn resolve(&self, key: RecordKey, call: Call)
+    -> impl Future<Output = Result<Answer<Resolved>, LedgerError>> + Send;
 
     /// The buyer's record, read only.
     fn usage(&self, key: RecordKey) -> impl Future<Output = Result<Record, LedgerError>> + Send;
 
     /// Removes entries of a programme that count no more and are older than `before`; at most some hundreds of records a
     /// step, starting from `from` (`None` at first).
-    fn sweep(&self, programme: ProgrammeCode, before: Timestamp, from: Option<Vec<u8>>) -> impl Future<Output = Result<Swept, LedgerError>> + Send;
+    fn sweep(
+        &self,
+        programme: ProgrammeCode,
+        before: Timestamp,
+        from: Option<Vec<u8>>,
+    ) -> impl Future<Output = Result<Swept, LedgerError>> + Send;
 
     /// The store's state as last known, for health and for opening sessions. Never asks the store.
     fn health(&self) -> Health;
+
+    /// The ledger's id; `None` until it has been seen once. It never changes while the process lives.
+    fn id(&self) -> Option<LedgerId>;
 
     /// How durable an acknowledged sale is.
     fn durability(&self) -> Durability;

@@ -2,7 +2,23 @@
 
 pub mod ids;
 pub mod museum;
-pub mod policy;
-pub mod redis_pool;
-pub mod telemetry;
+pub mod sites;
 pub mod time;
+
+pub mod buyer;
+pub mod policy;
+
+pub mod ledger;
+pub mod redis_pool;
+pub mod session;
+
+pub mod purchase;
+
+pub mod grpc;
+pub mod terminal;
+
+pub mod app;
+pub mod cli;
+pub mod config;
+pub mod drain;
+pub mod telemetry;

@@ -3,6 +3,30 @@
 //! Knows nothing about who a buyer is (a rule sees a birth year and whether a number is a foreigner's), where claims are
 //! recorded, or what time it is now: every instant is an argument. No I/O, no logging, no clock.
 
+mod calendar;
+mod chance;
+mod channels;
+mod explain;
+mod file;
+mod foreigners;
+mod overview;
+mod policies;
+mod problems;
+mod programme;
+mod proxy;
+mod read;
+mod rotation;
+mod windows;
+mod wording;
+
+pub use calendar::Weekday;
+pub use explain::{Ask, Explained, SaidChance, SaidLeft, SaidReason};
+pub use overview::{Change, Diff, Fact, Shown, Step};
+pub use policies::Policies;
+pub use problems::{PolicyError, PolicyErrors};
+pub use programme::{BuyerIds, Programme, UnknownWord};
+pub use windows::{left, quota_reason, used};
+
 use smallvec::SmallVec;
 
 use crate::ids::{Channel, Paper, Relation};
@@ -103,6 +127,9 @@ impl Refusal {
         }
     }
 }
+
+/// The name of the reason for `NOT_REQUIRED`.
+pub const NOT_IN_FORCE: &str = "PROGRAMME_NOT_IN_FORCE";
 
 /// A refusal with its reason in a sentence that a clerk can read aloud.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -162,48 +162,6 @@ label! {
 }
 
 label! {
-    /// What a counter was told. A refusal has the refusal's own name.
-    Outcome {
-        /// A recorded sale, with a receipt.
-        Approved = "APPROVED",
-        /// A look-up's yes.
-        MayBuy = "MAY_BUY",
-        /// No check applies: sell freely.
-        NotRequired = "NOT_REQUIRED",
-        /// A live hold.
-        Held = "HELD",
-        /// A hold given back.
-        Released = "RELEASED",
-        /// A hold that had run out.
-        HoldExpired = "HOLD_EXPIRED",
-        /// A sale taken back.
-        Voided = "VOIDED",
-        /// A hold that had been confirmed already.
-        AlreadySold = "ALREADY_SOLD",
-        /// Nothing under this request id.
-        NotFound = "NOT_FOUND",
-        /// Never recorded, and from now on cannot be.
-        NotRecorded = "NOT_RECORDED",
-        /// Another site's request id.
-        NotYours = "NOT_YOURS",
-        /// The site is not part of the shared check at this time.
-        ChannelNotEnrolled = "CHANNEL_NOT_ENROLLED",
-        /// The person is outside the programme at this time.
-        NotEligible = "NOT_ELIGIBLE",
-        /// This agent may not buy for this person.
-        ProxyNotAllowed = "PROXY_NOT_ALLOWED",
-        /// The day rule is not met.
-        NotYourDay = "NOT_YOUR_DAY",
-        /// A window is closed, or more was asked than is left.
-        QuotaExhausted = "QUOTA_EXHAUSTED",
-        /// Not executed: an error of the request, of the caller or of the service.
-        NotExecuted = "NOT_EXECUTED",
-        /// Recorded or not, nobody can say yet.
-        OutcomeUnknown = "OUTCOME_UNKNOWN",
-    }
-}
-
-label! {
     /// A verb of the ledger.
     StoreVerb {
         /// The atomic check-and-set.
@@ -321,14 +279,15 @@ impl Metrics {
         }
     }
 
-    /// A line of a visit was answered. `programme` is one that is configured, never what a caller wrote.
-    pub fn decided(&self, programme: ProgrammeId, verb: Verb, outcome: Outcome) {
+    /// A line of a visit was answered. `programme` is one that is configured, never what a caller wrote; `outcome` is the
+    /// stable name of the answer.
+    pub fn decided(&self, programme: ProgrammeId, verb: Verb, outcome: &'static str) {
         self.decisions.add(
             1,
             &[
                 KeyValue::new("programme", programme.to_string()),
                 KeyValue::new("verb", verb.name()),
-                KeyValue::new("outcome", outcome.name()),
+                KeyValue::new("outcome", outcome),
             ],
         );
     }

@@ -1,0 +1,235 @@
+//! Composition: from a checked configuration to a running service. The only module that names concrete stores.
+
+mod observed;
+mod upkeep;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tonic::service::Routes;
+use tonic_health::server::HealthReporter;
+
+use crate::config::{Config, ConfigErrors, Keys, Store};
+use crate::drain::{Drain, TimeUp};
+use crate::grpc::{Counters, serve_admin};
+use crate::ledger::embedded::EmbeddedLedger;
+use crate::ledger::redis::{FirstCheck, RedisLedger, RedisOptions};
+use crate::ledger::{Durability, Ledger};
+use crate::policy::Policies;
+use crate::purchase::Purchases;
+use crate::redis_pool::RedisPool;
+use crate::session::embedded::EmbeddedDoor;
+use crate::session::redis::RedisDoor;
+use crate::session::token::DoorKey;
+use crate::session::{Door, Lease, Registry};
+use crate::sites::Sites;
+use crate::telemetry::metrics::Metrics;
+use crate::time::Clock;
+use observed::Observed;
+use upkeep::Loaded;
+
+/// Connections to Redis for claims, and as many again for sessions.
+const REDIS_CONNECTIONS: usize = 16;
+
+/// Why the service does not start, or did not end well.
+#[derive(Debug, thiserror::Error)]
+pub enum AppError {
+    /// The configuration or the key file.
+    #[error(transparent)]
+    Config(#[from] ConfigErrors),
+    /// Programmes or sites.
+    #[error(transparent)]
+    Files(#[from] upkeep::BadFiles),
+    /// The store is there and is not fit to hold sales.
+    #[error("the store is not fit to hold sales:\n{0}")]
+    Unfit(String),
+    /// The store cannot be opened.
+    #[error("the store cannot be opened: {0}")]
+    Store(String),
+    /// A listener cannot be had.
+    #[error("{address}: cannot listen there: {source}")]
+    Listen {
+        /// Where.
+        address: SocketAddr,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// The stop took too long.
+    #[error(transparent)]
+    TimeUp(#[from] TimeUp),
+}
+
+impl AppError {
+    /// Whether the operator's settings are at fault, and not the run.
+    pub fn is_configuration(&self) -> bool {
+        !matches!(self, Self::TimeUp(_))
+    }
+}
+
+/// A service that listens.
+pub struct Running {
+    /// Where terminals call.
+    pub counters: SocketAddr,
+    /// Where health and metrics are asked for.
+    pub admin: SocketAddr,
+    /// The programmes as they were at the start.
+    pub policies: Arc<Policies>,
+    /// The sites as they were at the start.
+    pub sites: Arc<Sites>,
+    /// How durable a sale will be.
+    pub durability: Durability,
+    stop: CancellationToken,
+    ended: tokio::task::JoinHandle<Result<(), AppError>>,
+}
+
+impl Running {
+    /// Stops in order and waits for the end.
+    pub async fn stop(self) -> Result<(), AppError> {
+        self.stop.cancel();
+        self.ended.await.unwrap_or(Ok(()))
+    }
+}
+
+/// What is counted, and the page on which it is shown.
+pub struct Watched {
+    /// The instruments.
+    pub metrics: Arc<Metrics>,
+    /// `GET /metrics`.
+    pub scrape: Routes,
+}
+
+/// Starts the service. When this returns, it listens. Problems with the configuration are found before anything is bound.
+pub async fn start<C: Clock>(config: Config, clock: C, watched: Watched) -> Result<Running, AppError> {
+    let keys = Keys::load_or_create(&config.keys)?;
+    let loaded = Loaded::read(&config)?;
+    let lease = Lease { length: config.sessions.lease, ..Lease::DEFAULT };
+    match &config.store {
+        Store::Embedded(directory) => {
+            let ledger = EmbeddedLedger::open(directory).map_err(|e| AppError::Store(e.to_string()))?;
+            let door = EmbeddedDoor::open(&directory.join("door.redb"), lease, clock.clone())
+                .map_err(|e| AppError::Store(e.to_string()))?;
+            let ledger = Observed::new(ledger, clock.clone(), watched.metrics.clone(), "redb");
+            run(Parts { config, clock, watched, keys, loaded, lease, ledger, door }).await
+        }
+        Store::Redis(url) => {
+            let pool = || RedisPool::new(url.expose(), REDIS_CONNECTIONS).map_err(|e| AppError::Store(e.to_string()));
+            let options = RedisOptions { allow_volatile: config.allow_volatile };
+            let ledger = RedisLedger::open(pool()?, options, clock.clone());
+            match ledger.check_once().await {
+                FirstCheck::Fit => {}
+                FirstCheck::Unfit(problems) => return Err(AppError::Unfit(problems.join("\n"))),
+                FirstCheck::Away(why) => {
+                    tracing::warn!(%why, "the store is away; the service starts and keeps trying");
+                }
+            }
+            let door = RedisDoor::new(pool()?, lease);
+            let watching = ledger.clone();
+            let ledger = Observed::new(ledger, clock.clone(), watched.metrics.clone(), "redis");
+            let running = run(Parts { config, clock, watched, keys, loaded, lease, ledger, door }).await?;
+            let stop = running.stop.clone();
+            tokio::spawn(async move { watching.run(stop).await });
+            Ok(running)
+        }
+    }
+}
+
+/// Everything that a service is made of.
+struct Parts<L, D, C> {
+    config: Config,
+    clock: C,
+    watched: Watched,
+    keys: Keys,
+    loaded: Loaded,
+    lease: Lease,
+    ledger: L,
+    door: D,
+}
+
+async fn run<L: Ledger, D: Door, C: Clock>(parts: Parts<L, D, C>) -> Result<Running, AppError> {
+    let Parts { config, clock, watched, keys, loaded, lease, ledger, door } = parts;
+    let counters = bind(config.counters).await?;
+    let admin = bind(config.admin).await?;
+    let (counters_at, admin_at) = (address(&counters, config.counters), address(&admin, config.admin));
+
+    let drain = Drain::default();
+    let health = HealthReporter::new();
+    let registry = Arc::new(Registry::new(door, clock.clone(), lease));
+    let (policies, sites) = (loaded.policies.clone(), loaded.sites.clone());
+    let (at_start, sites_at_start) = (policies.load_full(), sites.load_full());
+    let durability = ledger.durability();
+    let (caps, named) = (config.sessions.clone(), ledger.clone());
+    let edge = Counters {
+        purchases: Purchases::new(ledger.clone(), clock.clone(), policies.clone(), Arc::new(keys.ring)),
+        registry: registry.clone(),
+        sites,
+        door_key: Arc::new(DoorKey::new(*keys.door.expose())),
+        cap: Arc::new(move |site, channel| u16::try_from(caps.cap(site, channel).get()).unwrap_or(u16::MAX)),
+        lease: lease.length,
+        ledger: Arc::new(move || named.id()),
+        tasks: drain.tasks.clone(),
+        draining: drain.draining.clone(),
+        metrics: watched.metrics.clone(),
+        clock: clock.clone(),
+        max_in_flight: usize::try_from(config.max_in_flight.get()).unwrap_or(usize::MAX),
+        reflection: config.reflection,
+    };
+
+    let upkeep = tokio::spawn({
+        let (stop, metrics) = (drain.closing.clone(), watched.metrics.clone());
+        let (health, config) = (health.clone(), config.clone());
+        async move {
+            let work = async {
+                tokio::join!(
+                    upkeep::follow_health(ledger.clone(), health, metrics.clone()),
+                    loaded.follow(config, metrics),
+                    upkeep::sweep(ledger.clone(), clock, policies),
+                    registry.run(stop.clone()),
+                )
+            };
+            stop.run_until_cancelled(work).await;
+        }
+    });
+    let served = tokio::spawn({
+        let (closing, health) = (drain.closing.clone(), health.clone());
+        async move {
+            let counters = edge.serve(counters, health.clone(), closing.clone());
+            let admin = serve_admin(admin, health, watched.scrape, closing);
+            let (counters, admin) = tokio::join!(counters, admin);
+            for error in [counters.err(), admin.err()].into_iter().flatten() {
+                tracing::error!(%error, "a listener ended");
+            }
+            let _ = upkeep.await;
+        }
+    });
+
+    let stop = CancellationToken::new();
+    let ended = tokio::spawn({
+        let stop = stop.clone();
+        async move {
+            let all = async {
+                let _ = served.await;
+            };
+            Ok(drain.run(stop, all, config.drain).await?)
+        }
+    });
+    Ok(Running {
+        counters: counters_at,
+        admin: admin_at,
+        policies: at_start,
+        sites: sites_at_start,
+        durability,
+        stop,
+        ended,
+    })
+}
+
+async fn bind(address: SocketAddr) -> Result<TcpListener, AppError> {
+    TcpListener::bind(address).await.map_err(|source| AppError::Listen { address, source })
+}
+
+/// Where a listener really listens: a port 0 was given one.
+fn address(listener: &TcpListener, asked: SocketAddr) -> SocketAddr {
+    listener.local_addr().unwrap_or(asked)
+}

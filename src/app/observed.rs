@@ -1,0 +1,116 @@
+//! The decorator around the store: a span and a measurement for every trip, and nothing of what was in it.
+
+use std::future::Future;
+use std::sync::Arc;
+
+use tracing::Instrument;
+
+use crate::ids::{LedgerId, ProgrammeCode};
+use crate::ledger::{
+    Answer, Call, Claim, Claimed, Confirmed, Durability, Entered, Health, Late, Ledger, LedgerError, Record, RecordKey,
+    Released, Resolved, Swept, Voided,
+};
+use crate::telemetry::metrics::{Metrics, StoreVerb, TripOutcome};
+use crate::time::{Clock, Timestamp};
+
+/// A ledger whose trips are seen.
+#[derive(Clone)]
+pub(super) struct Observed<L, C> {
+    ledger: L,
+    clock: C,
+    metrics: Arc<Metrics>,
+    system: &'static str,
+}
+
+impl<L: Ledger, C: Clock> Observed<L, C> {
+    /// `system` is the store's name in spans (`redis`, `redb`).
+    pub(super) fn new(ledger: L, clock: C, metrics: Arc<Metrics>, system: &'static str) -> Self {
+        Self { ledger, clock, metrics, system }
+    }
+
+    async fn trip<T>(
+        &self,
+        verb: StoreVerb,
+        trip: impl Future<Output = Result<T, LedgerError>>,
+    ) -> Result<T, LedgerError> {
+        let begun = self.clock.monotonic();
+        let span = tracing::debug_span!(
+            "trip",
+            otel.name = verb.name(),
+            otel.kind = "client",
+            db.system.name = self.system,
+            db.operation.name = verb.name(),
+            db.response.status_code = tracing::field::Empty,
+        );
+        let answer = trip.instrument(span.clone()).await;
+        let outcome = outcome(&answer);
+        span.record("db.response.status_code", outcome.name());
+        self.metrics.tripped(verb, outcome, self.clock.monotonic().saturating_sub(begun));
+        answer
+    }
+}
+
+fn outcome<T>(answer: &Result<T, LedgerError>) -> TripOutcome {
+    match answer {
+        Ok(_) => TripOutcome::Ok,
+        Err(LedgerError::RequestIdReused) => TripOutcome::RequestIdReused,
+        Err(LedgerError::RequestIdClosed) => TripOutcome::RequestIdClosed,
+        Err(LedgerError::BuyerRecordFull) => TripOutcome::BuyerRecordFull,
+        Err(LedgerError::StoreUnavailable(_)) => TripOutcome::StoreUnavailable,
+        Err(LedgerError::ClocksApart(_)) => TripOutcome::ClocksApart,
+        Err(LedgerError::Overloaded) => TripOutcome::Overloaded,
+        Err(LedgerError::Unconfirmed(_)) => TripOutcome::Unconfirmed,
+        Err(LedgerError::Corrupt(_)) => TripOutcome::Corrupt,
+    }
+}
+
+impl<L: Ledger, C: Clock> Ledger for Observed<L, C> {
+    async fn claim(&self, key: RecordKey, call: Call, claim: Claim) -> Result<Answer<Claimed>, LedgerError> {
+        self.trip(StoreVerb::Claim, self.ledger.claim(key, call, claim)).await
+    }
+
+    async fn confirm(&self, key: RecordKey, call: Call) -> Result<Answer<Confirmed>, LedgerError> {
+        self.trip(StoreVerb::Confirm, self.ledger.confirm(key, call)).await
+    }
+
+    async fn release(&self, key: RecordKey, call: Call) -> Result<Answer<Released>, LedgerError> {
+        self.trip(StoreVerb::Release, self.ledger.release(key, call)).await
+    }
+
+    async fn void(&self, key: RecordKey, call: Call) -> Result<Answer<Voided>, LedgerError> {
+        self.trip(StoreVerb::Void, self.ledger.void(key, call)).await
+    }
+
+    async fn late(&self, key: RecordKey, call: Call, late: Late) -> Result<Answer<Entered>, LedgerError> {
+        self.trip(StoreVerb::Late, self.ledger.late(key, call, late)).await
+    }
+
+    async fn resolve(&self, key: RecordKey, call: Call) -> Result<Answer<Resolved>, LedgerError> {
+        self.trip(StoreVerb::Resolve, self.ledger.resolve(key, call)).await
+    }
+
+    async fn usage(&self, key: RecordKey) -> Result<Record, LedgerError> {
+        self.trip(StoreVerb::Usage, self.ledger.usage(key)).await
+    }
+
+    async fn sweep(
+        &self,
+        programme: ProgrammeCode,
+        before: Timestamp,
+        from: Option<Vec<u8>>,
+    ) -> Result<Swept, LedgerError> {
+        self.trip(StoreVerb::Sweep, self.ledger.sweep(programme, before, from)).await
+    }
+
+    fn health(&self) -> Health {
+        self.ledger.health()
+    }
+
+    fn id(&self) -> Option<LedgerId> {
+        self.ledger.id()
+    }
+
+    fn durability(&self) -> Durability {
+        self.ledger.durability()
+    }
+}

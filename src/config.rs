@@ -1,0 +1,433 @@
+//! How this process is to run: one TOML file, overridden by the environment, overridden by the command line; secrets by
+//! path. What comes out is valid as a whole; what is wrong is told all at once, each problem at its place.
+//!
+//! Relative paths are relative to the working directory of the process.
+//!
+//! Knows nothing about what the parts do with their settings, and opens no store and no listener.
+
+mod effective;
+mod environment;
+mod file;
+mod keys;
+mod store_url;
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::num::NonZeroU32;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+pub use environment::environment;
+pub use keys::Keys;
+pub use store_url::{BadStore, RedisUrl, Store};
+
+use crate::ids::{Channel, SiteId};
+use crate::sites::Sites;
+use crate::time::Timestamp;
+use file::Settings;
+
+/// Beside the place where the process was started, so that trying it out leaves nothing elsewhere.
+const DEFAULT_DATA: &str = "./rationd-data";
+/// The key file's name beside the data.
+const KEY_FILE: &str = "keys.toml";
+/// Loopback, because terminals cannot prove who they are yet.
+const DEFAULT_COUNTERS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 7420);
+/// The next port after the counters'.
+const DEFAULT_ADMIN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 7421);
+/// Long enough for a terminal's first reconnect after a lost instance (0 to 8 s), short enough that a broken terminal
+/// does not keep its seat from a colleague for long.
+const DEFAULT_LEASE_SECONDS: u32 = 15;
+/// The rule that post offices were given in 2020, and that nothing enforced.
+const DEFAULT_CAP: u32 = 1;
+/// What an operator wants to read when nothing is wrong.
+const DEFAULT_LOG_FILTER: &str = "info";
+/// Switches and files act within 2 s everywhere.
+const DEFAULT_RELOAD_SECONDS: u32 = 2;
+/// A second's work of a small machine: what waits longer is better told to come back.
+const DEFAULT_MAX_IN_FLIGHT: u32 = 1024;
+/// The bound on a clean stop.
+const DEFAULT_DRAIN_SECONDS: u32 = 10;
+
+/// The longest lease: a seat that nobody can take over for longer is a seat lost.
+const MAX_LEASE_SECONDS: u32 = 600;
+/// The largest cap: no site has so many windows; a larger number is a slip.
+const MAX_CAP: u32 = 1000;
+/// The slowest reload.
+const MAX_RELOAD_SECONDS: u32 = 3600;
+/// The most calls at once.
+const MAX_IN_FLIGHT: u32 = 1_000_000;
+/// The longest stop.
+const MAX_DRAIN_SECONDS: u32 = 600;
+
+/// The sections of the file.
+const SECTIONS: [&[&str]; 6] = [
+    &["counters"],
+    &["admin"],
+    &["sessions"],
+    &["sessions", "cap_by_channel"],
+    &["sessions", "cap_by_site"],
+    &["telemetry"],
+];
+
+/// How this process is to run. Every value has been checked.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Where claims are recorded.
+    pub store: Store,
+    /// Whether a store that may lose confirmed sales is accepted; receipts then say so.
+    pub allow_volatile: bool,
+    /// The instant that a simulated clock starts from; `None`: the machine's own time. Only the command line can set it.
+    pub clock: Option<Timestamp>,
+    /// Where terminals call. Loopback.
+    pub counters: SocketAddr,
+    /// Where operators, metrics and health probes call.
+    pub admin: SocketAddr,
+    /// The directory of the programme files; `None`: the built-in programmes.
+    pub policies: Option<PathBuf>,
+    /// The site registry; `None`: the demo sites.
+    pub sites: Option<PathBuf>,
+    /// The key file.
+    pub keys: PathBuf,
+    /// Whether the key file is made if it is missing: only where nobody named one and the store is on this machine. Two
+    /// machines with keys of their own would take the same buyer for two.
+    pub make_keys: bool,
+    /// Who may be connected.
+    pub sessions: Sessions,
+    /// What is logged, and how.
+    pub telemetry: Telemetry,
+    /// How often policies and sites are looked at for changes.
+    pub reload: Duration,
+    /// Whether clients may ask which services and messages there are.
+    pub reflection: bool,
+    /// The most calls that are worked on at once; more are told to come back.
+    pub max_in_flight: NonZeroU32,
+    /// How long calls under way may take to end after the process was told to stop.
+    pub drain: Duration,
+}
+
+/// Who may be connected, and for how long without a sign of life.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sessions {
+    /// How long a seat outlives the last sign of its terminal.
+    pub lease: Duration,
+    /// How many seats a site has unless something below says otherwise.
+    pub cap_default: NonZeroU32,
+    /// How many seats the sites of a channel have.
+    pub cap_by_channel: BTreeMap<Channel, NonZeroU32>,
+    /// How many seats one site has: stronger than its channel's.
+    pub cap_by_site: BTreeMap<SiteId, NonZeroU32>,
+}
+
+impl Sessions {
+    /// How many seats this site has.
+    pub fn cap(&self, site: SiteId, channel: Channel) -> NonZeroU32 {
+        let own = self.cap_by_site.get(&site).or_else(|| self.cap_by_channel.get(&channel));
+        own.copied().unwrap_or(self.cap_default)
+    }
+}
+
+/// What is logged, and how. Traces and metrics are sent where the standard `OTEL_…` variables say.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Telemetry {
+    /// How a log line is written.
+    pub log_format: LogFormat,
+    /// Which log lines are written, as `tracing` directives ("info,rationd::ledger=debug").
+    pub log_filter: String,
+}
+
+/// How a log line is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Human,
+    /// One JSON object per line.
+    Json,
+}
+
+impl LogFormat {
+    /// The word that stands in the file.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Human => "human",
+            Self::Json => "json",
+        }
+    }
+}
+
+/// What the command line says: stronger than the environment and the file. Texts are checked like those of the file.
+#[derive(Default)]
+pub struct Overrides {
+    /// `--store`
+    pub store: Option<String>,
+    /// `--listen`: where terminals call.
+    pub listen: Option<String>,
+    /// `--admin-listen`
+    pub admin_listen: Option<String>,
+    /// `--policies`
+    pub policies: Option<String>,
+    /// `--sites`
+    pub sites: Option<String>,
+    /// `--keys`
+    pub keys: Option<String>,
+    /// `--log-format`
+    pub log_format: Option<String>,
+    /// `--clock`
+    pub clock: Option<Timestamp>,
+    /// `--allow-volatile`
+    pub allow_volatile: bool,
+}
+
+/// Something that is wrong, and where it stands: a file with line and field, a variable or a flag.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{place}: {problem}")]
+pub struct ConfigError {
+    /// Where to look.
+    pub place: String,
+    /// What is wrong there, and what would be right. Never a secret.
+    pub problem: String,
+}
+
+impl ConfigError {
+    fn new(place: impl Into<String>, problem: impl Into<String>) -> Self {
+        Self { place: place.into(), problem: problem.into() }
+    }
+}
+
+/// Everything that is wrong, at least one thing.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub struct ConfigErrors(
+    /// In the order in which they were found.
+    pub Vec<ConfigError>,
+);
+
+impl ConfigErrors {
+    fn one(place: impl fmt::Display, problem: impl Into<String>) -> Self {
+        Self(vec![ConfigError::new(place.to_string(), problem)])
+    }
+}
+
+/// One problem to a line.
+impl fmt::Display for ConfigErrors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (i, error) in self.0.iter().enumerate() {
+            if i > 0 {
+                f.write_str("\n")?;
+            }
+            fmt::Display::fmt(error, f)?;
+        }
+        Ok(())
+    }
+}
+
+impl Config {
+    /// Gathers the configuration. `path` names the file; without it `RATIOND_CONFIG` does, and without that there is
+    /// no file and every field has its default. `variables` is the environment, [`environment()`] outside tests.
+    pub fn load(
+        path: Option<&Path>,
+        overrides: Overrides,
+        variables: impl IntoIterator<Item = (OsString, OsString)>,
+    ) -> Result<Self, ConfigErrors> {
+        let mut of_variables = Settings::none();
+        let variables = environment::ours(variables, &mut of_variables);
+        of_variables.finish(&[])?;
+
+        let named =
+            variables.iter().find(|(name, _)| name == environment::CONFIG_FILE).map(|(_, value)| Path::new(value));
+        let mut settings = match path.or(named) {
+            Some(path) => {
+                let name = path.display().to_string();
+                Settings::parse(&read(path)?, &name)?
+            }
+            None => Settings::none(),
+        };
+        environment::apply(variables, &mut settings);
+        let clock = overrides.clock;
+        overrides.apply(&mut settings);
+        Self::check(settings, clock)
+    }
+
+    fn check(mut settings: Settings, clock: Option<Timestamp>) -> Result<Self, ConfigErrors> {
+        let s = &mut settings;
+        let store = s.text(&["store"], str::parse::<Store>);
+        let allow_volatile = s.flag(&["allow_volatile"]).unwrap_or(false);
+        let counters = s.text(&["counters", "listen"], loopback);
+        let admin = s.text(&["admin", "listen"], address);
+        let policies = s.text(&["policies"], some_path);
+        let sites = s.text(&["sites"], some_path);
+        let keys = s.text(&["keys"], some_path);
+        let lease = seconds(s, &["sessions", "lease_seconds"], DEFAULT_LEASE_SECONDS, MAX_LEASE_SECONDS);
+        let cap_default = positive(s, &["sessions", "cap_default"], DEFAULT_CAP, MAX_CAP);
+        let cap_by_channel = caps(s, "cap_by_channel");
+        let cap_by_site = caps(s, "cap_by_site");
+        let log_format = s.text(&["telemetry", "log_format"], log_format).unwrap_or(LogFormat::Human);
+        let log_filter = s.text(&["telemetry", "log_filter"], log_filter);
+        let reload = seconds(s, &["reload_seconds"], DEFAULT_RELOAD_SECONDS, MAX_RELOAD_SECONDS);
+        let reflection = s.flag(&["reflection"]).unwrap_or(true);
+        let max_in_flight = positive(s, &["max_in_flight"], DEFAULT_MAX_IN_FLIGHT, MAX_IN_FLIGHT);
+        let drain = seconds(s, &["drain_seconds"], DEFAULT_DRAIN_SECONDS, MAX_DRAIN_SECONDS);
+
+        let store = store.unwrap_or_else(|| Store::Embedded(DEFAULT_DATA.into()));
+        let counters = counters.unwrap_or(DEFAULT_COUNTERS);
+        let admin = admin.unwrap_or(DEFAULT_ADMIN);
+        // Port 0 asks for any free port, so two of them do not collide. A refused address is told by itself.
+        if counters == admin && counters.port() != 0 && !s.has_problems() {
+            s.problem("admin.listen", format!("is {admin}, as counters.listen is: give each its own port"));
+        }
+        settings.finish(&SECTIONS)?;
+        Ok(Self {
+            make_keys: keys.is_none() && store.is_local(),
+            keys: keys.unwrap_or_else(|| key_file(&store)),
+            store,
+            allow_volatile,
+            clock,
+            counters,
+            admin,
+            policies,
+            sites,
+            sessions: Sessions { lease, cap_default, cap_by_channel, cap_by_site },
+            telemetry: Telemetry {
+                log_format,
+                log_filter: log_filter.unwrap_or_else(|| DEFAULT_LOG_FILTER.to_owned()),
+            },
+            reload,
+            reflection,
+            max_in_flight,
+            drain,
+        })
+    }
+
+    /// The secret keys; on the first start in development they are made.
+    pub fn load_keys(&self) -> Result<Keys, ConfigErrors> {
+        if self.make_keys { Keys::load_or_create(&self.keys) } else { Keys::load(&self.keys) }
+    }
+
+    /// The site registry, or the demo sites if none is named.
+    pub fn load_sites(&self) -> Result<Sites, ConfigErrors> {
+        let Some(path) = &self.sites else { return Ok(Sites::demo()) };
+        Sites::parse(&read(path)?, &path.display().to_string()).map_err(|errors| {
+            let place = |error: &crate::sites::SiteError| format!("{}:{}: {}", error.file, error.line, error.column);
+            ConfigErrors(errors.0.iter().map(|error| ConfigError::new(place(error), &error.problem)).collect())
+        })
+    }
+}
+
+/// The programme files of a directory (`*.toml`), each with its name for messages, in the order of their names.
+/// Symbolic links are followed, so a mounted ConfigMap is a directory like any other.
+pub fn read_policy_files(directory: &Path) -> Result<Vec<(String, String)>, ConfigErrors> {
+    let error = |problem: String| ConfigErrors::one(directory.display(), problem);
+    let unreadable = |e: std::io::Error| error(format!("cannot be read: {e}"));
+    let mut paths = Vec::new();
+    for entry in std::fs::read_dir(directory).map_err(unreadable)? {
+        let path = entry.map_err(unreadable)?.path();
+        let hidden = path.file_name().is_none_or(|name| name.to_string_lossy().starts_with('.'));
+        if !hidden && path.extension().is_some_and(|extension| extension == "toml") {
+            paths.push(path);
+        }
+    }
+    if paths.is_empty() {
+        return Err(error("holds no programme: put NAME.toml files there, or leave `policies` out".into()));
+    }
+    paths.sort();
+    let mut files = Vec::new();
+    let mut problems = Vec::new();
+    for path in paths {
+        match read(&path) {
+            Ok(text) => files.push((path.display().to_string(), text)),
+            Err(errors) => problems.extend(errors.0),
+        }
+    }
+    if problems.is_empty() { Ok(files) } else { Err(ConfigErrors(problems)) }
+}
+
+impl Overrides {
+    fn apply(self, settings: &mut Settings) {
+        for (path, flag, value) in [
+            (&["store"][..], "--store", self.store),
+            (&["counters", "listen"], "--listen", self.listen),
+            (&["admin", "listen"], "--admin-listen", self.admin_listen),
+            (&["policies"], "--policies", self.policies),
+            (&["sites"], "--sites", self.sites),
+            (&["keys"], "--keys", self.keys),
+            (&["telemetry", "log_format"], "--log-format", self.log_format),
+            (&["allow_volatile"], "--allow-volatile", self.allow_volatile.then(|| "true".to_owned())),
+        ] {
+            if let Some(value) = value {
+                settings.override_with(path.iter().map(|part| (*part).to_owned()).collect(), flag, value);
+            }
+        }
+    }
+}
+
+fn seconds(settings: &mut Settings, path: &[&str], default: u32, most: u32) -> Duration {
+    Duration::from_secs(settings.number(path, 1, most).unwrap_or(default).into())
+}
+
+fn positive(settings: &mut Settings, path: &[&str], default: u32, most: u32) -> NonZeroU32 {
+    NonZeroU32::new(settings.number(path, 1, most).unwrap_or(default)).unwrap_or(NonZeroU32::MIN)
+}
+
+/// The caps of a section whose keys are names of sites or channels.
+fn caps<Name>(settings: &mut Settings, section: &str) -> BTreeMap<Name, NonZeroU32>
+where
+    Name: std::str::FromStr<Err = crate::ids::IdError> + Ord,
+{
+    let mut caps = BTreeMap::new();
+    for written in settings.names_below(&["sessions", section]) {
+        let path = ["sessions", section, &written];
+        match written.parse() {
+            Ok(name) => {
+                caps.insert(name, positive(settings, &path, DEFAULT_CAP, MAX_CAP));
+            }
+            Err(error) => settings.refuse(&path, format!("{error}")),
+        }
+    }
+    caps
+}
+
+fn key_file(store: &Store) -> PathBuf {
+    match store {
+        Store::Embedded(directory) => directory.join(KEY_FILE),
+        Store::Redis(_) => Path::new(DEFAULT_DATA).join(KEY_FILE),
+    }
+}
+
+fn address(text: &str) -> Result<SocketAddr, &'static str> {
+    text.trim().parse().map_err(|_| "must be an IP address and a port, such as 127.0.0.1:7420")
+}
+
+fn loopback(text: &str) -> Result<SocketAddr, &'static str> {
+    let address = address(text)?;
+    if !address.ip().is_loopback() {
+        return Err(
+            "must be on loopback (127.0.0.1 or [::1]): this version has no TLS and no identities of terminals yet",
+        );
+    }
+    Ok(address)
+}
+
+fn some_path(text: &str) -> Result<PathBuf, &'static str> {
+    if text.trim().is_empty() { Err("is empty: write a path or leave it out") } else { Ok(text.into()) }
+}
+
+fn log_format(text: &str) -> Result<LogFormat, &'static str> {
+    [LogFormat::Human, LogFormat::Json]
+        .into_iter()
+        .find(|format| format.name() == text)
+        .ok_or("must be \"human\" or \"json\"")
+}
+
+fn log_filter(text: &str) -> Result<String, String> {
+    match text.parse::<tracing_subscriber::EnvFilter>() {
+        Ok(_) => Ok(text.to_owned()),
+        Err(error) => Err(format!("must be tracing directives such as \"info,rationd=debug\": {error}")),
+    }
+}
+
+fn read(path: &Path) -> Result<String, ConfigErrors> {
+    std::fs::read_to_string(path).map_err(|error| ConfigErrors::one(path.display(), format!("cannot be read: {error}")))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,98 @@
+//! The configuration in force, as a file that could be its own source: every field with what it means, secrets left out.
+
+use std::fmt::{Display, Write};
+use std::time::Duration;
+
+use super::Config;
+
+impl Config {
+    /// The effective configuration as TOML, every field with a comment, `***` in place of passwords. Read back, it gives
+    /// the same configuration (but for what was left out).
+    pub fn effective(&self) -> String {
+        let mut out = Toml(String::new());
+        if let Some(clock) = self.clock {
+            out.note(&format!("SIMULATED CLOCK, started at {clock} (--clock): not for real sales"));
+        }
+        let sessions = &self.sessions;
+        out.text("where claims are recorded: embedded:DIRECTORY, redis://… or rediss://…", "store", &self.store);
+        out.value(
+            "accept a store that may lose confirmed sales; receipts then say so",
+            "allow_volatile",
+            self.allow_volatile,
+        );
+        out.path(
+            "directory of programme files (*.toml); left out: the built-in ones",
+            "policies",
+            self.policies.as_ref(),
+        );
+        out.path("site registry (CSV); left out: the demo sites", "sites", self.sites.as_ref());
+        out.path("key file, mode 0600", "keys", Some(&self.keys));
+        out.seconds("policies and sites are looked at for changes so often", "reload_seconds", self.reload);
+        out.value("clients may ask which services and messages there are", "reflection", self.reflection);
+        out.value("calls worked on at once; more are told to come back", "max_in_flight", self.max_in_flight);
+        out.seconds("calls under way may take so long after the signal to stop", "drain_seconds", self.drain);
+        out.section("counters");
+        out.text("where terminals call; loopback in this version", "listen", self.counters);
+        out.section("admin");
+        out.text("where operators, metrics and health probes call", "listen", self.admin);
+        out.section("sessions");
+        out.seconds("a seat outlives the last sign of its terminal by so much", "lease_seconds", sessions.lease);
+        out.value("seats of a site, unless named below", "cap_default", sessions.cap_default);
+        out.section("sessions.cap_by_channel");
+        out.note("seats of each site of a channel");
+        for (channel, cap) in &sessions.cap_by_channel {
+            out.line(channel, cap);
+        }
+        out.section("sessions.cap_by_site");
+        out.note("seats of one site: stronger than its channel's");
+        for (site, cap) in &sessions.cap_by_site {
+            out.line(&quoted(site), cap);
+        }
+        out.section("telemetry");
+        out.text("human or json", "log_format", self.telemetry.log_format.name());
+        out.text("which log lines are written, as tracing directives", "log_filter", &self.telemetry.log_filter);
+        out.0
+    }
+}
+
+/// A TOML document under construction.
+struct Toml(String);
+
+impl Toml {
+    fn line(&mut self, key: &dyn Display, value: &dyn Display) {
+        // Writing to a String cannot fail.
+        let _ = writeln!(self.0, "{key} = {value}");
+    }
+
+    fn note(&mut self, note: &str) {
+        let _ = writeln!(self.0, "# {note}");
+    }
+
+    fn section(&mut self, name: &str) {
+        let _ = writeln!(self.0, "\n[{name}]");
+    }
+
+    fn value(&mut self, note: &str, key: &str, value: impl Display) {
+        self.note(note);
+        self.line(&key, &value);
+    }
+
+    fn text(&mut self, note: &str, key: &str, text: impl Display) {
+        self.value(note, key, quoted(&text));
+    }
+
+    fn seconds(&mut self, note: &str, key: &str, span: Duration) {
+        self.value(note, key, span.as_secs());
+    }
+
+    fn path(&mut self, note: &str, key: &str, path: Option<&std::path::PathBuf>) {
+        match path {
+            Some(path) => self.text(note, key, path.display()),
+            None => self.note(&format!("{note}\n# {key} = \"…\"")),
+        }
+    }
+}
+
+fn quoted(text: &dyn Display) -> String {
+    toml::Value::String(text.to_string()).to_string()
+}

@@ -1,0 +1,56 @@
+//! Stopping in order and in bounded time.
+//!
+//! ```text
+//! signal ─> not ready ─> sessions are told ─> no new connections, GOAWAY ─> calls under way and commits end ─> stores close
+//!           └────────────────────── all of it within one deadline, whatever peers do ──────────────────────┘
+//! ```
+
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// The stages of a stop, and the work that must end before the process does.
+#[derive(Clone, Default)]
+pub struct Drain {
+    /// Cancelled first: the service is not ready any more, and open sessions are told to go elsewhere.
+    pub draining: CancellationToken,
+    /// Cancelled next: listeners close and connections are told to finish.
+    pub closing: CancellationToken,
+    /// Work that runs to its end: every commit is on it.
+    pub tasks: TaskTracker,
+}
+
+/// Work was still under way when the time was up. What it was may be unknown to its callers; nothing is half done.
+#[derive(Debug, thiserror::Error)]
+#[error("not everything had ended after {0:?}; leaving all the same")]
+pub struct TimeUp(Duration);
+
+impl Drain {
+    /// Waits for `asked`, then stops in order. `served` is what serves the listeners; it ends when connections have. Fails
+    /// when the deadline passes first.
+    pub async fn run(&self, asked: CancellationToken, served: impl Future<Output = ()>, limit: Duration) -> Result<(), TimeUp> {
+        asked.cancelled().await;
+        self.draining.cancel();
+        // Told first and closed next: a session's last event still goes out on its open stream.
+        tokio::task::yield_now().await;
+        self.closing.cancel();
+        let rest = async {
+            served.await;
+            self.tasks.close();
+            self.tasks.wait().await;
+        };
+        tokio::time::timeout(limit, rest).await.map_err(|_| TimeUp(limit))
+    }
+}
+
+/// Resolves when the process is asked to stop: SIGTERM, or SIGINT from a keyboard.
+pub async fn signalled() -> std::io::Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    Ok(())
+}

@@ -1,0 +1,193 @@
+//! The gRPC edge: one file per service, [`convert`] between wire and domain, [`status`] for errors, [`identity`] for who is calling,
+//! [`layers`] for what every call passes through.
+//!
+//! Knows the use cases and the door, never a concrete store and never configuration.
+
+mod convert;
+mod identity;
+mod layers;
+mod purchase;
+mod session;
+mod status;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use tokio::net::TcpListener;
+use tokio_stream::StreamExt;
+use tokio_stream::wrappers::TcpListenerStream;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tonic::service::Routes;
+use tonic::transport::Server;
+use tonic_health::server::HealthReporter;
+
+pub use session::Cap;
+
+use crate::ids::LedgerId;
+use crate::ledger::Ledger;
+use crate::purchase::Purchases;
+use crate::session::token::DoorKey;
+use crate::session::{Door, Registry};
+use crate::sites::Sites;
+use crate::telemetry::metrics::Metrics;
+use crate::time::Clock;
+use identity::Callers;
+use layers::OutermostLayer;
+use purchase::PurchaseEdge;
+use session::SessionEdge;
+use v1::purchase_service_server::PurchaseServiceServer;
+use v1::session_service_server::SessionServiceServer;
+
+/// The generated types and services of package `rationd.v1`.
+#[allow(missing_docs, unreachable_pub, clippy::all, rustdoc::all, reason = "generated; the comments stand in proto/")]
+pub mod v1 {
+    tonic::include_proto!("rationd.v1");
+}
+
+/// The descriptors of package `rationd.v1`, as reflection serves them.
+pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptor.bin"));
+
+/// The name under which health tells whether purchases can be recorded.
+pub const PURCHASE_SERVICE: &str = "rationd.v1.PurchaseService";
+
+/// The name under which health tells whether sessions can be opened.
+pub const SESSION_SERVICE: &str = "rationd.v1.SessionService";
+
+/// The largest message that a call may carry: a visit of sixteen lines fits several times over.
+const MAX_MESSAGE: usize = 16 * 1024;
+
+/// How long a unary call may take at the most; a client may ask for less.
+const LONGEST_CALL: Duration = Duration::from_secs(10);
+
+/// All that the counters' listener serves from.
+pub struct Counters<L, D, C> {
+    /// The use cases.
+    pub purchases: Purchases<L, C>,
+    /// The live sessions.
+    pub registry: Arc<Registry<D, C>>,
+    /// Whose sites may call.
+    pub sites: Arc<ArcSwap<Sites>>,
+    /// For session tokens.
+    pub door_key: Arc<DoorKey>,
+    /// How many sessions a site may have.
+    pub cap: Cap,
+    /// How long a seat outlives a broken stream.
+    pub lease: Duration,
+    /// The ledger behind the service, once it is known.
+    pub ledger: Arc<dyn Fn() -> Option<LedgerId> + Send + Sync>,
+    /// Work that must run to its end before the process does.
+    pub tasks: TaskTracker,
+    /// Cancelled when the instance begins to drain.
+    pub draining: CancellationToken,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+    /// The clock that calls are measured by.
+    pub clock: C,
+    /// The most calls under way at once; more are turned away with a time to retry.
+    pub max_in_flight: usize,
+    /// Whether reflection is served.
+    pub reflection: bool,
+}
+
+impl<L: Ledger, D: Door, C: Clock> Counters<L, D, C> {
+    /// Serves the counters until `stop`, then lets every connection finish its calls. It does not bound how long that takes.
+    pub async fn serve(
+        self,
+        listener: TcpListener,
+        health: HealthReporter,
+        stop: CancellationToken,
+    ) -> Result<(), tonic::transport::Error> {
+        let layer = OutermostLayer::new(self.metrics.clone(), self.clock.clone(), self.max_in_flight);
+        let routes = self.routes(health);
+        builder()
+            .layer(layer)
+            .add_routes(routes)
+            .serve_with_incoming_shutdown(incoming(listener), stop.cancelled_owned())
+            .await
+    }
+
+    fn routes(self, health: HealthReporter) -> Routes {
+        let callers = Arc::new(Callers { sites: self.sites, registry: self.registry, door_key: self.door_key });
+        let purchase = PurchaseEdge {
+            purchases: self.purchases,
+            callers: callers.clone(),
+            tasks: self.tasks.clone(),
+            metrics: self.metrics.clone(),
+        };
+        let session = SessionEdge {
+            callers,
+            cap: self.cap,
+            lease: self.lease,
+            ledger: self.ledger,
+            tasks: self.tasks,
+            draining: self.draining,
+            metrics: self.metrics,
+        };
+        let mut routes = Routes::default()
+            .add_service(PurchaseServiceServer::new(purchase).max_decoding_message_size(MAX_MESSAGE))
+            .add_service(SessionServiceServer::new(session).max_decoding_message_size(MAX_MESSAGE))
+            .add_service(health_server(health));
+        if self.reflection {
+            routes = with_reflection(routes);
+        }
+        routes
+    }
+}
+
+/// The health service of one reporter, for any listener.
+fn health_server(
+    health: HealthReporter,
+) -> tonic_health::pb::health_server::HealthServer<impl tonic_health::pb::health_server::Health> {
+    tonic_health::pb::health_server::HealthServer::new(tonic_health::server::HealthService::from_health_reporter(
+        health,
+    ))
+}
+
+/// Serves what operators and probes ask: health over gRPC and `scrape` over HTTP, on one listener.
+pub async fn serve_admin(
+    listener: TcpListener,
+    health: HealthReporter,
+    scrape: Routes,
+    stop: CancellationToken,
+) -> Result<(), tonic::transport::Error> {
+    let routes = scrape.add_service(health_server(health));
+    builder().accept_http1(true).add_routes(routes).serve_with_incoming_shutdown(incoming(listener), stop.cancelled_owned()).await
+}
+
+fn with_reflection(routes: Routes) -> Routes {
+    let described = || {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(DESCRIPTORS)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+            .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
+    };
+    let routes = match described().build_v1() {
+        Ok(service) => routes.add_service(service),
+        Err(_) => routes,
+    };
+    match described().build_v1alpha() {
+        Ok(service) => routes.add_service(service),
+        Err(_) => routes,
+    }
+}
+
+/// Every limit said aloud: several of tonic's own defaults are "none".
+fn builder() -> Server {
+    Server::builder()
+        .timeout(LONGEST_CALL)
+        .max_concurrent_streams(64)
+        .initial_stream_window_size(64 * 1024)
+        .initial_connection_window_size(256 * 1024)
+        .http2_max_header_list_size(8 * 1024)
+        .http2_max_pending_accept_reset_streams(Some(20))
+        .http2_max_local_error_reset_streams(Some(256))
+        .http2_keepalive_interval(Some(Duration::from_secs(20)))
+        .http2_keepalive_timeout(Some(Duration::from_secs(10)))
+}
+
+/// The builder's own `tcp_nodelay` is ignored with a listener of ours, so it is set on each socket.
+fn incoming(listener: TcpListener) -> impl tokio_stream::Stream<Item = std::io::Result<tokio::net::TcpStream>> {
+    TcpListenerStream::new(listener).map(|socket| socket.and_then(|s| s.set_nodelay(true).map(|()| s)))
+}

@@ -1,0 +1,263 @@
+//! Wire to domain and back. Wire to domain reports every bad field by its path; domain to wire cannot fail.
+
+use prost_types::{Duration as WireDuration, Timestamp as WireTimestamp};
+use smallvec::SmallVec;
+
+use super::status::{BadField, failure, outcome_unknown};
+use super::v1::{self, purchase_result::Outcome as WireOutcome};
+use crate::ids::{ProgrammeId, RequestId, SiteId};
+use crate::policy::{LineSet, Refusal};
+use crate::purchase::{
+    Asked, AskedLine, Durability, Earlier, Echo, Failure, Invalid, LineAnswer, Named, Outcome, Receipt, Standing,
+};
+use crate::time::Timestamp;
+
+/// The most papers that one line may name.
+const MAX_PAPERS: usize = 8;
+/// The most family members that a visit may name.
+const MAX_FAMILY: usize = 16;
+
+/// What a call with a visit carries, whichever of the three it is.
+pub(super) struct WireVisit<'a> {
+    pub(super) programme: &'a str,
+    pub(super) agent: Option<&'a v1::Agent>,
+    pub(super) lines: &'a [v1::Line],
+    pub(super) family: &'a [i32],
+    /// `Some` for HoldPurchase, with what the field held.
+    pub(super) hold_for: Option<Option<&'a WireDuration>>,
+    /// Whether the lines carry request ids.
+    pub(super) with_ids: bool,
+}
+
+/// A visit, or every field that cannot be accepted.
+pub(super) fn visit<'a>(wire: &WireVisit<'a>) -> Result<Asked<'a>, Vec<BadField>> {
+    let mut bad = Vec::new();
+    let programme = programme(wire.programme).map_err(|e| bad.push(e)).ok();
+    let agent = wire.agent.and_then(|a| birth_year(a.birth_year, "agent.birth_year", &mut bad));
+    if wire.family.len() > MAX_FAMILY {
+        bad.push(BadField::new("family_birth_years", format!("may name at most {MAX_FAMILY} people")));
+    }
+    let family = wire.family.iter().take(MAX_FAMILY).enumerate();
+    let family =
+        family.filter_map(|(i, &year)| birth_year(year, &format!("family_birth_years[{i}]"), &mut bad)).collect();
+    let hold_for = wire.hold_for.and_then(|span| match span.cloned().map(std::time::Duration::try_from) {
+        Some(Ok(span)) => Some(span),
+        Some(Err(_)) => {
+            bad.push(BadField::new("hold_for", "must not be negative"));
+            None
+        }
+        None => {
+            bad.push(BadField::new("hold_for", "is required: how long to hold the units"));
+            None
+        }
+    });
+    if wire.lines.is_empty() || wire.lines.len() > LineSet::MAX_LINES {
+        bad.push(BadField::new("lines", format!("must have 1 to {} lines", LineSet::MAX_LINES)));
+    }
+    let lines: Vec<AskedLine<'a>> = wire
+        .lines
+        .iter()
+        .take(LineSet::MAX_LINES)
+        .enumerate()
+        .filter_map(|(index, wire_line)| line(index, wire_line, wire.with_ids, &mut bad))
+        .collect();
+    match programme {
+        Some(programme) if bad.is_empty() => Ok(Asked { programme, agent, lines, family, hold_for }),
+        _ => Err(bad),
+    }
+}
+
+fn line<'a>(index: usize, wire: &'a v1::Line, with_id: bool, bad: &mut Vec<BadField>) -> Option<AskedLine<'a>> {
+    let path = |field: &str| format!("lines[{index}].{field}");
+    let request = match (with_id, wire.request_id.as_str()) {
+        (false, "") => None,
+        (false, _) => {
+            bad.push(BadField::new(path("request_id"), "must be empty: a look-up records nothing"));
+            None
+        }
+        (true, text) => request_id(text, path("request_id")).map_err(|e| bad.push(e)).ok(),
+    };
+    let relation = match wire.relation.as_str() {
+        "" => None,
+        text => text.parse().map_err(|e| bad.push(BadField::new(path("relation"), format!("{e}")))).ok(),
+    };
+    if wire.papers.len() > MAX_PAPERS {
+        bad.push(BadField::new(path("papers"), format!("may name at most {MAX_PAPERS} papers")));
+    }
+    let mut papers = SmallVec::new();
+    for (i, text) in wire.papers.iter().take(MAX_PAPERS).enumerate() {
+        match text.parse() {
+            Ok(paper) => papers.push(paper),
+            Err(e) => bad.push(BadField::new(path(&format!("papers[{i}]")), format!("{e}"))),
+        }
+    }
+    let buyer = buyer(wire.buyer.as_ref(), &path("buyer")).map_err(|e| bad.push(e)).ok()?;
+    Some(AskedLine { request, buyer, quantity: wire.quantity, relation, papers })
+}
+
+/// What the calls that follow a purchase carry.
+pub(super) fn known<'a>(
+    programme_id: &str,
+    wire_buyer: Option<&'a v1::Buyer>,
+    request: &str,
+) -> Result<(ProgrammeId, Named<'a>, RequestId), Vec<BadField>> {
+    match (programme(programme_id), buyer(wire_buyer, "buyer"), request_id(request, "request_id".into())) {
+        (Ok(programme), Ok(buyer), Ok(request)) => Ok((programme, buyer, request)),
+        (programme, buyer, request) => {
+            Err(programme.err().into_iter().chain(buyer.err()).chain(request.err()).collect())
+        }
+    }
+}
+
+fn programme(text: &str) -> Result<ProgrammeId, BadField> {
+    text.parse().map_err(|e| BadField::new("programme", format!("is not a programme's id: {e}")))
+}
+
+fn request_id(text: &str, path: String) -> Result<RequestId, BadField> {
+    if text.is_empty() {
+        return Err(BadField::new(path, "is required: a UUID that is made and written down before the first attempt"));
+    }
+    text.parse().map_err(|e| BadField::new(path, format!("cannot be read: {e}")))
+}
+
+fn buyer<'a>(wire: Option<&'a v1::Buyer>, path: &str) -> Result<Named<'a>, BadField> {
+    match wire.and_then(|b| b.id.as_ref()) {
+        Some(v1::buyer::Id::ResidentNumber(number)) => Ok(Named::Resident(number)),
+        Some(v1::buyer::Id::Opaque(opaque)) => Ok(Named::Opaque { id: &opaque.id, birth_date: &opaque.birth_date }),
+        None => Err(BadField::new(path, "is required: whose allowance is charged")),
+    }
+}
+
+fn birth_year(year: i32, path: &str, bad: &mut Vec<BadField>) -> Option<i16> {
+    let known = i16::try_from(year).ok().filter(|y| (1800..=2200).contains(y));
+    if known.is_none() {
+        bad.push(BadField::new(path, "must be a year of birth, 1800 to 2200"));
+    }
+    known
+}
+
+/// A field that the use case did not accept, by its path in the message.
+pub(super) fn bad_field(invalid: Invalid) -> BadField {
+    let path = match invalid.line {
+        Some(line) => format!("lines[{line}].{}", invalid.field),
+        None => invalid.field.to_string(),
+    };
+    BadField::new(path, invalid.problem)
+}
+
+/// One answer on the wire. `district` tells where a site is.
+pub(super) fn result(answer: LineAnswer, district: impl Fn(SiteId) -> String) -> v1::PurchaseResult {
+    v1::PurchaseResult {
+        request_id: answer.request.map(|id| id.to_string()).unwrap_or_default(),
+        replayed: answer.replayed,
+        outcome: Some(outcome(answer.outcome)),
+        standing: answer.standing.map(|s| standing(s, district)),
+        echo: Some(echo(answer.echo)),
+    }
+}
+
+fn outcome(outcome: Outcome) -> WireOutcome {
+    match outcome {
+        Outcome::MayBuy => WireOutcome::MayBuy(v1::MayBuy {}),
+        Outcome::Approved(proof) => WireOutcome::Approved(v1::Approved { receipt: Some(receipt(proof)) }),
+        Outcome::Held(hold) => WireOutcome::Held(v1::Held { until: Some(instant(hold.mark)), quantity: hold.quantity }),
+        Outcome::Refused(reasons) => WireOutcome::Refused(v1::Refused {
+            reasons: reasons
+                .into_iter()
+                .map(|r| v1::Reason { refusal: refusal(r.refusal).into(), why: r.why })
+                .collect(),
+        }),
+        Outcome::NotRequired(why) => WireOutcome::NotRequired(v1::NotRequired { why }),
+        Outcome::Released(entry) => WireOutcome::Released(v1::Released { released_at: Some(instant(entry.mark)) }),
+        Outcome::HoldExpired(entry) => {
+            WireOutcome::HoldExpired(v1::HoldExpired { expired_at: Some(instant(entry.mark)) })
+        }
+        Outcome::Voided(entry) => {
+            WireOutcome::Voided(v1::Voided { voided_at: Some(instant(entry.mark)), voided_by: entry.site.to_string() })
+        }
+        Outcome::AlreadySold(proof) => WireOutcome::AlreadySold(v1::AlreadySold { receipt: Some(receipt(proof)) }),
+        Outcome::NotFound => WireOutcome::NotFound(v1::NotFound {}),
+        Outcome::NotRecorded => WireOutcome::NotRecorded(v1::NotRecorded {}),
+        Outcome::NotYours => WireOutcome::NotYours(v1::NotYours {}),
+        Outcome::Failed(why) => WireOutcome::Failure(wire_failure(&why)),
+    }
+}
+
+fn wire_failure(why: &Failure) -> v1::Failure {
+    let status = failure(why);
+    v1::Failure {
+        code: status.code().into(),
+        reason: why.name().into(),
+        message: status.message().into(),
+        outcome_unknown: outcome_unknown(why),
+    }
+}
+
+fn receipt(proof: Receipt) -> v1::Receipt {
+    let durability = match proof.durability {
+        Durability::Synced => v1::Durability::Synced,
+        Durability::Volatile => v1::Durability::Volatile,
+    };
+    v1::Receipt {
+        ledger_id: proof.ledger.to_string(),
+        request_id: proof.sale.request.to_string(),
+        programme: proof.programme.to_string(),
+        site: proof.sale.site.to_string(),
+        quantity: proof.sale.quantity,
+        sold_at: Some(instant(proof.sale.at)),
+        durability: durability.into(),
+        simulated_clock: proof.simulated_clock,
+        late: proof.sale.late,
+    }
+}
+
+fn standing(standing: Standing, district: impl Fn(SiteId) -> String) -> v1::Standing {
+    let earlier = |e: Earlier| v1::EarlierPurchase {
+        at: Some(instant(e.at)),
+        quantity: e.quantity,
+        district: district(e.site),
+        held: e.held,
+    };
+    v1::Standing {
+        units_left: standing.left.units,
+        purchases_left: standing.left.purchases,
+        next_chance: standing
+            .next
+            .map(|chance| v1::NextChance { at: Some(instant(chance.at)), date: chance.date.to_string() }),
+        earlier: standing.earlier.into_iter().map(earlier).collect(),
+    }
+}
+
+fn echo(echo: Echo) -> v1::Echo {
+    v1::Echo {
+        birth_year: echo.birth_year.into(),
+        rotation_day: echo.rotation_day.unwrap_or_default().into(),
+        masked_number: echo.masked_number,
+        check_digit_warning: echo.check_digit_warning,
+    }
+}
+
+/// The wire's value of a refusal.
+pub(super) fn refusal(refusal: Refusal) -> v1::Refusal {
+    match refusal {
+        Refusal::ChannelNotEnrolled => v1::Refusal::ChannelNotEnrolled,
+        Refusal::NotEligible => v1::Refusal::NotEligible,
+        Refusal::ProxyNotAllowed => v1::Refusal::ProxyNotAllowed,
+        Refusal::NotYourDay => v1::Refusal::NotYourDay,
+        Refusal::QuotaExhausted => v1::Refusal::QuotaExhausted,
+    }
+}
+
+/// An instant on the wire.
+pub(super) fn instant(at: Timestamp) -> WireTimestamp {
+    let millis = at.as_millis();
+    WireTimestamp {
+        seconds: millis.div_euclid(1_000),
+        nanos: i32::try_from(millis.rem_euclid(1_000) * 1_000_000).unwrap_or(0),
+    }
+}
+
+/// A length of time on the wire.
+pub(super) fn span(length: std::time::Duration) -> WireDuration {
+    WireDuration::try_from(length).unwrap_or_default()
+}

@@ -1,0 +1,167 @@
+//! What every call passes through, outermost first: a bound on calls under way, a span and a measurement, a panic caught,
+//! and a reason on errors that the transport itself makes.
+
+use std::convert::Infallible;
+use std::panic::AssertUnwindSafe;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use futures_util::FutureExt;
+use tokio::sync::Semaphore;
+use tonic::body::Body;
+use tonic::{Code, Status};
+use tower::{Layer, Service};
+use tracing::Instrument;
+
+use super::status;
+use crate::telemetry::metrics::Metrics;
+use crate::telemetry::propagation::adopt_parent;
+use crate::time::Clock;
+
+/// The methods that are measured under their own name; every other path is `_OTHER`, so that nobody can make up labels.
+const METHODS: [&str; 10] = [
+    "rationd.v1.PurchaseService/CheckPurchase",
+    "rationd.v1.PurchaseService/Purchase",
+    "rationd.v1.PurchaseService/HoldPurchase",
+    "rationd.v1.PurchaseService/ConfirmHold",
+    "rationd.v1.PurchaseService/ReleaseHold",
+    "rationd.v1.PurchaseService/VoidPurchase",
+    "rationd.v1.PurchaseService/GetPurchase",
+    "rationd.v1.SessionService/OpenSession",
+    "rationd.v1.SessionService/RenewSession",
+    "rationd.v1.SessionService/CloseSession",
+];
+
+/// Puts [`Outermost`] around every service of a server.
+#[derive(Clone)]
+pub(super) struct OutermostLayer<C> {
+    metrics: Arc<Metrics>,
+    clock: C,
+    permits: Arc<Semaphore>,
+}
+
+impl<C: Clock> OutermostLayer<C> {
+    pub(super) fn new(metrics: Arc<Metrics>, clock: C, max_in_flight: usize) -> Self {
+        Self { metrics, clock, permits: Arc::new(Semaphore::new(max_in_flight)) }
+    }
+}
+
+impl<S, C: Clock> Layer<S> for OutermostLayer<C> {
+    type Service = Outermost<S, C>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        Outermost { inner, shared: self.clone() }
+    }
+}
+
+/// See the module.
+#[derive(Clone)]
+pub(super) struct Outermost<S, C> {
+    inner: S,
+    shared: OutermostLayer<C>,
+}
+
+impl<S, C> Service<http::Request<Body>> for Outermost<S, C>
+where
+    S: Service<http::Request<Body>, Response = http::Response<Body>, Error = Infallible> + Clone + Send + 'static,
+    S::Future: Send,
+    C: Clock,
+{
+    type Response = http::Response<Body>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.inner.poll_ready(context)
+    }
+
+    fn call(&mut self, request: http::Request<Body>) -> Self::Future {
+        let OutermostLayer { metrics, clock, permits } = self.shared.clone();
+        let begun = clock.monotonic();
+        let method = method_of(request.uri().path());
+        let span = tracing::info_span!(
+            "call",
+            otel.name = method,
+            otel.kind = "server",
+            rpc.system.name = "grpc",
+            rpc.method = method,
+            rpc.response.status_code = tracing::field::Empty,
+        );
+        adopt_parent(&span, request.headers());
+        // The permit is for the work; a session's stream does not keep it once it has begun.
+        let answer = match permits.try_acquire_owned() {
+            Ok(permit) => {
+                let work = AssertUnwindSafe(self.inner.call(request)).catch_unwind();
+                async move {
+                    let _permit = permit;
+                    work.await.unwrap_or_else(|_| Ok(status::broken().into_http()))
+                }
+                .boxed()
+            }
+            Err(_) => async { Ok(status::overloaded().into_http()) }.boxed(),
+        };
+        let measured = async move {
+            let response = answer.await.map(reasoned)?;
+            let code = code_of(&response);
+            tracing::Span::current().record("rpc.response.status_code", code);
+            metrics.called(method, code, clock.monotonic().saturating_sub(begun));
+            Ok(response)
+        };
+        Box::pin(measured.instrument(span))
+    }
+}
+
+fn method_of(path: &str) -> &'static str {
+    let path = path.strip_prefix('/').unwrap_or(path);
+    METHODS.into_iter().find(|method| *method == path).unwrap_or("_OTHER")
+}
+
+/// gRPC's name of the code of a response. A response without one in its header has begun well.
+fn code_of(response: &http::Response<Body>) -> &'static str {
+    match Status::from_header_map(response.headers()).map_or(Code::Ok, |status| status.code()) {
+        Code::Ok => "OK",
+        Code::Cancelled => "CANCELLED",
+        Code::Unknown => "UNKNOWN",
+        Code::InvalidArgument => "INVALID_ARGUMENT",
+        Code::DeadlineExceeded => "DEADLINE_EXCEEDED",
+        Code::NotFound => "NOT_FOUND",
+        Code::AlreadyExists => "ALREADY_EXISTS",
+        Code::PermissionDenied => "PERMISSION_DENIED",
+        Code::ResourceExhausted => "RESOURCE_EXHAUSTED",
+        Code::FailedPrecondition => "FAILED_PRECONDITION",
+        Code::Aborted => "ABORTED",
+        Code::OutOfRange => "OUT_OF_RANGE",
+        Code::Unimplemented => "UNIMPLEMENTED",
+        Code::Internal => "INTERNAL",
+        Code::Unavailable => "UNAVAILABLE",
+        Code::DataLoss => "DATA_LOSS",
+        Code::Unauthenticated => "UNAUTHENTICATED",
+    }
+}
+
+/// Errors that the transport makes before a handler is reached carry no reason of their own. They get one here; they all
+/// mean that nothing was executed.
+fn reasoned(response: http::Response<Body>) -> http::Response<Body> {
+    let Some(bare) =
+        Status::from_header_map(response.headers()).filter(|s| s.code() != Code::Ok && s.details().is_empty())
+    else {
+        return response;
+    };
+    match bare.code() {
+        Code::OutOfRange => {
+            status::status(Code::InvalidArgument, "MESSAGE_TOO_LARGE", bare.message().to_string()).into_http()
+        }
+        Code::Internal => status::status(
+            Code::InvalidArgument,
+            "MESSAGE_MALFORMED",
+            "the message is not of the type that this call takes",
+        )
+        .into_http(),
+        Code::Unimplemented => {
+            status::status(Code::Unimplemented, "METHOD_UNKNOWN", "no such method; reflection lists what there is")
+                .into_http()
+        }
+        _ => response,
+    }
+}

@@ -1,0 +1,198 @@
+//! `PurchaseService`: convert the request, call the use case, convert the outcome.
+//!
+//! A client that hangs up cancels a look-up. Everything that changes the ledger runs to its end on a tracked task.
+
+use std::future::Future;
+use std::sync::Arc;
+
+use tokio_util::task::TaskTracker;
+use tonic::{Request, Response, Status};
+
+use super::convert::{self, WireVisit};
+use super::identity::Callers;
+use super::status;
+use super::v1::{self, purchase_service_server::PurchaseService};
+use crate::ids::ProgrammeId;
+use crate::ledger::Ledger;
+use crate::purchase::{Caller, Known, LineAnswer, Outcome, Prepared, Purchases};
+use crate::session::Door;
+use crate::telemetry::metrics::{Metrics, Verb};
+use crate::time::Clock;
+
+/// The service over the use cases of one ledger.
+pub(super) struct PurchaseEdge<L, D, C> {
+    pub(super) purchases: Purchases<L, C>,
+    pub(super) callers: Arc<Callers<D, C>>,
+    pub(super) tasks: TaskTracker,
+    pub(super) metrics: Arc<Metrics>,
+}
+
+impl<L: Ledger, D: Door, C: Clock> PurchaseEdge<L, D, C> {
+    fn prepare(&self, wire: &WireVisit<'_>) -> Result<Prepared, Status> {
+        let asked = convert::visit(wire).map_err(status::invalid)?;
+        self.purchases.prepare(&asked).map_err(|bad| status::invalid(bad.into_iter().map(convert::bad_field).collect()))
+    }
+
+    fn prepare_known(&self, programme: &str, buyer: Option<&v1::Buyer>, request: &str) -> Result<Known, Status> {
+        let (programme, buyer, request) = convert::known(programme, buyer, request).map_err(status::invalid)?;
+        self.purchases
+            .prepare_known(programme, buyer, request)
+            .map_err(|bad| status::invalid(bad.into_iter().map(convert::bad_field).collect()))
+    }
+
+    /// Runs to its end whether or not anybody still waits for the answer.
+    async fn tracked<T: Send + 'static>(&self, work: impl Future<Output = T> + Send + 'static) -> Result<T, Status> {
+        self.tasks.spawn(work).await.map_err(|_| status::broken())
+    }
+
+    async fn buy(&self, visit: Prepared, caller: Caller, verb: Verb) -> Result<Vec<v1::PurchaseResult>, Status> {
+        let (purchases, programme) = (self.purchases.clone(), visit.programme());
+        let answers = self.tracked(async move { purchases.buy(visit, &caller).await }).await?;
+        self.results(answers, programme, verb)
+    }
+
+    /// The failure of a single line is the call's own error; of one among several it stands in its result.
+    fn results(
+        &self,
+        answers: Vec<LineAnswer>,
+        programme: ProgrammeId,
+        verb: Verb,
+    ) -> Result<Vec<v1::PurchaseResult>, Status> {
+        for answer in &answers {
+            self.count(answer, programme, verb);
+        }
+        match answers.as_slice() {
+            [LineAnswer { outcome: Outcome::Failed(why), .. }] => Err(status::failure(why)),
+            _ => Ok(answers.into_iter().map(|a| convert::result(a, |site| self.callers.district(site))).collect()),
+        }
+    }
+
+    fn single(
+        &self,
+        answer: LineAnswer,
+        programme: ProgrammeId,
+        verb: Verb,
+    ) -> Result<Option<v1::PurchaseResult>, Status> {
+        self.results(vec![answer], programme, verb).map(|mut results| results.pop())
+    }
+
+    fn count(&self, answer: &LineAnswer, programme: ProgrammeId, verb: Verb) {
+        self.metrics.decided(programme, verb, answer.outcome.name());
+        if let Outcome::Failed(why) = &answer.outcome {
+            tracing::warn!(%programme, verb = verb.name(), request_id = ?answer.request, %why, "no decision");
+        }
+        let nothing_left =
+            answer.standing.as_ref().is_some_and(|s| s.left.units == Some(0) || s.left.purchases == Some(0));
+        if matches!(answer.outcome, Outcome::Approved(_)) && !answer.replayed && nothing_left {
+            self.metrics.near_limit(programme);
+        }
+    }
+}
+
+#[tonic::async_trait]
+impl<L: Ledger, D: Door, C: Clock> PurchaseService for PurchaseEdge<L, D, C> {
+    async fn check_purchase(
+        &self,
+        request: Request<v1::CheckPurchaseRequest>,
+    ) -> Result<Response<v1::CheckPurchaseResponse>, Status> {
+        let caller = self.callers.site(request.metadata())?;
+        let wire = request.get_ref();
+        let visit = self.prepare(&WireVisit {
+            programme: &wire.programme,
+            agent: wire.agent.as_ref(),
+            lines: &wire.lines,
+            family: &wire.family_birth_years,
+            hold_for: None,
+            with_ids: false,
+        })?;
+        let programme = visit.programme();
+        let answers = self.purchases.check(visit, &caller).await;
+        let results = self.results(answers, programme, Verb::Check)?;
+        Ok(Response::new(v1::CheckPurchaseResponse { results }))
+    }
+
+    async fn purchase(&self, request: Request<v1::PurchaseRequest>) -> Result<Response<v1::PurchaseResponse>, Status> {
+        let caller = self.callers.session(request.metadata()).await?;
+        let wire = request.get_ref();
+        let visit = self.prepare(&WireVisit {
+            programme: &wire.programme,
+            agent: wire.agent.as_ref(),
+            lines: &wire.lines,
+            family: &wire.family_birth_years,
+            hold_for: None,
+            with_ids: true,
+        })?;
+        let results = self.buy(visit, caller, Verb::Purchase).await?;
+        Ok(Response::new(v1::PurchaseResponse { results }))
+    }
+
+    async fn hold_purchase(
+        &self,
+        request: Request<v1::HoldPurchaseRequest>,
+    ) -> Result<Response<v1::HoldPurchaseResponse>, Status> {
+        let caller = self.callers.session(request.metadata()).await?;
+        let wire = request.get_ref();
+        let visit = self.prepare(&WireVisit {
+            programme: &wire.programme,
+            agent: wire.agent.as_ref(),
+            lines: &wire.lines,
+            family: &wire.family_birth_years,
+            hold_for: Some(wire.hold_for.as_ref()),
+            with_ids: true,
+        })?;
+        let results = self.buy(visit, caller, Verb::Hold).await?;
+        Ok(Response::new(v1::HoldPurchaseResponse { results }))
+    }
+
+    async fn confirm_hold(
+        &self,
+        request: Request<v1::ConfirmHoldRequest>,
+    ) -> Result<Response<v1::ConfirmHoldResponse>, Status> {
+        let caller = self.callers.session(request.metadata()).await?;
+        let wire = request.get_ref();
+        let known = self.prepare_known(&wire.programme, wire.buyer.as_ref(), &wire.request_id)?;
+        let (purchases, programme) = (self.purchases.clone(), known.programme());
+        let answer = self.tracked(async move { purchases.confirm(known, &caller).await }).await?;
+        let result = self.single(answer, programme, Verb::Confirm)?;
+        Ok(Response::new(v1::ConfirmHoldResponse { result }))
+    }
+
+    async fn release_hold(
+        &self,
+        request: Request<v1::ReleaseHoldRequest>,
+    ) -> Result<Response<v1::ReleaseHoldResponse>, Status> {
+        let caller = self.callers.site(request.metadata())?;
+        let wire = request.get_ref();
+        let known = self.prepare_known(&wire.programme, wire.buyer.as_ref(), &wire.request_id)?;
+        let (purchases, programme) = (self.purchases.clone(), known.programme());
+        let answer = self.tracked(async move { purchases.release(known, &caller).await }).await?;
+        let result = self.single(answer, programme, Verb::Release)?;
+        Ok(Response::new(v1::ReleaseHoldResponse { result }))
+    }
+
+    async fn void_purchase(
+        &self,
+        request: Request<v1::VoidPurchaseRequest>,
+    ) -> Result<Response<v1::VoidPurchaseResponse>, Status> {
+        let caller = self.callers.site(request.metadata())?;
+        let wire = request.get_ref();
+        let known = self.prepare_known(&wire.programme, wire.buyer.as_ref(), &wire.request_id)?;
+        let (purchases, programme) = (self.purchases.clone(), known.programme());
+        let answer = self.tracked(async move { purchases.void(known, &caller).await }).await?;
+        let result = self.single(answer, programme, Verb::Void)?;
+        Ok(Response::new(v1::VoidPurchaseResponse { result }))
+    }
+
+    async fn get_purchase(
+        &self,
+        request: Request<v1::GetPurchaseRequest>,
+    ) -> Result<Response<v1::GetPurchaseResponse>, Status> {
+        let caller = self.callers.site(request.metadata())?;
+        let wire = request.get_ref();
+        let known = self.prepare_known(&wire.programme, wire.buyer.as_ref(), &wire.request_id)?;
+        let (purchases, programme) = (self.purchases.clone(), known.programme());
+        let answer = self.tracked(async move { purchases.resolve(known, &caller).await }).await?;
+        let result = self.single(answer, programme, Verb::Resolve)?;
+        Ok(Response::new(v1::GetPurchaseResponse { result }))
+    }
+}

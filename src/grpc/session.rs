@@ -1,0 +1,150 @@
+//! `SessionService`: a terminal's seat, held while its stream lives.
+//!
+//! A client that goes away drops its stream: the seat stays for the lease time, so that a lost connection costs nobody a
+//! place. Opening and closing are one atomic step at the door and are not undone by a disconnect.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tonic::{Request, Response, Status};
+
+use super::convert::span;
+use super::identity::Callers;
+use super::status::{self, BadField};
+use super::v1::{self, open_session_response::Event, session_service_server::SessionService};
+use crate::ids::{Channel, LedgerId, SiteId, TerminalId};
+use crate::session::{Attachment, Door, DoorError, Holder, Opened, Standing, token};
+use crate::telemetry::metrics::{Metrics, SessionOutcome};
+use crate::time::Clock;
+
+/// The most live sessions of a site of this channel.
+pub type Cap = Arc<dyn Fn(SiteId, Channel) -> u16 + Send + Sync>;
+
+/// The service over one door.
+pub(super) struct SessionEdge<D, C> {
+    pub(super) callers: Arc<Callers<D, C>>,
+    pub(super) cap: Cap,
+    pub(super) lease: Duration,
+    /// The ledger behind this service, once it is known.
+    pub(super) ledger: Arc<dyn Fn() -> Option<LedgerId> + Send + Sync>,
+    pub(super) tasks: TaskTracker,
+    /// Cancelled when the instance begins to drain.
+    pub(super) draining: CancellationToken,
+    pub(super) metrics: Arc<Metrics>,
+}
+
+type Events = ReceiverStream<Result<v1::OpenSessionResponse, Status>>;
+
+#[tonic::async_trait]
+impl<D: Door, C: Clock> SessionService for SessionEdge<D, C> {
+    type OpenSessionStream = Events;
+
+    async fn open_session(&self, request: Request<v1::OpenSessionRequest>) -> Result<Response<Events>, Status> {
+        let site = self.callers.named_site(request.metadata()).inspect_err(|_| {
+            self.metrics.session_opened(SessionOutcome::Rejected);
+        })?;
+        let terminal: TerminalId = request.get_ref().terminal.parse().map_err(|e| {
+            self.metrics.session_opened(SessionOutcome::Rejected);
+            status::invalid(vec![BadField::new("terminal", format!("cannot be accepted: {e}"))])
+        })?;
+        // Without its ledger's id a client could not tell later under which ledger its request ids mean something.
+        let ledger = (self.ledger)().ok_or_else(|| {
+            self.metrics.session_opened(SessionOutcome::Unavailable);
+            status::door_away()
+        })?;
+        let cap = (self.cap)(site.id, site.channel);
+        let opened = self.callers.registry.open(site.id, terminal, cap).await.map_err(|e| self.away(&e))?;
+        // Two events at the most: how it began and how it ended.
+        let (sender, events) = mpsc::channel(2);
+        let begun = match opened {
+            Opened::Granted { seat, replaced } => {
+                self.metrics.session_opened(match replaced {
+                    Some(_) => SessionOutcome::Replaced,
+                    None => SessionOutcome::Admitted,
+                });
+                let attachment = self.callers.registry.attach(seat);
+                self.tasks.spawn(tell_the_end(attachment, sender.clone(), self.draining.clone()));
+                Event::Admitted(v1::Admitted {
+                    session_token: token::mint(&seat, &self.callers.door_key),
+                    lease: Some(span(self.lease)),
+                    ledger_id: ledger.to_string(),
+                    slot: seat.key.slot.into(),
+                    replaced_earlier: replaced.is_some(),
+                })
+            }
+            Opened::SiteFull { holders } => {
+                self.metrics.session_opened(SessionOutcome::SiteFull);
+                let holders = holders.into_iter().map(holder).collect();
+                Event::SiteFull(v1::SiteFull { cap: cap.into(), holders })
+            }
+        };
+        // There is room for it: nothing else has been sent yet but at most the end.
+        let _ = sender.try_send(Ok(v1::OpenSessionResponse { event: Some(begun) }));
+        Ok(Response::new(ReceiverStream::new(events)))
+    }
+
+    async fn renew_session(
+        &self,
+        request: Request<v1::RenewSessionRequest>,
+    ) -> Result<Response<v1::RenewSessionResponse>, Status> {
+        let seat = self.callers.read_token(required_token(&request.get_ref().session_token)?)?;
+        match self.callers.registry.renew(seat).await.map_err(|e| self.away(&e))? {
+            Standing::Live => Ok(Response::new(v1::RenewSessionResponse { lease: Some(span(self.lease)) })),
+            Standing::Replaced => Err(status::session_replaced()),
+            Standing::Lost => Err(status::session_lost()),
+        }
+    }
+
+    async fn close_session(
+        &self,
+        request: Request<v1::CloseSessionRequest>,
+    ) -> Result<Response<v1::CloseSessionResponse>, Status> {
+        let seat = self.callers.read_token(required_token(&request.get_ref().session_token)?)?;
+        let closed = self.callers.registry.close(seat).await.map_err(|e| self.away(&e))?;
+        Ok(Response::new(v1::CloseSessionResponse { closed }))
+    }
+}
+
+impl<D, C> SessionEdge<D, C> {
+    fn away(&self, error: &DoorError) -> Status {
+        tracing::warn!(%error, "a session call could not be decided");
+        status::door_away()
+    }
+}
+
+/// Waits for the end of a session and tells its stream. Ends when the client has gone.
+async fn tell_the_end(
+    mut attachment: Attachment,
+    events: mpsc::Sender<Result<v1::OpenSessionResponse, Status>>,
+    draining: CancellationToken,
+) {
+    let why = tokio::select! {
+        () = events.closed() => return,
+        standing = attachment.ended() => match standing {
+            Standing::Replaced => v1::SessionEnd::Replaced,
+            Standing::Lost | Standing::Live => v1::SessionEnd::Lost,
+        },
+        () = draining.cancelled() => v1::SessionEnd::Draining,
+    };
+    let event = Event::Ended(v1::Ended { why: why.into() });
+    let _ = events.send(Ok(v1::OpenSessionResponse { event: Some(event) })).await;
+}
+
+fn required_token(token: &str) -> Result<&str, Status> {
+    let missing =
+        || status::invalid(vec![BadField::new("session_token", "is required: the token that OpenSession gave")]);
+    if token.is_empty() { Err(missing()) } else { Ok(token) }
+}
+
+fn holder(holder: Holder) -> v1::SeatHolder {
+    v1::SeatHolder {
+        terminal: holder.terminal.to_string(),
+        slot: holder.slot.into(),
+        held_for: Some(span(holder.held_for)),
+        free_after: Some(span(holder.free_after)),
+    }
+}

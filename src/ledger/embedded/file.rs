@@ -1,0 +1,345 @@
+//! The redb file: where it lies, what stands in it, and everything that can be wrong with it when it is opened.
+//!
+//! | table | key | value |
+//! |---|---|---|
+//! | `meta` | `kind`, `layout`, `ledger_id` | text |
+//! | `records` | programme code (4 bytes, padded with zeros), partition, pseudonym (16 bytes) | packed entries, each as name (16 bytes), length (1 byte), value |
+//! | `outbox` | partition, sequence from 1 | the event as JSON |
+//!
+//! The programme comes first in a record's key, so that a sweep of one programme reads one range.
+
+use std::fs::{DirBuilder, File, OpenOptions};
+use std::io::{ErrorKind, Read};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use redb::backends::FileBackend;
+use redb::{Builder, Database, DatabaseError, ReadableDatabase, StorageError, TableDefinition, TableError};
+use serde::{Deserialize, Serialize};
+
+use crate::ids::{LedgerId, ProgrammeCode, RequestId, SiteId, TerminalId};
+use crate::ledger::{Entry, Event, EventKind, Record, RecordKey, packed};
+
+/// The ledger's file in its directory.
+pub const FILE_NAME: &str = "ledger.redb";
+
+/// What redb writes at the beginning of every file of its own.
+const REDB_MAGIC: &[u8; 9] = b"redb\x1A\x0A\xA9\x0D\x0A";
+/// Memory for pages; redb would take 1 GiB. Records of a country's buyers are small and touched at random, so that more
+/// would buy little.
+const PAGE_CACHE_BYTES: usize = 64 << 20;
+const KIND: &str = "rationd ledger";
+/// Counted up whenever the tables above change their meaning.
+const LAYOUT: u32 = 1;
+
+const META: TableDefinition<'_, &str, &str> = TableDefinition::new("meta");
+pub(super) const RECORDS: TableDefinition<'_, &[u8; KEY_BYTES], &[u8]> = TableDefinition::new("records");
+pub(super) const OUTBOX: TableDefinition<'_, (u8, u64), &[u8]> = TableDefinition::new("outbox");
+
+const KEY_BYTES: usize = 21;
+pub(super) type Key = [u8; KEY_BYTES];
+
+/// Why the ledger's file cannot be used. Whatever it was, the file is as it was.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Another process has it, or another handle of this one.
+    #[error("{} is in use by another process; stop that one, or give this one another directory", file.display())]
+    InUse {
+        /// The file.
+        file: PathBuf,
+    },
+    /// Something else stands there under that name.
+    #[error("{} is not a ledger of rationd; move it away, or name another directory", file.display())]
+    Foreign {
+        /// The file.
+        file: PathBuf,
+    },
+    /// It was a ledger, and is cut short or altered.
+    #[error("{} is damaged ({why}); put a whole copy in its place. Nothing in it was changed", file.display())]
+    Damaged {
+        /// The file.
+        file: PathBuf,
+        /// What redb or the layout missed.
+        why: String,
+    },
+    /// It was written by a later version of this program.
+    #[error("{} has layout {found}, and this version understands layouts up to {LAYOUT}; run the version that wrote it", file.display())]
+    Newer {
+        /// The file.
+        file: PathBuf,
+        /// The layout that stands in it.
+        found: String,
+    },
+    /// The operating system does not let this process read and write it.
+    #[error("{} may not be read and written by this user; give the file and its directory to the user that runs rationd", file.display())]
+    Denied {
+        /// The file or the directory.
+        file: PathBuf,
+    },
+    /// Anything else that the operating system said.
+    #[error("{} cannot be opened: {source}", file.display())]
+    Io {
+        /// The file or the directory.
+        file: PathBuf,
+        /// What it said.
+        source: std::io::Error,
+    },
+}
+
+/// Why something could not be read from an open ledger.
+#[derive(Debug)]
+pub(super) enum ReadError {
+    /// The bytes are there and mean nothing.
+    Corrupt(String),
+    /// redb could not give them.
+    Store(String),
+}
+
+fn store(error: impl std::fmt::Display) -> ReadError {
+    ReadError::Store(error.to_string())
+}
+
+/// An event of the outbox as it stands in the file. It names no buyer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Told {
+    /// What happened: the name of an [`EventKind`].
+    pub kind: String,
+    /// The programme's code.
+    pub programme: ProgrammeCode,
+    /// The purchase's request id.
+    pub request: String,
+    /// The site whose purchase it is.
+    pub site: SiteId,
+    /// The terminal whose call did it.
+    pub terminal: TerminalId,
+    /// Units.
+    pub quantity: u32,
+    /// The time at which the purchase counts, milliseconds since 1970.
+    pub at: i64,
+    /// When the hold stops counting, milliseconds since 1970; only of `held`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<i64>,
+    /// What the seller stated; empty but for `sold`, `held` and `late`.
+    pub stated: String,
+}
+
+impl Told {
+    /// The event as it is written: what the rules say happened, and what the store knows of the call.
+    pub(super) fn new(event: &Event, programme: ProgrammeCode, terminal: TerminalId, stated: &str) -> Self {
+        let entry = &event.entry;
+        // A claim may also find that holds have run out; what was stated belongs to the purchase alone.
+        let purchase = matches!(event.kind, EventKind::Sold | EventKind::Held | EventKind::Late);
+        Self {
+            kind: event.kind.name().to_owned(),
+            programme,
+            request: entry.request.to_string(),
+            site: entry.site,
+            terminal,
+            quantity: entry.quantity,
+            at: entry.at.as_millis(),
+            until: entry.held_until().map(|until| until.as_millis()),
+            stated: if purchase { stated.to_owned() } else { String::new() },
+        }
+    }
+}
+
+/// The open file and the ledger's id. A missing file is made under another name and appears under its own only when it is
+/// whole, so that a crash at birth leaves no half ledger and a file that is there is never taken for a new one.
+pub(super) fn open(directory: &Path) -> Result<(Database, LedgerId), OpenError> {
+    DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(|e| io(directory, e))?;
+    let file = directory.join(FILE_NAME);
+    if !file.try_exists().map_err(|e| io(&file, e))? {
+        give_birth(directory, &file)?;
+    }
+    let mut magic = [0; REDB_MAGIC.len()];
+    match File::open(&file).and_then(|mut opened| opened.read_exact(&mut magic)) {
+        Ok(()) if &magic == REDB_MAGIC => {}
+        Ok(()) => return Err(OpenError::Foreign { file }),
+        Err(error) if error.kind() == ErrorKind::UnexpectedEof => {
+            return Err(OpenError::Damaged { file, why: "it is cut short".to_owned() });
+        }
+        Err(error) => return Err(io(&file, error)),
+    }
+    let database = builder().open(&file).map_err(|e| unusable(&file, e))?;
+    let id = read_meta(&database, &file)?;
+    Ok((database, id))
+}
+
+/// The same on another disk than a file: an empty one becomes a new ledger.
+pub(super) fn open_backend(backend: impl redb::StorageBackend) -> Result<(Database, LedgerId), OpenError> {
+    let name = Path::new("(a disk of a test)");
+    let database = builder().create_with_backend(backend).map_err(|e| unusable(name, e))?;
+    if let Err(OpenError::Foreign { .. }) = read_meta(&database, name) {
+        write_meta(&database).map_err(|error| damaged(name, error))?;
+    }
+    let id = read_meta(&database, name)?;
+    Ok((database, id))
+}
+
+fn give_birth(directory: &Path, file: &Path) -> Result<(), OpenError> {
+    let unborn = directory.join(format!("{FILE_NAME}.{}", LedgerId::random()));
+    let born = (|| {
+        let created = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&unborn);
+        let backend = FileBackend::new(created.map_err(|e| io(&unborn, e))?).map_err(|e| unusable(&unborn, e))?;
+        let database = builder().create_with_backend(backend).map_err(|e| unusable(&unborn, e))?;
+        write_meta(&database).map_err(|error| damaged(&unborn, error))?;
+        drop(database);
+        // A link, unlike a rename, never takes the place of a ledger that another process made meanwhile.
+        match std::fs::hard_link(&unborn, file) {
+            Err(error) if error.kind() != ErrorKind::AlreadyExists => Err(io(file, error)),
+            _ => File::open(directory).and_then(|opened| opened.sync_all()).map_err(|e| io(directory, e)),
+        }
+    })();
+    // The second name is of no use any more; if it cannot be removed it does no harm.
+    let _ = std::fs::remove_file(&unborn);
+    born
+}
+
+fn builder() -> Builder {
+    let mut builder = Database::builder();
+    builder.set_cache_size(PAGE_CACHE_BYTES);
+    builder
+}
+
+fn write_meta(database: &Database) -> Result<(), redb::Error> {
+    let transaction = database.begin_write()?;
+    {
+        let mut meta = transaction.open_table(META)?;
+        meta.insert("kind", KIND)?;
+        meta.insert("layout", LAYOUT.to_string().as_str())?;
+        meta.insert("ledger_id", LedgerId::random().to_string().as_str())?;
+        transaction.open_table(RECORDS)?;
+        transaction.open_table(OUTBOX)?;
+    }
+    transaction.commit()?;
+    Ok(())
+}
+
+fn read_meta(database: &Database, file: &Path) -> Result<LedgerId, OpenError> {
+    let read = || -> Result<[Option<String>; 3], redb::Error> {
+        let meta = database.begin_read()?.open_table(META)?;
+        let text = |name| meta.get(name).map(|found| found.map(|text| text.value().to_owned()));
+        Ok([text("kind")?, text("layout")?, text("ledger_id")?])
+    };
+    let foreign = || OpenError::Foreign { file: file.to_owned() };
+    let [kind, layout, id] = read().map_err(|error| match error {
+        redb::Error::TableDoesNotExist(_)
+        | redb::Error::TableTypeMismatch { .. }
+        | redb::Error::TableIsMultimap(_)
+        | redb::Error::TypeDefinitionChanged { .. } => foreign(),
+        other => damaged(file, other),
+    })?;
+    if kind.as_deref() != Some(KIND) {
+        return Err(foreign());
+    }
+    let layout = layout.unwrap_or_default();
+    if layout != LAYOUT.to_string() {
+        return Err(OpenError::Newer { file: file.to_owned(), found: layout });
+    }
+    id.and_then(|text| text.parse().ok()).ok_or_else(|| damaged(file, "it has no ledger id"))
+}
+
+fn damaged(file: &Path, why: impl std::fmt::Display) -> OpenError {
+    OpenError::Damaged { file: file.to_owned(), why: why.to_string() }
+}
+
+fn io(file: &Path, source: std::io::Error) -> OpenError {
+    let file = file.to_owned();
+    match source.kind() {
+        ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => OpenError::Denied { file },
+        _ => OpenError::Io { file, source },
+    }
+}
+
+fn unusable(file: &Path, error: DatabaseError) -> OpenError {
+    match error {
+        DatabaseError::DatabaseAlreadyOpen => OpenError::InUse { file: file.to_owned() },
+        DatabaseError::Storage(StorageError::Io(source)) if source.kind() != ErrorKind::InvalidData => io(file, source),
+        other => damaged(file, other),
+    }
+}
+
+/// Where a record stands.
+pub(super) fn record_key(key: &RecordKey) -> Key {
+    let mut bytes = first_key(key.programme);
+    let [_, _, _, _, partition, pseudonym @ ..] = &mut bytes;
+    *partition = key.buyer.partition;
+    *pseudonym = *key.buyer.pseudonym.as_bytes();
+    bytes
+}
+
+/// The first key that a record of this programme can have.
+pub(super) fn first_key(programme: ProgrammeCode) -> Key {
+    let mut bytes = [0; KEY_BYTES];
+    bytes.iter_mut().zip(programme.as_str().bytes()).for_each(|(to, from)| *to = from);
+    bytes
+}
+
+/// The last key that a record of this programme can have.
+pub(super) fn last_key(programme: ProgrammeCode) -> Key {
+    let mut bytes = first_key(programme);
+    bytes.iter_mut().skip(4).for_each(|to| *to = u8::MAX);
+    bytes
+}
+
+/// A record from what stands in the table.
+pub(super) fn unpack(mut bytes: &[u8]) -> Result<Record, ReadError> {
+    let cut_short = || ReadError::Corrupt("a record is cut short".to_owned());
+    let mut entries = Vec::new();
+    while let Some((name, rest)) = bytes.split_first_chunk::<16>() {
+        let (length, rest) = rest.split_first().ok_or_else(cut_short)?;
+        let (value, rest) = rest.split_at_checked(usize::from(*length)).ok_or_else(cut_short)?;
+        entries.push(packed::unpack(name, value).map_err(|e| ReadError::Corrupt(e.to_string()))?);
+        bytes = rest;
+    }
+    if bytes.is_empty() { Ok(Record::new(entries)) } else { Err(cut_short()) }
+}
+
+/// Entries as they stand in the table.
+pub(super) fn pack<'a>(entries: impl IntoIterator<Item = &'a Entry>) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for entry in entries {
+        let value = packed::pack(entry);
+        bytes.extend_from_slice(RequestId::as_bytes(&entry.request));
+        bytes.extend(u8::try_from(value.len()));
+        bytes.extend_from_slice(&value);
+    }
+    bytes
+}
+
+/// The committed record of a buyer.
+pub(super) fn usage(database: &Database, key: RecordKey) -> Result<Record, ReadError> {
+    let records = database.begin_read().map_err(store)?.open_table(RECORDS).map_err(store)?;
+    records.get(&record_key(&key)).map_err(store)?.map_or_else(|| Ok(Record::default()), |found| unpack(found.value()))
+}
+
+/// The committed events of a partition after a sequence number.
+pub(super) fn outbox(
+    database: &Database,
+    partition: u8,
+    after: u64,
+    limit: usize,
+) -> Result<Vec<(u64, Told)>, ReadError> {
+    let outbox = database.begin_read().map_err(store)?.open_table(OUTBOX).map_err(store)?;
+    let range = outbox.range((partition, after.saturating_add(1))..=(partition, u64::MAX)).map_err(store)?;
+    range
+        .take(limit)
+        .map(|row| {
+            let (key, value) = row.map_err(store)?;
+            let told = serde_json::from_slice(value.value()).map_err(|e| ReadError::Corrupt(e.to_string()))?;
+            Ok((key.value().1, told))
+        })
+        .collect()
+}
+
+impl From<StorageError> for ReadError {
+    fn from(error: StorageError) -> Self {
+        store(error)
+    }
+}
+
+impl From<TableError> for ReadError {
+    fn from(error: TableError) -> Self {
+        store(error)
+    }
+}

@@ -1,0 +1,96 @@
+//! Every key of the ledger in Redis, with the reasoning.
+//!
+//! | key | type | holds |
+//! |---|---|---|
+//! | `{7f}:km:` and 16 raw bytes | hash | one buyer's record in one programme: request id → packed entry |
+//! | `{7f}:outbox` | stream | the events of every record of that partition |
+//! | `rationd:ledger` | hash | `id` and `layout`: the ledger's identity, made at its birth |
+//!
+//! The braces are Redis Cluster's hash tag: only what stands between them chooses the slot, so a record and the outbox
+//! that its script writes to share one, and one script can write both. The tag is the buyer's partition as two lower-case
+//! hexadecimal digits (256 of them: enough to spread over any cluster, few enough to read every outbox in turn). The
+//! partition comes from a key that never rotates, while the pseudonym's key does: a buyer's old and new records share a
+//! slot. Nothing here is keyed by site or by programme alone, or one busy programme would sit in one slot.
+//!
+//! The pseudonym stands raw, not in hexadecimal: that is 16 bytes less for every buyer. Records have no TTL: a clock that
+//! steps must never delete sales.
+
+use crate::buyer::{BuyerKey, Pseudonym};
+use crate::ids::ProgrammeCode;
+use crate::ledger::RecordKey;
+
+/// The ledger's identity: a hash with the fields `id` (a hyphenated UUID) and `layout` (a number).
+pub const LEDGER: &str = "rationd:ledger";
+
+/// How keys and entries are laid out; another number is another, unreadable, layout.
+pub const LAYOUT: u32 = 1;
+
+/// A buyer's record in a programme.
+pub fn record(key: &RecordKey) -> Vec<u8> {
+    let mut name = format!("{{{:02x}}}:{}:", key.buyer.partition, key.programme).into_bytes();
+    name.extend_from_slice(key.buyer.pseudonym.as_bytes());
+    name
+}
+
+/// The stream of recorded events of a partition.
+pub fn outbox(partition: u8) -> String {
+    format!("{{{partition:02x}}}:outbox")
+}
+
+/// A glob that matches the records of a programme (and, the pseudonym being raw bytes, perhaps more: see
+/// [`parse_record`]).
+pub fn records_of(programme: ProgrammeCode) -> String {
+    format!("{{??}}:{programme}:*")
+}
+
+/// Which record a key names; `None` for any other key.
+pub fn parse_record(key: &[u8]) -> Option<RecordKey> {
+    let (tag, rest) = key.strip_prefix(b"{")?.split_at_checked(2)?;
+    let partition = u8::from_str_radix(std::str::from_utf8(tag).ok()?, 16).ok()?;
+    let rest = rest.strip_prefix(b"}:")?;
+    let colon = rest.iter().position(|byte| *byte == b':')?;
+    let (programme, pseudonym) = rest.split_at_checked(colon)?;
+    let programme = std::str::from_utf8(programme).ok()?.parse().ok()?;
+    let pseudonym = Pseudonym::from_bytes(pseudonym.get(1..)?.try_into().ok()?);
+    let parsed = RecordKey { programme, buyer: BuyerKey { partition, pseudonym } };
+    (record(&parsed) == key).then_some(parsed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(pseudonym: [u8; 16]) -> RecordKey {
+        let buyer = BuyerKey { partition: 0x0f, pseudonym: Pseudonym::from_bytes(pseudonym) };
+        RecordKey { programme: "km".parse().unwrap(), buyer }
+    }
+
+    #[test]
+    fn the_text_of_every_key_is_fixed() {
+        assert_eq!(record(&key(*b"0123456789abcdef")), b"{0f}:km:0123456789abcdef");
+        assert_eq!(outbox(0x0f), "{0f}:outbox");
+        assert_eq!(records_of("km".parse().unwrap()), "{??}:km:*");
+        assert_eq!(LEDGER, "rationd:ledger");
+        assert_eq!(LAYOUT, 1);
+    }
+
+    #[test]
+    fn a_record_and_its_outbox_share_a_hash_tag() {
+        let tag = |key: &[u8]| key.split(|b| *b == b'}').next().unwrap().to_vec();
+        assert_eq!(tag(&record(&key([b'}'; 16]))), tag(outbox(0x0f).as_bytes()));
+    }
+
+    #[test]
+    fn only_the_records_own_text_parses() {
+        for pseudonym in [*b"0123456789abcdef", [b':'; 16], [0; 16], [0xff; 16]] {
+            assert_eq!(parse_record(&record(&key(pseudonym))), Some(key(pseudonym)));
+        }
+        let short = b"{0f}:km:0123456789abcde".as_slice();
+        let capital = b"{0F}:km:0123456789abcdef".as_slice();
+        for other in
+            [short, capital, b"{0f}:outbox", b"rationd:ledger", b"{0f}:kmask:0123456789abcdef", b"", b"{", b"{0f}:"]
+        {
+            assert_eq!(parse_record(other), None, "{other:?}");
+        }
+    }
+}

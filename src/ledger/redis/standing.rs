@@ -1,0 +1,193 @@
+//! What is known of the server at this moment, and the gate that follows from it. No I/O.
+//!
+//! Every start of a Redis server is a server of its own here, with a number: what was found out about one says nothing
+//! about the next, which may have come back empty or with other settings. A fresh connection tells which server it leads
+//! to before anybody uses it, so the gate is shut from the first moment of a new server until that one was checked.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, OnceLock, PoisonError};
+
+use tokio::sync::{Notify, watch};
+
+use crate::ids::LedgerId;
+use crate::ledger::{Health, LedgerError};
+
+/// The service's clock and the store's may be so far apart, in milliseconds, before sales stop.
+const MOST_APART_MS: u64 = 500;
+
+/// The verdict on a server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// The server of this number was found fit, and the service's clock so many milliseconds ahead of its own.
+    Fit {
+        /// Which server.
+        server: u64,
+        /// Milliseconds; negative: behind.
+        ahead_ms: i64,
+    },
+    /// Nothing may be sent, for this reason.
+    Unfit(String),
+}
+
+/// The verdict that stands, and what it hangs on.
+pub(super) struct Standing {
+    verdict: watch::Sender<Verdict>,
+    /// The ledger that this process works for; once known it never changes.
+    ledger: OnceLock<LedgerId>,
+    server: AtomicU64,
+    run_id: Mutex<Option<String>>,
+    /// Rung when something was seen that calls for a check now.
+    pub(super) alarm: Notify,
+}
+
+impl Standing {
+    pub(super) fn new() -> Self {
+        Self {
+            verdict: watch::Sender::new(Verdict::Unfit("it has not been checked yet".into())),
+            ledger: OnceLock::new(),
+            server: AtomicU64::new(0),
+            run_id: Mutex::new(None),
+            alarm: Notify::new(),
+        }
+    }
+
+    /// Whether a call may be sent; `sells` if it may make a sale, which the clocks must allow as well.
+    pub(super) fn gate(&self, sells: bool) -> Result<(), LedgerError> {
+        match &*self.verdict.borrow() {
+            Verdict::Unfit(reason) => Err(LedgerError::StoreUnavailable(reason.clone())),
+            Verdict::Fit { server, .. } if *server != self.server() => {
+                Err(LedgerError::StoreUnavailable("Redis was started anew and is being checked".into()))
+            }
+            Verdict::Fit { ahead_ms, .. } if sells && is_apart(*ahead_ms) => {
+                Err(LedgerError::ClocksApart(ahead_ms.abs()))
+            }
+            Verdict::Fit { .. } => Ok(()),
+        }
+    }
+
+    /// What health says: serving only where a sale could be made.
+    pub(super) fn health(&self) -> Health {
+        match (self.gate(true), self.ledger()) {
+            (Ok(()), Some(ledger)) => Health::Serving(ledger),
+            (Ok(()), None) => Health::NotServing("the ledger has no id yet".into()),
+            (Err(LedgerError::StoreUnavailable(reason)), _) => Health::NotServing(reason),
+            (Err(error), _) => Health::NotServing(error.to_string()),
+        }
+    }
+
+    /// The verdict from now on.
+    pub(super) fn decide(&self, verdict: Verdict) {
+        self.verdict.send_if_modified(|standing| {
+            let changed = *standing != verdict;
+            match (&*standing, &verdict) {
+                (_, Verdict::Unfit(reason)) if changed => tracing::warn!(%reason, "the ledger's store cannot be used"),
+                (Verdict::Unfit(_), Verdict::Fit { .. }) => tracing::info!("the ledger's store is in use"),
+                _ => {}
+            }
+            *standing = verdict;
+            changed
+        });
+    }
+
+    /// Returns when sales can be made.
+    pub(super) async fn ready(&self) {
+        let mut verdicts = self.verdict.subscribe();
+        // The sender lives as long as `self`: this ends by a verdict only.
+        let _ = verdicts.wait_for(|_| self.gate(true).is_ok()).await;
+    }
+
+    /// The number of the server that the newest connection leads to.
+    fn server(&self) -> u64 {
+        self.server.load(Ordering::SeqCst)
+    }
+
+    /// The number of the server of this run id, if it is the one that the newest connection leads to.
+    pub(super) fn number_of(&self, run_id: Option<&str>) -> Option<u64> {
+        let known = self.run_id.lock().unwrap_or_else(PoisonError::into_inner);
+        (run_id.is_some() && known.as_deref() == run_id).then(|| self.server())
+    }
+
+    /// A fresh connection leads to the server of this run id (`None`: it would not say, so it may be a new one).
+    pub(super) fn dialled(&self, run_id: Option<&str>) {
+        let mut known = self.run_id.lock().unwrap_or_else(PoisonError::into_inner);
+        if run_id.is_none() || known.as_deref() != run_id {
+            *known = run_id.map(str::to_owned);
+            self.server.fetch_add(1, Ordering::SeqCst);
+            self.alarm.notify_one();
+        }
+    }
+
+    /// The ledger that this process works for, once known.
+    pub(super) fn ledger(&self) -> Option<LedgerId> {
+        self.ledger.get().copied()
+    }
+
+    /// Settles on a ledger. An error, for the operator, if this process works for another.
+    pub(super) fn settle(&self, found: LedgerId) -> Result<(), String> {
+        let ours = *self.ledger.get_or_init(|| found);
+        if ours == found { Ok(()) } else { Err(other_ledger(ours, &found.to_string())) }
+    }
+}
+
+/// What is said when another ledger stands where ours was.
+pub(super) fn other_ledger(ours: LedgerId, found: &str) -> String {
+    format!(
+        "this process works for the ledger {ours}, and Redis now holds {found}: bring the right data back, or start the \
+         service anew to work for what is there"
+    )
+}
+
+fn is_apart(ahead_ms: i64) -> bool {
+    ahead_ms.unsigned_abs() > MOST_APART_MS
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn serving() -> Standing {
+        let standing = Standing::new();
+        standing.dialled(Some("first"));
+        standing.settle(LedgerId::random()).unwrap();
+        standing.decide(Verdict::Fit { server: standing.server(), ahead_ms: 0 });
+        standing
+    }
+
+    #[test]
+    fn the_gate_is_shut_until_a_server_was_checked() {
+        assert!(matches!(Standing::new().gate(false), Err(LedgerError::StoreUnavailable(_))));
+        assert_eq!(serving().gate(true), Ok(()));
+    }
+
+    #[test]
+    fn a_new_server_shuts_the_gate_and_another_connection_to_the_same_does_not() {
+        let standing = serving();
+        standing.dialled(Some("first"));
+        assert_eq!(standing.gate(true), Ok(()));
+        standing.dialled(Some("second"));
+        assert!(matches!(standing.gate(false), Err(LedgerError::StoreUnavailable(_))));
+        assert!(matches!(standing.health(), Health::NotServing(_)));
+    }
+
+    #[test]
+    fn clocks_apart_stop_sales_and_nothing_else() {
+        let standing = serving();
+        for (ahead_ms, sells) in [(500, Ok(())), (-500, Ok(())), (501, Err(501)), (-501, Err(501))] {
+            standing.decide(Verdict::Fit { server: standing.server(), ahead_ms });
+            assert_eq!(standing.gate(true), sells.map_err(LedgerError::ClocksApart), "{ahead_ms}");
+            assert_eq!(standing.gate(false), Ok(()));
+        }
+        assert!(matches!(standing.health(), Health::NotServing(reason) if reason.contains("501 ms")));
+    }
+
+    #[test]
+    fn a_process_never_goes_over_to_another_ledger() {
+        let standing = serving();
+        let ours = standing.ledger().unwrap();
+        assert_eq!(standing.settle(ours), Ok(()));
+        let other = LedgerId::random();
+        let said = standing.settle(other).unwrap_err();
+        assert!(said.contains(&ours.to_string()) && said.contains(&other.to_string()));
+        assert_eq!(standing.ledger(), Some(ours));
+    }
+}

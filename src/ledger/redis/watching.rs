@@ -1,0 +1,208 @@
+//! Watching over the server: every fresh connection is greeted, and once a second the server is looked at as a whole,
+//! its settings, its role, the ledger's name and its clock. What is found becomes the [`Standing`].
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use deadpool_redis::Connection;
+use redis::aio::MultiplexedConnection;
+use redis::{RedisError, RedisResult};
+use tokio_util::sync::CancellationToken;
+
+use crate::ids::LedgerId;
+use crate::redis_pool::RedisPool;
+use crate::time::Clock;
+
+use super::standing::{Standing, Verdict, other_ledger};
+use super::{RedisLedger, encode, keys, scripts, settings, trip};
+
+/// How often the server is looked at.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How soon after a look that failed the next one comes, at first; it doubles up to [`LOOK_EVERY`].
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
+/// How long one look may take.
+const LOOK_DEADLINE: Duration = Duration::from_secs(3);
+
+/// What a first look at the store found; only an unfit one is a reason not to start.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FirstCheck {
+    /// Claims can be recorded.
+    Fit,
+    /// The store is there and must not be used as it is: everything that is wrong, each with what puts it right.
+    Unfit(Vec<String>),
+    /// The store cannot be reached just now, and this is how that shows.
+    Away(String),
+}
+
+impl From<RedisError> for FirstCheck {
+    fn from(error: RedisError) -> Self {
+        Self::Away(error.to_string())
+    }
+}
+
+/// Makes every fresh connection of the pool known to `standing`, ready for the scripts, and refused if another ledger
+/// stands behind it.
+pub(super) fn greet(pool: &RedisPool, standing: &Arc<Standing>) {
+    let standing = Arc::clone(standing);
+    pool.greet_with(Box::new(move |mut connection| {
+        let standing = Arc::clone(&standing);
+        Box::pin(async move {
+            let info = settings::unless_hidden(settings::info(&mut connection, &["server"]).await);
+            let info = info.map_err(|error| error.to_string())?;
+            standing.dialled(info.as_deref().and_then(|info| settings::field(info, "run_id")));
+            trip::load_scripts(&mut connection).await.map_err(|error| error.to_string())?;
+            match standing.ledger() {
+                Some(ours) => still_ours(&mut connection, ours).await.map_err(|error| error.to_string())?,
+                None => Ok(()),
+            }
+        })
+    }));
+}
+
+/// Whether the ledger `ours` stands in the server; if not, what to tell the operator.
+async fn still_ours(connection: &mut MultiplexedConnection, ours: LedgerId) -> RedisResult<Result<(), String>> {
+    let found: Option<String> = redis::cmd("HGET").arg(keys::LEDGER).arg("id").query_async(connection).await?;
+    Ok(if found.as_deref() == Some(ours.to_string().as_str()) {
+        Ok(())
+    } else {
+        Err(other_ledger(ours, found.as_deref().unwrap_or("no ledger at all")))
+    })
+}
+
+/// The name of the ledger in the server, given now if it has none yet.
+async fn identify(connection: &mut MultiplexedConnection) -> RedisResult<Result<LedgerId, String>> {
+    let mut cmd = encode::evalsha(scripts::identity(), &[keys::LEDGER.as_bytes()]);
+    cmd.arg(LedgerId::random().to_string()).arg(keys::LAYOUT);
+    let (id, layout): (Option<String>, Option<String>) = redis::from_redis_value(trip::ask(connection, &cmd).await?)?;
+    let found = format!("{}: id {id:?}, layout {layout:?}", keys::LEDGER);
+    Ok(match id.and_then(|id| id.parse().ok()) {
+        Some(id) if layout == Some(keys::LAYOUT.to_string()) => Ok(id),
+        _ => Err(format!("{found}: this version reads layout {} only; use the version that wrote it", keys::LAYOUT)),
+    })
+}
+
+/// How far the service's clock is ahead of the server's, in milliseconds, taking the server to have looked at its own
+/// half way through the trip. A made-up clock agrees with every server.
+async fn ahead_ms<C: Clock>(connection: &mut MultiplexedConnection, clock: &C) -> RedisResult<i64> {
+    if clock.is_simulated() {
+        return Ok(0);
+    }
+    let (sent, sent_at) = (clock.monotonic(), clock.now());
+    let (seconds, micros): (i64, i64) = redis::cmd("TIME").query_async(connection).await?;
+    let half_trip = clock.monotonic().saturating_sub(sent) / 2;
+    Ok(sent_at.plus(half_trip).as_millis() - (seconds * 1_000 + micros / 1_000))
+}
+
+impl<C: Clock> RedisLedger<C> {
+    /// Looks at the store once and lets calls through if it is fit. Before anything else is asked of this ledger.
+    pub async fn check_once(&self) -> FirstCheck {
+        self.look(&mut None).await
+    }
+
+    /// Looks at the store once a second, and sooner when there is cause, until `stop`. Should it end in any other way,
+    /// the ledger says that it is not serving.
+    pub async fn run(&self, stop: CancellationToken) {
+        let mut unwatched = Unwatched { standing: &self.standing, armed: true };
+        stop.run_until_cancelled(self.watch()).await;
+        unwatched.armed = false;
+    }
+
+    /// Returns when sales can be made; [`RedisLedger::run`] must be running.
+    pub async fn ready(&self) {
+        self.standing.ready().await;
+    }
+
+    async fn watch(&self) {
+        let mut connection = None;
+        let mut again = LOOK_AGAIN;
+        loop {
+            let pause = match self.look(&mut connection).await {
+                FirstCheck::Fit => {
+                    again = LOOK_AGAIN;
+                    LOOK_EVERY
+                }
+                FirstCheck::Unfit(_) | FirstCheck::Away(_) => {
+                    let pause = again;
+                    again = (again * 2).min(LOOK_EVERY);
+                    pause
+                }
+            };
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                () = self.standing.alarm.notified() => {}
+            }
+        }
+    }
+
+    /// One look over a connection that is kept for the next one, and what follows from it.
+    async fn look(&self, kept: &mut Option<MultiplexedConnection>) -> FirstCheck {
+        let looked = tokio::time::timeout(LOOK_DEADLINE, self.examine(kept)).await;
+        let looked = looked.unwrap_or_else(|_| Err(FirstCheck::Away("Redis does not answer in time".into())));
+        let (verdict, check) = match looked {
+            Ok(verdict) => (verdict, FirstCheck::Fit),
+            Err(check) => {
+                *kept = None;
+                let reason = match &check {
+                    FirstCheck::Unfit(findings) => findings.join("; "),
+                    FirstCheck::Away(reason) => reason.clone(),
+                    FirstCheck::Fit => String::new(),
+                };
+                (Verdict::Unfit(reason), check)
+            }
+        };
+        self.standing.decide(verdict);
+        check
+    }
+
+    async fn examine(&self, kept: &mut Option<MultiplexedConnection>) -> Result<Verdict, FirstCheck> {
+        if kept.is_none() {
+            // Taken out of the pool for good: looking must not wait for a place behind sales.
+            let fresh = self.pool.connection().await.map_err(|error| FirstCheck::Away(error.to_string()))?;
+            *kept = Some(Connection::take(fresh));
+        }
+        let Some(connection) = kept else { return Err(FirstCheck::Away("no connection".into())) };
+        let found = settings::read(connection).await?;
+        let mut findings = found.judge();
+        if findings.unusable.is_empty() && self.options.allow_volatile {
+            self.warn_of(&findings.weaker);
+            findings.weaker.clear();
+        }
+        findings.unusable.append(&mut findings.weaker);
+        if !findings.unusable.is_empty() {
+            return Err(FirstCheck::Unfit(findings.unusable));
+        }
+        let server = self.standing.number_of(found.run_id.as_deref());
+        let server = server.ok_or_else(|| FirstCheck::Away("connections lead to different servers".into()))?;
+        match self.standing.ledger() {
+            Some(ours) => still_ours(connection, ours).await?,
+            None => identify(connection).await?.and_then(|found| self.standing.settle(found)),
+        }
+        .map_err(|finding| FirstCheck::Unfit(vec![finding]))?;
+        Ok(Verdict::Fit { server, ahead_ms: ahead_ms(connection, &self.clock).await? })
+    }
+
+    /// Says loudly what `--allow-volatile` has let pass, whenever that changes.
+    fn warn_of(&self, weaker: &[String]) {
+        let mut told = self.told.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if *told != weaker {
+            for finding in weaker {
+                tracing::warn!(%finding, "sales can be lost: volatile settings were allowed");
+            }
+            *told = weaker.to_vec();
+        }
+    }
+}
+
+/// Shuts the gate when the watching breaks off.
+struct Unwatched<'a> {
+    standing: &'a Standing,
+    armed: bool,
+}
+
+impl Drop for Unwatched<'_> {
+    fn drop(&mut self) {
+        if self.armed {
+            self.standing.decide(Verdict::Unfit("nobody watches over the store any more: restart the service".into()));
+        }
+    }
+}

@@ -1,0 +1,119 @@
+//! Which seats this instance renews, and when: those whose terminal holds a stream here.
+//!
+//! A third of the lease is cut into [`TURNS`] turns, and every seat is renewed in one of them, drawn when it is attached. So
+//! renewals are an even trickle whatever happened before: after an outage they go on at the same rate, and seats that
+//! were opened together are not renewed together.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use crate::session::{Lease, Seat, SeatKey, Standing};
+
+/// Into how many turns a third of the lease is cut.
+const TURNS: u8 = 32;
+
+/// The attached seats.
+pub(super) struct Renewals {
+    turn_length: Duration,
+    table: Mutex<Table>,
+}
+
+#[derive(Default)]
+struct Table {
+    attached: HashMap<SeatKey, Attached>,
+    turn: u8,
+    /// The number of the last attachment.
+    last: u64,
+}
+
+struct Attached {
+    seat: Seat,
+    turn: u8,
+    number: u64,
+    ended: watch::Sender<Standing>,
+}
+
+/// Keeps a seat's lease alive while it lives, and hears of its end.
+pub struct Attachment {
+    seat: Seat,
+    number: u64,
+    ended: watch::Receiver<Standing>,
+    renewals: Arc<Renewals>,
+}
+
+impl Attachment {
+    /// The seat.
+    pub fn seat(&self) -> Seat {
+        self.seat
+    }
+
+    /// Waits until the seat is live no more, and says how it stands then. May be dropped and called again.
+    pub async fn ended(&mut self) -> Standing {
+        match self.ended.wait_for(|standing| *standing != Standing::Live).await {
+            Ok(standing) => *standing,
+            // The sender goes without a word only when another attachment has its place.
+            Err(_) => Standing::Replaced,
+        }
+    }
+}
+
+impl Drop for Attachment {
+    fn drop(&mut self) {
+        let mut table = self.renewals.table();
+        if table.attached.get(&self.seat.key).is_some_and(|attached| attached.number == self.number) {
+            table.attached.remove(&self.seat.key);
+        }
+    }
+}
+
+impl Renewals {
+    pub(super) fn new(lease: Lease) -> Self {
+        Self { turn_length: lease.length / 3 / u32::from(TURNS), table: Mutex::default() }
+    }
+
+    pub(super) fn attach(self: &Arc<Self>, seat: Seat) -> Attachment {
+        let mut table = self.table();
+        table.last += 1;
+        let number = table.last;
+        // Without random numbers the seats take their turns in order.
+        let draw = getrandom::u64().unwrap_or(number) % u64::from(TURNS);
+        let turn = u8::try_from(draw).unwrap_or(0);
+        let (sender, ended) = watch::channel(Standing::Live);
+        // Two openings of one terminal may arrive here in the other order: the newer grant stays.
+        if table.attached.get(&seat.key).is_none_or(|attached| attached.seat.fence <= seat.fence) {
+            table.attached.insert(seat.key, Attached { seat, turn, number, ended: sender });
+        }
+        drop(table);
+        Attachment { seat, number, ended, renewals: self.clone() }
+    }
+
+    /// Tells the attachment of this grant, if there is one, and lets go of it.
+    pub(super) fn end(&self, key: SeatKey, fence: u64, standing: Standing) {
+        let mut table = self.table();
+        if table.attached.get(&key).is_some_and(|attached| attached.seat.fence == fence)
+            && let Some(attached) = table.attached.remove(&key)
+        {
+            let _ = attached.ended.send_replace(standing);
+        }
+    }
+
+    /// How long one turn is.
+    pub(super) fn turn_length(&self) -> Duration {
+        self.turn_length.max(Duration::from_millis(1))
+    }
+
+    /// The seats whose turn it is.
+    pub(super) fn next_turn(&self) -> Vec<Seat> {
+        let mut table = self.table();
+        table.turn = (table.turn + 1) % TURNS;
+        let turn = table.turn;
+        table.attached.values().filter(|attached| attached.turn == turn).map(|attached| attached.seat).collect()
+    }
+
+    fn table(&self) -> MutexGuard<'_, Table> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,140 @@
+//! Session tokens: a seat written so that it can travel, under a MAC, so that nobody can write one but the service.
+//!
+//! A token is only a handle: whether its seat is live is for the door to say. Knows nothing about the door.
+
+use std::fmt;
+use std::fmt::Write as _;
+
+use hmac::{Hmac, KeyInit, Mac};
+use sha2::Sha256;
+use zeroize::Zeroizing;
+
+use super::{Seat, SeatKey};
+
+/// The layout of the bytes under the hexadecimal: version, length and text of the site, slot, fence, terminal, tag.
+const VERSION: u8 = 1;
+/// The first 128 bits of an HMAC-SHA-256.
+const TAG: usize = 16;
+
+/// The key that tokens are made under, the same on every instance. Wiped from memory when dropped.
+#[derive(Clone)]
+pub struct DoorKey(Zeroizing<[u8; 32]>);
+
+impl DoorKey {
+    /// From 32 random bytes.
+    pub fn new(bytes: [u8; 32]) -> Self {
+        Self(Zeroizing::new(bytes))
+    }
+
+    fn mac(&self, payload: &[u8]) -> Hmac<Sha256> {
+        #[expect(clippy::expect_used, reason = "an HMAC takes a key of any length")]
+        let mut mac = Hmac::<Sha256>::new_from_slice(self.0.as_slice()).expect("a key of any length");
+        // The purpose stands first, so that a tag made under this key for anything else is no token.
+        mac.update(b"rationd session token\0");
+        mac.update(payload);
+        mac
+    }
+}
+
+impl fmt::Debug for DoorKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("DoorKey(…)")
+    }
+}
+
+/// The text is not a token of this service. It does not say more, so that nobody can feel their way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("this is not a session token of this service; open a session and use the token that it returns")]
+pub struct BadToken;
+
+/// The token of a seat: lower-case hexadecimal.
+pub fn mint(seat: &Seat, key: &DoorKey) -> String {
+    let site = seat.key.site.as_str().as_bytes();
+    let mut bytes = vec![VERSION, u8::try_from(site.len()).unwrap_or(u8::MAX)];
+    bytes.extend_from_slice(site);
+    bytes.extend_from_slice(&seat.key.slot.to_be_bytes());
+    bytes.extend_from_slice(&seat.fence.to_be_bytes());
+    bytes.extend_from_slice(seat.terminal.as_str().as_bytes());
+    let tag = key.mac(&bytes).finalize().into_bytes();
+    bytes.extend(tag.iter().take(TAG));
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+/// The seat that a token is a handle to.
+pub fn read(token: &str, key: &DoorKey) -> Result<Seat, BadToken> {
+    let bytes = from_hex(token).ok_or(BadToken)?;
+    let (payload, tag) = bytes.split_last_chunk::<TAG>().ok_or(BadToken)?;
+    key.mac(payload).verify_truncated_left(tag).map_err(|_| BadToken)?;
+    parse(payload).ok_or(BadToken)
+}
+
+fn parse(payload: &[u8]) -> Option<Seat> {
+    let (&[version, site_length], rest) = payload.split_first_chunk()?;
+    let (site, rest) = rest.split_at_checked(usize::from(site_length))?;
+    let (slot, rest) = rest.split_first_chunk()?;
+    let (fence, terminal) = rest.split_first_chunk()?;
+    if version != VERSION {
+        return None;
+    }
+    let text = |bytes| std::str::from_utf8(bytes).ok();
+    Some(Seat {
+        key: SeatKey { site: text(site)?.parse().ok()?, slot: u16::from_be_bytes(*slot) },
+        fence: u64::from_be_bytes(*fence),
+        terminal: text(terminal)?.parse().ok()?,
+    })
+}
+
+/// Lower case only: a token has one spelling.
+fn from_hex(text: &str) -> Option<Vec<u8>> {
+    let digit = |c: u8| match c {
+        b'0'..=b'9' => Some(c - b'0'),
+        b'a'..=b'f' => Some(c - b'a' + 10),
+        _ => None,
+    };
+    let (pairs, []) = text.as_bytes().as_chunks::<2>() else { return None };
+    pairs.iter().map(|[high, low]| Some(digit(*high)? << 4 | digit(*low)?)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn seat(site: &str, terminal: &str) -> Seat {
+        Seat {
+            key: SeatKey { site: site.parse().unwrap(), slot: 513 },
+            terminal: terminal.parse().unwrap(),
+            fence: 1 << 40,
+        }
+    }
+
+    #[test]
+    fn a_token_is_read_back_and_every_flipped_bit_is_refused() {
+        let key = DoorKey::new([7; 32]);
+        for seat in [seat("12345678", "POS-1"), seat("a", "b"), seat(&"s".repeat(16), &"t".repeat(32))] {
+            let token = mint(&seat, &key);
+            assert_eq!(read(&token, &key), Ok(seat));
+            for at in 0..token.len() * 8 {
+                let mut bytes = token.clone().into_bytes();
+                bytes[at / 8] ^= 1 << (at % 8);
+                if let Ok(flipped) = String::from_utf8(bytes) {
+                    assert_eq!(read(&flipped, &key), Err(BadToken), "bit {at}");
+                }
+            }
+            for end in 0..token.len() {
+                assert_eq!(read(&token[..end], &key), Err(BadToken), "cut to {end}");
+            }
+            assert_eq!(read(&token.to_uppercase(), &key), Err(BadToken));
+        }
+    }
+
+    #[test]
+    fn a_token_of_another_key_is_refused_and_a_key_does_not_print_itself() {
+        let token = mint(&seat("12345678", "POS-1"), &DoorKey::new([7; 32]));
+        let other = DoorKey::new([8; 32]);
+        assert_eq!(read(&token, &other), Err(BadToken));
+        assert!(!format!("{other:?}").contains('8'));
+    }
+}

@@ -1,0 +1,207 @@
+//! The client library of a counter terminal: connect, open a session, sell, and know what became of a purchase.
+//!
+//! A request id is made and shown to the caller before anything is sent, so that an unknown outcome can always be resolved.
+//! Knows the wire and nothing of the server behind it.
+
+use std::time::Duration;
+
+use tonic::metadata::{Ascii, MetadataValue};
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Code, Request, Status, Streaming};
+use tonic_types::StatusExt;
+
+use crate::grpc::v1::{
+    self, open_session_response::Event, purchase_service_client::PurchaseServiceClient,
+    session_service_client::SessionServiceClient,
+};
+use crate::ids::{SiteId, TerminalId};
+
+/// How long dialling may take.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long one call may take; longer than the service's own bound, so that its answer is the one that is seen.
+const CALL_TIMEOUT: Duration = Duration::from_secs(12);
+/// The domain of reasons that this service gives.
+const DOMAIN: &str = "rationd";
+/// Reasons of ours that leave the outcome unknown. Every other reason of ours means that nothing was executed.
+const UNKNOWN_OUTCOMES: [&str; 2] = ["COMMIT_UNCONFIRMED", "INTERNAL"];
+
+/// Why a call gave no decision.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CallError {
+    /// This attempt certainly wrote nothing.
+    #[error("{reason}: {message}")]
+    NotExecuted {
+        /// The reason in `ErrorInfo`.
+        reason: String,
+        /// For a person.
+        message: String,
+        /// When to try again; `None` where trying again does not help.
+        retry_after: Option<Duration>,
+    },
+    /// Recorded or not, nobody can say yet: repeat with the same request id, or ask what became of it.
+    #[error("outcome unknown: {0}")]
+    Unknown(String),
+}
+
+impl From<Status> for CallError {
+    /// Only a status that carries a reason of ours, and one that is listed as not executed, means that nothing was written.
+    fn from(status: Status) -> Self {
+        let details = status.get_error_details();
+        match details.error_info().filter(|info| info.domain == DOMAIN) {
+            Some(info) if !UNKNOWN_OUTCOMES.contains(&info.reason.as_str()) => Self::NotExecuted {
+                reason: info.reason.clone(),
+                message: status.message().to_string(),
+                retry_after: details.retry_info().and_then(|retry| retry.retry_delay),
+            },
+            _ => Self::Unknown(status.message().to_string()),
+        }
+    }
+}
+
+/// The service cannot be reached at all: nothing was sent.
+#[derive(Debug, thiserror::Error)]
+#[error("{address} cannot be reached: {why}; is the service running, and is this where it listens?")]
+pub struct Unreachable {
+    address: String,
+    why: String,
+}
+
+/// A terminal of one site, connected to the service.
+#[derive(Clone)]
+pub struct Terminal {
+    channel: Channel,
+    site: SiteId,
+    name: TerminalId,
+}
+
+/// What became of opening a session.
+pub enum Opened {
+    /// The terminal may sell.
+    Admitted(Box<Session>),
+    /// Others hold every seat of the site.
+    SiteFull(v1::SiteFull),
+}
+
+/// A live session. Its seat is held for as long as this is kept, and for the lease time after it is dropped.
+pub struct Session {
+    terminal: Terminal,
+    token: MetadataValue<Ascii>,
+    /// What the service said when it let the terminal in.
+    pub admitted: v1::Admitted,
+    /// Further events of the session.
+    pub events: Streaming<v1::OpenSessionResponse>,
+}
+
+impl Terminal {
+    /// Connects to `address` (`http://127.0.0.1:7420`).
+    pub async fn connect(address: &str, site: SiteId, name: TerminalId) -> Result<Self, Unreachable> {
+        let unreachable = |why: String| Unreachable { address: address.to_string(), why };
+        let endpoint = Endpoint::from_shared(address.to_string()).map_err(|e| unreachable(e.to_string()))?;
+        let endpoint = endpoint.connect_timeout(CONNECT_TIMEOUT).timeout(CALL_TIMEOUT).tcp_nodelay(true);
+        let channel = endpoint.connect().await.map_err(|e| unreachable(root_cause(&e)))?;
+        Ok(Self { channel, site, name })
+    }
+
+    /// Opens this terminal's session. One that it has already is replaced.
+    pub async fn open_session(&self) -> Result<Opened, CallError> {
+        let request = self.request(v1::OpenSessionRequest { terminal: self.name.to_string() })?;
+        let mut events = SessionServiceClient::new(self.channel.clone()).open_session(request).await?.into_inner();
+        match events.message().await?.and_then(|first| first.event) {
+            Some(Event::Admitted(admitted)) => {
+                let token = metadata(&admitted.session_token)?;
+                Ok(Opened::Admitted(Box::new(Session { terminal: self.clone(), token, admitted, events })))
+            }
+            Some(Event::SiteFull(full)) => Ok(Opened::SiteFull(full)),
+            Some(Event::Ended(_)) | None => Err(CallError::Unknown("the session ended before it began".into())),
+        }
+    }
+
+    /// What a purchase would be answered. Changes nothing.
+    pub async fn check(&self, visit: v1::CheckPurchaseRequest) -> Result<v1::CheckPurchaseResponse, CallError> {
+        Ok(self.purchases().check_purchase(self.request(visit)?).await?.into_inner())
+    }
+
+    /// Gives a hold back.
+    pub async fn release(&self, hold: v1::ReleaseHoldRequest) -> Result<v1::ReleaseHoldResponse, CallError> {
+        Ok(self.purchases().release_hold(self.request(hold)?).await?.into_inner())
+    }
+
+    /// Takes a purchase back.
+    pub async fn void(&self, purchase: v1::VoidPurchaseRequest) -> Result<v1::VoidPurchaseResponse, CallError> {
+        Ok(self.purchases().void_purchase(self.request(purchase)?).await?.into_inner())
+    }
+
+    /// What became of a request id.
+    pub async fn resolve(&self, purchase: v1::GetPurchaseRequest) -> Result<v1::GetPurchaseResponse, CallError> {
+        Ok(self.purchases().get_purchase(self.request(purchase)?).await?.into_inner())
+    }
+
+    /// Whether the named service is serving ("" for the process itself).
+    pub async fn is_serving(&self, service: &str) -> Result<bool, CallError> {
+        use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
+        let request = HealthCheckRequest { service: service.to_string() };
+        match HealthClient::new(self.channel.clone()).check(request).await {
+            Ok(response) => Ok(response.into_inner().status() == ServingStatus::Serving),
+            Err(status) if status.code() == Code::NotFound => Ok(false),
+            Err(status) => Err(status.into()),
+        }
+    }
+
+    fn purchases(&self) -> PurchaseServiceClient<Channel> {
+        PurchaseServiceClient::new(self.channel.clone())
+    }
+
+    fn request<M>(&self, message: M) -> Result<Request<M>, CallError> {
+        let mut request = Request::new(message);
+        request.metadata_mut().insert("rationd-site", metadata(self.site.as_str())?);
+        request.metadata_mut().insert("rationd-terminal", metadata(self.name.as_str())?);
+        Ok(request)
+    }
+}
+
+impl Session {
+    /// Sells.
+    pub async fn purchase(&self, visit: v1::PurchaseRequest) -> Result<v1::PurchaseResponse, CallError> {
+        Ok(self.terminal.purchases().purchase(self.request(visit)).await?.into_inner())
+    }
+
+    /// Holds.
+    pub async fn hold(&self, visit: v1::HoldPurchaseRequest) -> Result<v1::HoldPurchaseResponse, CallError> {
+        Ok(self.terminal.purchases().hold_purchase(self.request(visit)).await?.into_inner())
+    }
+
+    /// Makes a hold a sale.
+    pub async fn confirm(&self, hold: v1::ConfirmHoldRequest) -> Result<v1::ConfirmHoldResponse, CallError> {
+        Ok(self.terminal.purchases().confirm_hold(self.request(hold)).await?.into_inner())
+    }
+
+    /// Gives the seat back at once.
+    pub async fn close(self) -> Result<bool, CallError> {
+        let request = v1::CloseSessionRequest { session_token: self.admitted.session_token.clone() };
+        let mut client = SessionServiceClient::new(self.terminal.channel.clone());
+        Ok(client.close_session(request).await?.into_inner().closed)
+    }
+
+    fn request<M>(&self, message: M) -> Request<M> {
+        let mut request = Request::new(message);
+        request.metadata_mut().insert("rationd-session", self.token.clone());
+        request
+    }
+}
+
+fn metadata(text: &str) -> Result<MetadataValue<Ascii>, CallError> {
+    text.parse().map_err(|_| CallError::NotExecuted {
+        reason: "INVALID_REQUEST".into(),
+        message: "a name or token that cannot be sent as metadata".into(),
+        retry_after: None,
+    })
+}
+
+/// The transport's own message hides why it could not connect.
+fn root_cause(error: &dyn std::error::Error) -> String {
+    let mut cause = error;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    cause.to_string()
+}

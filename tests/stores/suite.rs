@@ -1,0 +1,117 @@
+//! The conformance suite: every rule of the ledger as calls with the answer that must come, over any store. Each answer,
+//! the whole record and every event are also compared with the model.
+
+mod holds;
+mod ids;
+mod keeping;
+mod table;
+mod windows;
+
+use rationd::ledger::{Call, Durability, Health, Ledger, LedgerError, RecordKey};
+
+use super::model::Model;
+use super::places::{self, Outbox};
+use super::steps::{Reply, Step, Told, Verb, buyer};
+
+#[tokio::test]
+async fn embedded_conforms() {
+    let (ledger, place) = places::embedded().await;
+    suite("embedded", &ledger, &place).await;
+}
+
+async fn suite<L: Ledger, P: Outbox>(store: &str, ledger: &L, place: &P) {
+    let mut bench = Bench { ledger, place, model: Model::default(), buyers: 0, calls: 0 };
+    let Health::Serving(id) = ledger.health() else { panic!("{store} does not serve") };
+    assert_eq!(ledger.durability(), Durability::Synced);
+
+    let mut summary = Vec::new();
+    macro_rules! run {
+        ($($module:ident :: $case:ident),* $(,)?) => {$(
+            let (buyers, calls) = (bench.buyers, bench.calls);
+            $module::$case(&mut bench).await;
+            bench.compare_events().await;
+            summary.push(format!(
+                "  {}: {} buyers, {} calls",
+                stringify!($case).replace('_', " "),
+                bench.buyers - buyers,
+                bench.calls - calls
+            ));
+        )*};
+    }
+    run!(
+        table::every_cell,
+        ids::other_content_is_an_error,
+        ids::another_site_is_told_nothing,
+        ids::dead_entries_are_bounded,
+        windows::two_windows_check_all_then_write_all,
+        windows::purchases_are_counted,
+        windows::boundaries_are_exact_to_the_millisecond,
+        windows::a_void_credits_the_window_of_the_sale,
+        windows::paper_is_within_or_over,
+        windows::time_never_goes_back,
+        windows::stale_windows_are_not_judged,
+        holds::an_expired_hold_is_released_by_whoever_passes,
+        holds::a_hold_counts_until_its_last_millisecond,
+        keeping::one_event_for_each_change,
+        keeping::the_sweep_takes_exactly_what_is_past,
+        keeping::the_sweep_goes_in_bounded_steps,
+    );
+    assert_eq!(ledger.health(), Health::Serving(id), "the ledger keeps its id");
+    println!("{store}: {} cases, {} buyers, {} calls", summary.len(), bench.buyers, bench.calls);
+    println!("{}", summary.join("\n"));
+}
+
+/// A store beside the model: every call goes to both.
+struct Bench<'a, L, P> {
+    ledger: &'a L,
+    place: &'a P,
+    model: Model,
+    buyers: u64,
+    calls: usize,
+}
+
+impl<L: Ledger, P: Outbox> Bench<'_, L, P> {
+    /// A buyer that nobody has sold to.
+    fn buyer(&mut self) -> RecordKey {
+        self.buyers += 1;
+        buyer(self.buyers)
+    }
+
+    /// Makes the call, and insists on what the model says.
+    async fn ask(&mut self, key: RecordKey, call: Call, verb: Verb) -> Result<Reply, LedgerError> {
+        let step = Step { key, call, verb };
+        let expected = self.model.ask(&step);
+        let found = step.ask(self.ledger).await;
+        assert_eq!(found, expected, "{step:?}");
+        assert_eq!(self.ledger.usage(key).await.unwrap(), self.model.record(key), "after {step:?}");
+        self.calls += 1;
+        found
+    }
+
+    /// Makes the call, and insists on this outcome.
+    async fn says(&mut self, outcome: &str, key: RecordKey, call: Call, verb: Verb) -> Reply {
+        let context = format!("{call:?} {verb:?}");
+        let reply = self.ask(key, call, verb).await.unwrap();
+        assert_eq!(reply.outcome, outcome, "{context}");
+        reply
+    }
+
+    /// Makes the call, and insists on this error and on an untouched record.
+    async fn fails(&mut self, error: LedgerError, key: RecordKey, call: Call, verb: Verb) {
+        let (before, context) = (self.ledger.usage(key).await.unwrap(), format!("{call:?} {verb:?}"));
+        assert_eq!(self.ask(key, call, verb).await, Err(error), "{context}");
+        assert_eq!(self.ledger.usage(key).await.unwrap(), before, "{context}");
+    }
+
+    /// Whole outboxes: nothing missing, nothing told twice, in order.
+    async fn compare_events(&self) {
+        for partition in 0..=u8::MAX {
+            assert_eq!(self.place.told(partition).await, self.model.told(partition), "outbox {partition}");
+        }
+    }
+
+    /// The events of one buyer's partition from a place on.
+    async fn told_since(&self, key: RecordKey, seen: usize) -> Vec<Told> {
+        self.place.told(key.buyer.partition).await.split_off(seen)
+    }
+}
