@@ -1,12 +1,10 @@
 //! The manifests agree with the service: what they promise each other is read here from the files that are shipped.
-#![allow(clippy::expect_used, clippy::panic, reason = "helpers of tests fail by panicking")]
+#![allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "helpers of tests fail by panicking")]
 
 use std::fs;
-use std::net::SocketAddr;
 use std::path::Path;
 
-/// The longest drain (G34): after SIGTERM the process is gone within this time, whatever its peers do.
-const DRAIN_SECONDS: u64 = 10;
+use rationd::config::{Config, Overrides, Store};
 
 fn read(path: &str) -> String {
     fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path))
@@ -37,13 +35,10 @@ fn numbers_in(manifest: &str, block: &str, key: &str) -> Vec<u64> {
         .collect()
 }
 
-fn config() -> toml::Table {
-    base("rationd.toml").parse().expect("k8s/base/rationd.toml is TOML")
-}
-
-fn listener(config: &toml::Table, name: &str) -> SocketAddr {
-    let listen = config.get(name).and_then(|table| table.get("listen")).and_then(toml::Value::as_str);
-    listen.unwrap_or_else(|| panic!("[{name}] listen is missing")).parse().expect("an address and a port")
+/// The shipped configuration, as the service reads it in a pod: a field that it does not know would be an error.
+fn config() -> Config {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("k8s/base/rationd.toml");
+    Config::load(Some(&path), Overrides::default(), []).unwrap_or_else(|errors| panic!("{errors}"))
 }
 
 #[test]
@@ -52,27 +47,25 @@ fn the_grace_period_exceeds_what_happens_in_it() {
     let grace: u64 = values(&deployment, "terminationGracePeriodSeconds")[0].parse().expect("a number");
     let before = numbers_in(&deployment, "sleep", "seconds");
     assert_eq!(before.len(), 1, "one sleep before the drain");
-    assert!(
-        before[0] + DRAIN_SECONDS < grace,
-        "{before:?} s and a drain of {DRAIN_SECONDS} s do not fit into {grace} s"
-    );
+    let drain = config().drain.as_secs();
+    assert!(before[0] + drain < grace, "{before:?} s and a drain of {drain} s do not fit into {grace} s");
 }
 
 #[test]
 fn probes_ask_the_admin_listener_for_services_that_exist() {
     let (deployment, config) = (base("deployment.yaml"), config());
-    let admin = listener(&config, "admin");
+    let admin = config.admin;
     assert!(!admin.ip().is_loopback(), "the kubelet probes the pod's address");
     assert_eq!(numbers_in(&deployment, "grpc", "port"), [u64::from(admin.port()); 3], "liveness, readiness, start");
     assert_eq!(values(&deployment, "prometheus.io/port"), [admin.port().to_string()]);
     assert_eq!(values(&deployment, "service"), ["rationd.v1.PurchaseService"], "readiness alone names a service");
     let ports = values(&deployment, "containerPort").join(" ");
-    assert_eq!(ports, format!("{} {}", listener(&config, "counters").port(), admin.port()));
+    assert_eq!(ports, format!("{} {}", config.counters.port(), admin.port()));
 }
 
 #[test]
 fn counters_stay_on_loopback_until_certificates_come() {
-    assert!(listener(&config(), "counters").ip().is_loopback());
+    assert!(config().counters.ip().is_loopback());
 }
 
 #[test]
@@ -83,14 +76,22 @@ fn redis_has_the_settings_that_the_service_insists_on() {
     {
         assert!(redis.lines().any(|line| line == setting), "redis.conf lacks `{setting}`");
     }
-    let url = config()["store"]["url"].as_str().expect("a URL").to_owned();
-    assert_eq!(url, "redis://rationd-redis:6379/");
-    assert!(base("redis.yaml").contains("name: rationd-redis"), "the host of the store's URL is Redis's Service");
+    assert!(matches!(config().store, Store::Redis(_)));
+    let host = base("rationd.toml")
+        .lines()
+        .find_map(|line| Some(line.strip_prefix("store = \"redis://")?.split(':').next()?.to_owned()));
+    let host = host.expect("a Redis URL");
+    assert!(values(&base("redis.yaml"), "name").contains(&host.as_str()), "no Service is called {host}");
 }
 
 #[test]
-fn the_key_ring_stands_where_the_secret_is_mounted() {
-    let path = config()["keys"]["path"].as_str().expect("a path").to_owned();
-    let folder = Path::new(&path).parent().and_then(Path::to_str).expect("a folder").to_owned();
-    assert!(values(&base("deployment.yaml"), "mountPath").contains(&folder.as_str()), "nothing is mounted at {folder}");
+fn the_key_ring_stands_where_the_init_container_puts_it() {
+    let (config, deployment) = (config(), base("deployment.yaml"));
+    let path = config.keys.to_str().expect("a path");
+    let folder = config.keys.parent().and_then(Path::to_str).expect("a folder");
+    assert_eq!(values(&deployment, "mountPath").iter().filter(|mount| **mount == folder).count(), 2, "mounted in both");
+    // Mode 0400: the loader refuses a key ring that others can read.
+    let install = format!("[\"install\", \"-m\", \"0400\", \"/secret/keys.toml\", \"{path}\"]");
+    assert_eq!(values(&deployment, "command"), [install]);
+    assert!(!config.make_keys, "two pods with keys of their own would take the same buyer for two");
 }

@@ -13,9 +13,7 @@ use opentelemetry_proto::tonic::collector::metrics::v1::metrics_service_server::
 use opentelemetry_proto::tonic::collector::metrics::v1::{ExportMetricsServiceRequest, ExportMetricsServiceResponse};
 use opentelemetry_proto::tonic::collector::trace::v1::trace_service_server::{TraceService, TraceServiceServer};
 use opentelemetry_proto::tonic::collector::trace::v1::{ExportTraceServiceRequest, ExportTraceServiceResponse};
-use rationd::telemetry::metrics::{
-    Kind, Metrics, Outcome, ReloadOutcome, SessionOutcome, StoreVerb, TABLE, TripOutcome, Verb,
-};
+use rationd::telemetry::metrics::{Kind, Metrics, ReloadOutcome, SessionOutcome, StoreVerb, TABLE, TripOutcome, Verb};
 use rationd::telemetry::{self, FLUSH_LIMIT, Telemetry, TelemetryError, TelemetryOptions};
 use rationd::time::{Clock, SystemClock};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -53,7 +51,7 @@ fn prepare(options: TelemetryOptions) -> (Telemetry, Dispatch, mpsc::Receiver<Ve
 /// One measurement of every row.
 fn measure_everything(metrics: &Metrics) {
     let programme = "weekly-essentials".parse().expect("a programme");
-    metrics.decided(programme, Verb::Purchase, Outcome::Approved);
+    metrics.decided(programme, Verb::Purchase, "APPROVED");
     metrics.near_limit(programme);
     metrics.called("rationd.v1.PurchaseService/Purchase", "OK", Duration::from_millis(3));
     metrics.tripped(StoreVerb::Claim, TripOutcome::Ok, Duration::from_millis(2));

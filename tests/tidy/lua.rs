@@ -1,7 +1,8 @@
 //! A Lua script begins with a header, and the header tells the truth: what it lists is asserted and read, and nothing else.
 //!
 //! ```text
-//! -- name.lua: what it is for.
+//! #!lua                     (or without)
+//! -- name: what it is for.
 //! -- KEYS[1] …
 //! -- ARGV[1] …, with unit
 //! -- then for each …        (only where the number of arguments varies)
@@ -14,8 +15,13 @@ use std::collections::BTreeSet;
 
 /// What does not hold in this script.
 pub fn findings(path: &str, text: &str) -> Vec<String> {
-    let name = path.rsplit('/').next().unwrap_or(path);
-    let header: Vec<&str> = text.lines().take_while(|line| line.starts_with("--")).collect();
+    let name = path.rsplit('/').next().unwrap_or(path).trim_end_matches(".lua");
+    let begins_with_name = |line: &&str| {
+        let rest = line.strip_prefix("-- ").and_then(|line| line.strip_prefix(name));
+        rest.is_some_and(|rest| rest.starts_with(": ") || rest.starts_with(".lua: "))
+    };
+    let header: Vec<&str> =
+        text.lines().skip_while(|line| *line == "#!lua").take_while(|line| line.starts_with("--")).collect();
     let code: String = text.lines().filter(|line| !line.trim_start().starts_with("--")).collect::<Vec<_>>().join("\n");
     let mut findings = Vec::new();
     let mut expect = |holds: bool, what: String| {
@@ -24,7 +30,7 @@ pub fn findings(path: &str, text: &str) -> Vec<String> {
         }
     };
     expect(
-        header.first().is_some_and(|line| line.starts_with(&format!("-- {name}: "))),
+        header.first().is_some_and(begins_with_name),
         format!("the first line must be `-- {name}: ` and what it is for"),
     );
     expect(header.iter().any(|line| line.starts_with("-- Reply: ")), "the header has no line `-- Reply: …`".to_owned());
@@ -88,6 +94,8 @@ mod tests {
     #[test]
     fn a_true_header_passes() {
         assert_eq!(findings("src/session/redis/close.lua", GOOD), Vec::<String>::new());
+        let shebang = GOOD.replacen("-- close.lua: ", "#!lua\n-- close: ", 1);
+        assert_eq!(findings("close.lua", &shebang), Vec::<String>::new());
         let varying = "-- renew.lua: renew.\n-- ARGV[1] count\n-- then for each seat, its code\n-- Reply: words.\n\
                        assert(#KEYS == 0, 'none')\nlocal count = ARGV[1]\nassert(#ARGV == 1 + 4 * count, 'x')\nx(ARGV[i], ARGV[4 * i])\n";
         assert_eq!(findings("renew.lua", varying), Vec::<String>::new());
