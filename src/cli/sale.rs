@@ -15,7 +15,7 @@ use crate::terminal::{CallError, Opened, Session, Terminal};
 const DEMO: &str = "weekly-essentials";
 
 /// Numbers invented for trying things out (`domain.md` 3.3); they belong to nobody.
-pub const SYNTHETIC: [&str; 10] = [
+pub(super) const SYNTHETIC: [&str; 10] = [
     "810305-1000112",
     "631120-2162511",
     "130704-3070126",
@@ -50,7 +50,7 @@ pub enum SaleCommand {
 
 /// Where the service is and who calls it.
 #[derive(Args)]
-pub struct Where {
+pub(super) struct Where {
     /// Where the service listens
     #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:7420", env = "RATIOND_ADDRESS")]
     address: String,
@@ -67,7 +67,7 @@ pub struct Where {
 
 /// Whose allowance is charged. The number comes from a prompt or from standard input.
 #[derive(Args)]
-pub struct Whose {
+pub(super) struct Whose {
     /// The programme
     #[arg(long, value_name = "ID", default_value = DEMO)]
     programme: ProgrammeId,
@@ -81,7 +81,7 @@ pub struct Whose {
 
 /// What is asked for.
 #[derive(Args)]
-pub struct What {
+pub(super) struct What {
     #[command(flatten)]
     whose: Whose,
     /// Units
