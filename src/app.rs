@@ -3,6 +3,7 @@
 mod observed;
 mod upkeep;
 
+use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -12,8 +13,8 @@ use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 use tonic_health::server::HealthReporter;
 
-use crate::config::{Config, ConfigErrors, Keys, Store};
-use crate::drain::{Drain, TimeUp};
+use crate::config::{Config, ConfigErrors, Keys, LogFormat, Store, environment};
+use crate::drain::{Drain, TimeUp, signalled};
 use crate::grpc::{Counters, serve_admin};
 use crate::ledger::embedded::EmbeddedLedger;
 use crate::ledger::redis::{FirstCheck, RedisLedger, RedisOptions};
@@ -27,7 +28,8 @@ use crate::session::token::DoorKey;
 use crate::session::{Door, Lease, Registry};
 use crate::sites::Sites;
 use crate::telemetry::metrics::Metrics;
-use crate::time::Clock;
+use crate::telemetry::{self, Telemetry, TelemetryError, TelemetryOptions};
+use crate::time::{Clock, SystemClock, Timestamp};
 use observed::Observed;
 use upkeep::Loaded;
 
@@ -57,6 +59,12 @@ pub enum AppError {
         /// Why not.
         source: std::io::Error,
     },
+    /// Telemetry.
+    #[error(transparent)]
+    Telemetry(#[from] TelemetryError),
+    /// The process cannot hear signals.
+    #[error("signals cannot be heard: {0}")]
+    Signals(std::io::Error),
     /// The stop took too long.
     #[error(transparent)]
     TimeUp(#[from] TimeUp),
@@ -65,7 +73,7 @@ pub enum AppError {
 impl AppError {
     /// Whether the operator's settings are at fault, and not the run.
     pub fn is_configuration(&self) -> bool {
-        !matches!(self, Self::TimeUp(_))
+        !matches!(self, Self::TimeUp(_) | Self::Signals(_))
     }
 }
 
@@ -79,8 +87,14 @@ pub struct Running {
     pub policies: Arc<Policies>,
     /// The sites as they were at the start.
     pub sites: Arc<Sites>,
-    /// How durable a sale will be.
-    pub durability: Durability,
+    /// Where sales are recorded, without passwords.
+    pub store: String,
+    /// Whether the store may lose confirmed sales.
+    pub volatile: bool,
+    /// The service's time when it began to listen.
+    pub since: Timestamp,
+    /// Whether that time is made up.
+    pub simulated: bool,
     stop: CancellationToken,
     ended: tokio::task::JoinHandle<Result<(), AppError>>,
 }
@@ -99,6 +113,29 @@ pub struct Watched {
     pub metrics: Arc<Metrics>,
     /// `GET /metrics`.
     pub scrape: Routes,
+}
+
+/// Runs the service until the process is asked to stop. `greet` is told when it listens.
+pub async fn serve(config: Config, greet: impl FnOnce(&Running)) -> Result<(), AppError> {
+    let unicode = |(name, value): (OsString, OsString)| Some((name.into_string().ok()?, value.into_string().ok()?));
+    let telemetry = telemetry::start(TelemetryOptions {
+        json: config.telemetry.log_format == LogFormat::Json,
+        filter: config.telemetry.log_filter.clone(),
+        environment: environment().filter_map(unicode).collect(),
+    })?;
+    let ended = serve_watched(config, &telemetry, greet).await;
+    telemetry.shutdown().await;
+    ended
+}
+
+async fn serve_watched(config: Config, telemetry: &Telemetry, greet: impl FnOnce(&Running)) -> Result<(), AppError> {
+    let clock = config.clock.map_or_else(SystemClock::real, SystemClock::starting_at);
+    let watched = Watched { metrics: telemetry.metrics(), scrape: telemetry.scrape_router().into() };
+    let running = start(config, clock, watched).await?;
+    greet(&running);
+    signalled().await.map_err(AppError::Signals)?;
+    tracing::info!("asked to stop");
+    running.stop().await
 }
 
 /// Starts the service. When this returns, it listens. Problems with the configuration are found before anything is bound.
@@ -181,7 +218,8 @@ async fn run<L: Ledger, D: Door, C: Clock>(parts: Parts<L, D, C>) -> Result<Runn
     let registry = Arc::new(Registry::new(door, clock.clone(), lease));
     let (policies, sites) = (loaded.policies.clone(), loaded.sites.clone());
     let (at_start, sites_at_start) = (policies.load_full(), sites.load_full());
-    let durability = ledger.durability();
+    let volatile = ledger.durability() == Durability::Volatile;
+    let (store, since, simulated) = (config.store.to_string(), clock.now(), clock.is_simulated());
     let (caps, named) = (config.sessions.clone(), ledger.clone());
     let edge = Counters {
         purchases: Purchases::new(ledger.clone(), clock.clone(), policies.clone(), Arc::new(keys.ring)),
@@ -242,7 +280,10 @@ async fn run<L: Ledger, D: Door, C: Clock>(parts: Parts<L, D, C>) -> Result<Runn
         admin: admin_at,
         policies: at_start,
         sites: sites_at_start,
-        durability,
+        store,
+        volatile,
+        since,
+        simulated,
         stop,
         ended,
     })

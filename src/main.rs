@@ -3,24 +3,26 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use rationd::app::{self, Watched};
+use rationd::app;
 use rationd::cli::{self, Cli, Command, Greeting, SaleCommand, complain, exit};
-use rationd::config::{Config, LogFormat, environment};
-use rationd::drain::signalled;
-use rationd::ledger::Durability;
-use rationd::telemetry::{self, Telemetry, TelemetryOptions};
-use rationd::time::{Clock, SystemClock};
 
 fn main() -> ExitCode {
     // Refuses only if somebody was first, and then there is a provider.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let code = match Cli::parse().command {
         Command::Serve(settings) => match settings.load() {
-            Ok(config) => on_runtime(serve(config)),
+            Ok(config) => on_runtime(async {
+                match app::serve(config, greet).await {
+                    Ok(()) => exit::YES,
+                    Err(error) => {
+                        complain(&error);
+                        if error.is_configuration() { exit::CONFIG } else { exit::FAILED }
+                    }
+                }
+            }),
             Err(errors) => refuse(errors),
         },
-        Command::CheckConfig(settings) => match settings.load().map_err(|e| e.to_string()).and_then(|c| app::check(&c))
-        {
+        Command::CheckConfig(settings) => match settings.load().map_err(|e| e.to_string()).and_then(|c| app::check(&c)) {
             Ok(report) => cli::report(report),
             Err(errors) => refuse(errors),
         },
@@ -37,6 +39,19 @@ fn main() -> ExitCode {
     ExitCode::from(code)
 }
 
+fn greet(running: &app::Running) {
+    cli::report(Greeting {
+        counters: running.counters,
+        admin: running.admin,
+        store: &running.store,
+        volatile: running.volatile,
+        policies: &running.policies,
+        sites: &running.sites,
+        now: running.since,
+        simulated: running.simulated,
+    });
+}
+
 fn on_runtime(work: impl Future<Output = u8>) -> u8 {
     match tokio::runtime::Runtime::new() {
         Ok(runtime) => runtime.block_on(work),
@@ -50,56 +65,4 @@ fn on_runtime(work: impl Future<Output = u8>) -> u8 {
 fn refuse(errors: impl std::fmt::Display) -> u8 {
     complain(errors);
     exit::CONFIG
-}
-
-async fn serve(config: Config) -> u8 {
-    let options = TelemetryOptions {
-        json: config.telemetry.log_format == LogFormat::Json,
-        filter: config.telemetry.log_filter.clone(),
-        environment: environment()
-            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
-            .collect(),
-    };
-    let telemetry = match telemetry::start(options) {
-        Ok(telemetry) => telemetry,
-        Err(error) => return refuse(error),
-    };
-    let code = run(config, &telemetry).await;
-    telemetry.shutdown().await;
-    code
-}
-
-async fn run(config: Config, telemetry: &Telemetry) -> u8 {
-    let clock = config.clock.map_or_else(SystemClock::real, SystemClock::starting_at);
-    let watched = Watched { metrics: telemetry.metrics(), scrape: telemetry.scrape_router().into() };
-    let store = config.store.clone();
-    let running = match app::start(config, clock, watched).await {
-        Ok(running) => running,
-        Err(error) if error.is_configuration() => return refuse(error),
-        Err(error) => {
-            complain(error);
-            return exit::FAILED;
-        }
-    };
-    cli::report(Greeting {
-        counters: running.counters,
-        admin: running.admin,
-        store: store.to_string(),
-        volatile: running.durability == Durability::Volatile,
-        policies: &running.policies,
-        sites: &running.sites,
-        now: clock.now(),
-        simulated: clock.is_simulated(),
-    });
-    if let Err(error) = signalled().await {
-        complain(format_args!("signals cannot be heard: {error}"));
-    }
-    tracing::info!("asked to stop");
-    match running.stop().await {
-        Ok(()) => exit::YES,
-        Err(error) => {
-            complain(error);
-            exit::FAILED
-        }
-    }
 }

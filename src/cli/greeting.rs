@@ -18,7 +18,7 @@ pub struct Greeting<'a> {
     /// Where health and metrics are asked for.
     pub admin: SocketAddr,
     /// Where sales are recorded, without passwords.
-    pub store: String,
+    pub store: &'a str,
     /// Whether the store may lose confirmed sales.
     pub volatile: bool,
     /// The programmes.
