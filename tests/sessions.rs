@@ -190,6 +190,7 @@ async fn changes_are_read_in_order_and_a_gap_shows(stand: impl Stand) {
 async fn mass_expiry_is_reaped_in_bounded_batches(stand: impl Stand) {
     let door = stand.door();
     let seats = open_many(&door, 700).await;
+    assert_eq!(door.renew(&seats).await.unwrap(), vec![Standing::Live; 700], "more than a trip takes");
     stand.pass_for(LEASE.length).await;
     let (mut reaped, mut ticks) = (vec![stand.pass().await], 1);
     while reaped.last() == Some(&rationd::session::BATCH) {
