@@ -42,7 +42,7 @@ impl Lease {
     pub const DEFAULT: Self = Self { length: Duration::from_secs(15), max_step: Duration::from_secs(2) };
 }
 
-/// The most seats that one call of [`Door::renew`] takes, and the most that one tick reaps: bounded work for the store.
+/// The most seats that one trip renews, and the most that one tick reaps: bounded work for the store.
 pub const BATCH: usize = 256;
 
 /// How often an instance ticks.
@@ -183,7 +183,7 @@ pub trait Door: Clone + Send + Sync + 'static {
         cap: u16,
     ) -> impl Future<Output = Result<Opened, DoorError>> + Send;
 
-    /// Renews the leases of these seats, at most [`BATCH`] of them; the answers are in the same order.
+    /// Renews the leases of these seats, [`BATCH`] of them a trip; the answers are in the same order.
     fn renew(&self, seats: &[Seat]) -> impl Future<Output = Result<Vec<Standing>, DoorError>> + Send;
 
     /// Frees the seat at once. `false` when it was not live any more; nothing changes then.

@@ -156,6 +156,8 @@ async fn a_clock_step_of_the_store_ends_no_lease(stand: impl Stand) {
         assert_eq!(stand.clock_steps_back().await, 0, "going back is no time");
     }
     assert_eq!(door.look_up(a).await.unwrap(), Standing::Live);
+    stand.pass_for(LEASE.length).await;
+    assert_eq!(stand.pass().await, 1, "and moves no lease's end away");
 }
 
 async fn changes_are_read_in_order_and_a_gap_shows(stand: impl Stand) {
@@ -188,6 +190,7 @@ async fn changes_are_read_in_order_and_a_gap_shows(stand: impl Stand) {
 async fn mass_expiry_is_reaped_in_bounded_batches(stand: impl Stand) {
     let door = stand.door();
     let seats = open_many(&door, 700).await;
+    assert_eq!(door.renew(&seats).await.unwrap(), vec![Standing::Live; 700], "more than a trip takes");
     stand.pass_for(LEASE.length).await;
     let (mut reaped, mut ticks) = (vec![stand.pass().await], 1);
     while reaped.last() == Some(&rationd::session::BATCH) {

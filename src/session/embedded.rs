@@ -20,7 +20,7 @@ use file::DoorFile;
 pub use file::DoorFileError;
 
 use super::limiter::Limiter;
-use super::{BATCH, Changes, Cursor, Door, DoorError, Ended, Lease, Opened, Seat, Standing, Tick, millis};
+use super::{Changes, Cursor, Door, DoorError, Ended, Lease, Opened, Seat, Standing, Tick, millis};
 use crate::ids::{SiteId, TerminalId};
 use crate::time::Clock;
 
@@ -95,8 +95,7 @@ impl Door for EmbeddedDoor {
     }
 
     async fn renew(&self, seats: &[Seat]) -> Result<Vec<Standing>, DoorError> {
-        let seats = seats.get(..BATCH).unwrap_or(seats).to_vec();
-        self.ask(|answer| Call::Renew(seats, answer)).await
+        self.ask(|answer| Call::Renew(seats.to_vec(), answer)).await
     }
 
     async fn close(&self, seat: Seat) -> Result<bool, DoorError> {

@@ -133,17 +133,19 @@ impl Door for RedisDoor {
     }
 
     async fn renew(&self, seats: &[Seat]) -> Result<Vec<Standing>, DoorError> {
-        let seats = seats.get(..BATCH).unwrap_or(seats);
-        if seats.is_empty() {
-            return Ok(Vec::new());
+        let mut standings = Vec::with_capacity(seats.len());
+        for batch in seats.chunks(BATCH) {
+            let mut script = self.scripts.renew.prepare_invoke();
+            script.key(keys::GATE).key(keys::SITES).key(keys::RENEWED).arg(batch.len());
+            for seat in batch {
+                script.arg(seat.key.site.as_str()).arg(seat.key.slot).arg(seat.terminal.as_str()).arg(seat.fence);
+            }
+            let mut reply = self.run(&script).await?;
+            for _ in batch {
+                standings.push(reply.standing()?);
+            }
         }
-        let mut script = self.scripts.renew.prepare_invoke();
-        script.key(keys::GATE).key(keys::SITES).key(keys::RENEWED).arg(seats.len());
-        for seat in seats {
-            script.arg(seat.key.site.as_str()).arg(seat.key.slot).arg(seat.terminal.as_str()).arg(seat.fence);
-        }
-        let mut reply = self.run(&script).await?;
-        seats.iter().map(|_| reply.standing()).collect()
+        Ok(standings)
     }
 
     async fn close(&self, seat: Seat) -> Result<bool, DoorError> {
