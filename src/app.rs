@@ -10,12 +10,10 @@ use std::sync::Arc;
 use secrecy::ExposeSecret;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
-use tonic::service::Routes;
-use tonic_health::server::HealthReporter;
 
 use crate::config::{Config, ConfigErrors, Keys, LogFormat, Store, environment};
 use crate::drain::{Drain, TimeUp, signalled};
-use crate::grpc::{Counters, serve_admin};
+use crate::grpc::{Counters, Health, serve_admin};
 use crate::ledger::embedded::EmbeddedLedger;
 use crate::ledger::redis::{FirstCheck, RedisLedger, RedisOptions};
 use crate::ledger::{Durability, Ledger};
@@ -28,6 +26,7 @@ use crate::session::token::DoorKey;
 use crate::session::{Door, Lease, Registry};
 use crate::sites::Sites;
 use crate::telemetry::metrics::Metrics;
+use crate::telemetry::scrape::Page;
 use crate::telemetry::{self, Telemetry, TelemetryError, TelemetryOptions};
 use crate::time::{Clock, SystemClock, Timestamp};
 use observed::Observed;
@@ -112,7 +111,7 @@ pub struct Watched {
     /// The instruments.
     pub metrics: Arc<Metrics>,
     /// `GET /metrics`.
-    pub scrape: Routes,
+    pub scrape: Page,
 }
 
 /// Runs the service until the process is asked to stop. `greet` is told when it listens.
@@ -130,7 +129,7 @@ pub async fn serve(config: Config, greet: impl FnOnce(&Running)) -> Result<(), A
 
 async fn serve_watched(config: Config, telemetry: &Telemetry, greet: impl FnOnce(&Running)) -> Result<(), AppError> {
     let clock = config.clock.map_or_else(SystemClock::real, SystemClock::starting_at);
-    let watched = Watched { metrics: telemetry.metrics(), scrape: telemetry.scrape_router().into() };
+    let watched = Watched { metrics: telemetry.metrics(), scrape: telemetry.scrape_router() };
     let running = start(config, clock, watched).await?;
     greet(&running);
     signalled().await.map_err(AppError::Signals)?;
@@ -214,7 +213,7 @@ async fn run<L: Ledger, D: Door, C: Clock>(parts: Parts<L, D, C>) -> Result<Runn
     let (counters_at, admin_at) = (address(&counters, config.counters), address(&admin, config.admin));
 
     let drain = Drain::default();
-    let health = HealthReporter::new();
+    let health = Health::starting().await;
     let registry = Arc::new(Registry::new(door, clock.clone(), lease));
     let (policies, sites) = (loaded.policies.clone(), loaded.sites.clone());
     let (at_start, sites_at_start) = (policies.load_full(), sites.load_full());

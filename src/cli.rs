@@ -112,6 +112,13 @@ pub struct Settings {
     allow_volatile: bool,
 }
 
+impl Cli {
+    /// From the arguments of the process; prints help or a usage error and ends the process where they ask for it.
+    pub fn from_arguments() -> Self {
+        Self::parse()
+    }
+}
+
 impl Settings {
     /// The configuration that these options, the environment and the file make together.
     pub fn load(self) -> Result<Config, ConfigErrors> {

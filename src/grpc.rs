@@ -4,6 +4,7 @@
 //! Knows the use cases and the door, never a concrete store and never configuration.
 
 mod convert;
+mod health;
 mod identity;
 mod layers;
 mod purchase;
@@ -21,8 +22,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::service::Routes;
 use tonic::transport::Server;
-use tonic_health::server::HealthReporter;
 
+pub use health::Health;
 pub use session::Cap;
 
 use crate::ids::LedgerId;
@@ -32,6 +33,7 @@ use crate::session::token::DoorKey;
 use crate::session::{Door, Registry};
 use crate::sites::Sites;
 use crate::telemetry::metrics::Metrics;
+use crate::telemetry::scrape::Page;
 use crate::time::Clock;
 use identity::Callers;
 use layers::OutermostLayer;
@@ -96,7 +98,7 @@ impl<L: Ledger, D: Door, C: Clock> Counters<L, D, C> {
     pub async fn serve(
         self,
         listener: TcpListener,
-        health: HealthReporter,
+        health: Health,
         stop: CancellationToken,
     ) -> Result<(), tonic::transport::Error> {
         let layer = OutermostLayer::new(self.metrics.clone(), self.clock.clone(), self.max_in_flight);
@@ -108,7 +110,7 @@ impl<L: Ledger, D: Door, C: Clock> Counters<L, D, C> {
             .await
     }
 
-    fn routes(self, health: HealthReporter) -> Routes {
+    fn routes(self, health: Health) -> Routes {
         let callers = Arc::new(Callers { sites: self.sites, registry: self.registry, door_key: self.door_key });
         let purchase = PurchaseEdge {
             purchases: self.purchases,
@@ -128,7 +130,7 @@ impl<L: Ledger, D: Door, C: Clock> Counters<L, D, C> {
         let mut routes = Routes::default()
             .add_service(PurchaseServiceServer::new(purchase).max_decoding_message_size(MAX_MESSAGE))
             .add_service(SessionServiceServer::new(session).max_decoding_message_size(MAX_MESSAGE))
-            .add_service(health_server(health));
+            .add_service(health.server());
         if self.reflection {
             routes = with_reflection(routes);
         }
@@ -136,23 +138,14 @@ impl<L: Ledger, D: Door, C: Clock> Counters<L, D, C> {
     }
 }
 
-/// The health service of one reporter, for any listener.
-fn health_server(
-    health: HealthReporter,
-) -> tonic_health::pb::health_server::HealthServer<impl tonic_health::pb::health_server::Health> {
-    tonic_health::pb::health_server::HealthServer::new(tonic_health::server::HealthService::from_health_reporter(
-        health,
-    ))
-}
-
 /// Serves what operators and probes ask: health over gRPC and `scrape` over HTTP, on one listener.
 pub async fn serve_admin(
     listener: TcpListener,
-    health: HealthReporter,
-    scrape: Routes,
+    health: Health,
+    scrape: Page,
     stop: CancellationToken,
 ) -> Result<(), tonic::transport::Error> {
-    let routes = scrape.add_service(health_server(health));
+    let routes = Routes::from(scrape).add_service(health.server());
     builder()
         .accept_http1(true)
         .add_routes(routes)

@@ -2,14 +2,13 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
 use rationd::app;
 use rationd::cli::{self, Cli, Command, Greeting, SaleCommand, complain, exit};
 
 fn main() -> ExitCode {
     // Refuses only if somebody was first, and then there is a provider.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let code = match Cli::parse().command {
+    let code = match Cli::from_arguments().command {
         Command::Serve(settings) => match settings.load() {
             Ok(config) => on_runtime(async {
                 match app::serve(config, greet).await {
@@ -22,7 +21,8 @@ fn main() -> ExitCode {
             }),
             Err(errors) => refuse(errors),
         },
-        Command::CheckConfig(settings) => match settings.load().map_err(|e| e.to_string()).and_then(|c| app::check(&c)) {
+        Command::CheckConfig(settings) => match settings.load().map_err(|e| e.to_string()).and_then(|c| app::check(&c))
+        {
             Ok(report) => cli::report(report),
             Err(errors) => refuse(errors),
         },

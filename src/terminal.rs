@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+pub use prost_types::Timestamp as WireTimestamp;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Status, Streaming};
@@ -15,6 +16,7 @@ use crate::grpc::v1::{
     session_service_client::SessionServiceClient,
 };
 use crate::ids::{SiteId, TerminalId};
+use crate::time::Timestamp;
 
 /// How long dialling may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -24,6 +26,12 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(12);
 const DOMAIN: &str = "rationd";
 /// Reasons of ours that leave the outcome unknown. Every other reason of ours means that nothing was executed.
 const UNKNOWN_OUTCOMES: [&str; 2] = ["COMMIT_UNCONFIRMED", "INTERNAL"];
+
+/// An instant on the wire, to the millisecond.
+pub fn instant(wire: &WireTimestamp) -> Timestamp {
+    let millis = i64::from(wire.nanos / 1_000_000);
+    Timestamp::from_millis(wire.seconds.saturating_mul(1_000).saturating_add(millis))
+}
 
 /// Why a call gave no decision.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -165,8 +173,15 @@ impl Session {
         Ok(self.terminal.purchases().purchase(self.request(visit)).await?.into_inner())
     }
 
-    /// Holds.
-    pub async fn hold(&self, visit: v1::HoldPurchaseRequest) -> Result<v1::HoldPurchaseResponse, CallError> {
+    /// Holds for so long.
+    pub async fn hold(
+        &self,
+        visit: v1::PurchaseRequest,
+        span: Duration,
+    ) -> Result<v1::HoldPurchaseResponse, CallError> {
+        let v1::PurchaseRequest { programme, agent, lines, family_birth_years } = visit;
+        let hold_for = prost_types::Duration::try_from(span).ok();
+        let visit = v1::HoldPurchaseRequest { programme, agent, lines, family_birth_years, hold_for };
         Ok(self.terminal.purchases().hold_purchase(self.request(visit)).await?.into_inner())
     }
 

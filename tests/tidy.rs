@@ -63,7 +63,8 @@ const FENCES: &str = "
     axum → telemetry.rs telemetry/ feed.rs feed/
     jiff → time.rs policy.rs policy/
     opentelemetry, opentelemetry_sdk, opentelemetry_otlp, opentelemetry_prometheus → telemetry.rs telemetry/
-    tracing_opentelemetry, tracing_subscriber, prometheus → telemetry.rs telemetry/
+    tracing_subscriber → telemetry.rs telemetry/ config.rs
+    tracing_opentelemetry, prometheus → telemetry.rs telemetry/
     std::env → config.rs config/ museum.rs
     std::time::Instant, std::time::SystemTime → time.rs
     std::process::exit →

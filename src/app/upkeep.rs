@@ -4,10 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use tonic_health::server::HealthReporter;
 
 use crate::config::{Config, read_policy_files};
-use crate::grpc::{PURCHASE_SERVICE, SESSION_SERVICE};
+use crate::grpc;
 use crate::ledger::{Durability, Health, Ledger};
 use crate::policy::Policies;
 use crate::sites::Sites;
@@ -20,25 +19,23 @@ const HEALTH_EVERY: Duration = Duration::from_millis(200);
 const SWEEP_EVERY: Duration = Duration::from_secs(3_600);
 
 /// Keeps the health of both services as the store's is. Liveness (the empty name) does not depend on it.
-pub(super) async fn follow_health<L: Ledger>(ledger: L, health: HealthReporter, metrics: Arc<Metrics>) {
+pub(super) async fn follow_health<L: Ledger>(ledger: L, health: grpc::Health, metrics: Arc<Metrics>) {
     let mut last = None;
     loop {
         let now = ledger.health();
         if last.as_ref() != Some(&now) {
-            use tonic_health::ServingStatus::{NotServing, Serving};
-            let status = match &now {
+            let ready = match &now {
                 Health::Serving(id) => {
                     tracing::info!(ledger = %id, "the store can record sales");
-                    Serving
+                    true
                 }
                 Health::NotServing(why) => {
                     tracing::warn!(%why, "the store cannot record sales");
-                    NotServing
+                    false
                 }
             };
-            health.set_service_status(PURCHASE_SERVICE, status).await;
-            health.set_service_status(SESSION_SERVICE, status).await;
-            metrics.store_serving(status == Serving);
+            health.set_ready(ready).await;
+            metrics.store_serving(ready);
             metrics.store_volatile(ledger.durability() == Durability::Volatile);
             last = Some(now);
         }

@@ -246,18 +246,15 @@ async fn sell(command: Sell, hold_for: Option<Duration>) -> Result<Shown, Troubl
     let session = open(&terminal).await?;
     // Written down before the first attempt: with it an unknown outcome can be resolved.
     complain(format_args!("request id {request} in ledger {}", session.admitted.ledger_id));
-    let (programme_id, lines) = (programme.to_string(), vec![line]);
-    let (agent, family_birth_years) = (agent(&command.what), Vec::new());
+    let visit = v1::PurchaseRequest {
+        programme: programme.to_string(),
+        agent: agent(&command.what),
+        lines: vec![line],
+        family_birth_years: Vec::new(),
+    };
     let results = match hold_for {
-        None => {
-            let visit = v1::PurchaseRequest { programme: programme_id, agent, lines, family_birth_years };
-            session.purchase(visit).await.map(|response| response.results)
-        }
-        Some(span) => {
-            let hold_for = prost_types::Duration::try_from(span).ok();
-            let visit = v1::HoldPurchaseRequest { programme: programme_id, agent, lines, family_birth_years, hold_for };
-            session.hold(visit).await.map(|response| response.results)
-        }
+        None => session.purchase(visit).await.map(|response| response.results),
+        Some(span) => session.hold(visit, span).await.map(|response| response.results),
     };
     close(session).await;
     shown(programme, results?.into_iter().next())

@@ -8,7 +8,7 @@ use super::exit;
 use crate::grpc::v1::{self, purchase_result::Outcome};
 use crate::ids::ProgrammeId;
 use crate::policy::Policies;
-use crate::time::Timestamp;
+use crate::terminal::{WireTimestamp, instant};
 
 /// A result, and the programme whose zone its times are shown in.
 pub(super) struct Shown {
@@ -98,7 +98,7 @@ impl Shown {
     }
 
     /// When the outcome came about, or will.
-    fn instant(&self) -> Option<(&'static str, &prost_types::Timestamp)> {
+    fn instant(&self) -> Option<(&'static str, &WireTimestamp)> {
         match &self.result.outcome {
             Some(Outcome::Held(held)) => held.until.as_ref().map(|at| ("until", at)),
             Some(Outcome::Released(released)) => released.released_at.as_ref().map(|at| ("released_at", at)),
@@ -109,9 +109,8 @@ impl Shown {
     }
 
     /// In the programme's zone where this build knows the programme, in UTC otherwise.
-    fn local(&self, at: &prost_types::Timestamp) -> String {
-        let at =
-            Timestamp::from_millis(at.seconds.saturating_mul(1_000).saturating_add(i64::from(at.nanos / 1_000_000)));
+    fn local(&self, at: &WireTimestamp) -> String {
+        let at = instant(at);
         Policies::built_in().get(self.programme).map_or_else(|| at.to_string(), |programme| programme.local(at))
     }
 

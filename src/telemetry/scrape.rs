@@ -9,6 +9,9 @@ use prometheus::{Encoder, Registry, TextEncoder};
 
 use super::TelemetryError;
 
+/// The page as a service, for a listener that serves other things too.
+pub type Page = Router;
+
 /// What fills the registry when somebody scrapes.
 pub(super) fn reader(registry: &Registry) -> Result<PrometheusExporter, TelemetryError> {
     let reader = opentelemetry_prometheus::exporter().with_registry(registry.clone()).build();

@@ -1,0 +1,32 @@
+//! `grpc.health.v1` for every listener: the empty name is the process and always serves; each service follows the store.
+
+use tonic_health::ServingStatus;
+use tonic_health::pb::health_server::{Health as HealthApi, HealthServer};
+use tonic_health::server::{HealthReporter, HealthService};
+
+use super::{PURCHASE_SERVICE, SESSION_SERVICE};
+
+/// What health answers. Clones share it.
+#[derive(Clone)]
+pub struct Health(HealthReporter);
+
+impl Health {
+    /// The process is alive; the services are not ready yet.
+    pub async fn starting() -> Self {
+        let health = Self(HealthReporter::new());
+        health.set_ready(false).await;
+        health
+    }
+
+    /// Whether sales can be recorded.
+    pub async fn set_ready(&self, ready: bool) {
+        let status = if ready { ServingStatus::Serving } else { ServingStatus::NotServing };
+        for service in [PURCHASE_SERVICE, SESSION_SERVICE] {
+            self.0.set_service_status(service, status).await;
+        }
+    }
+
+    pub(super) fn server(&self) -> HealthServer<impl HealthApi + use<>> {
+        HealthServer::new(HealthService::from_health_reporter(self.0.clone()))
+    }
+}
