@@ -1,12 +1,14 @@
-//! What a decision costs on one core, before any store is asked: `cargo bench --bench decision`.
+//! What a decision costs on one core, before any store is asked: `cargo bench --bench decision`. Prints first how often each
+//! step asks for memory.
 
-#![expect(clippy::unwrap_used, reason = "a benchmark of texts that are known to be right")]
+#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a benchmark of texts that are known to be right")]
 
 use std::hint::black_box;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use rationd::buyer::{KeyRing, RingKey, SecretKey, parse_kr_resident};
 use rationd::policy::{Counted, Line, LineSet, Person, Place, Policies, Visit};
-use rationd::time::Timestamp;
+use rationd::time::{Date, Timestamp};
 use smallvec::smallvec;
 
 fn visit(birth_year: i16, agent: Option<i16>) -> Visit {
@@ -44,5 +46,40 @@ fn assess(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, assess);
+/// From the number as it was typed to the rules' answer: all that is decided before the one trip to the store.
+fn decide(c: &mut Criterion) {
+    let policies = Policies::built_in();
+    let masks = policies.get("kr-public-mask-2020".parse().unwrap()).unwrap();
+    let place = Place { channel: "pharmacy".parse().unwrap(), region: "Busan".to_owned() };
+    let at: Timestamp = "2020-03-09T10:00:00+09:00".parse().unwrap();
+    let today = Date::new(2020, 3, 9).unwrap();
+    let key = |byte| SecretKey::new(Box::new([byte; 32]));
+    let ring = KeyRing::new(key(1), RingKey { id: 1, key: key(2) }, None, None);
+    let decide = |number: &str| {
+        let buyer = parse_kr_resident(number, today, true).unwrap();
+        let line = Line {
+            buyer: rationd::policy::Person { birth_year: buyer.birth_year, foreign: buyer.foreign },
+            relation: None,
+            papers: smallvec![],
+            quantity: 2,
+        };
+        let visit = Visit { agent: None, lines: smallvec![line], family: smallvec![] };
+        masks.assess(&visit, 0, &place, at, LineSet::default())
+    };
+    let pseudonym = |number: &str| ring.key_of(&parse_kr_resident(number, today, true).unwrap(), masks.id());
+    let typed = "810305-1000112";
+    for (name, memory) in [
+        ("parse and assess", allocation_counter::measure(|| _ = black_box(decide(typed)))),
+        ("parse and make the pseudonym", allocation_counter::measure(|| _ = black_box(pseudonym(typed)))),
+    ] {
+        println!("{name}: {} allocations, {} bytes", memory.count_total, memory.bytes_total);
+    }
+    let mut group = c.benchmark_group("decision");
+    group.throughput(Throughput::Elements(1));
+    group.bench_function("parse and assess", |b| b.iter(|| decide(black_box(typed))));
+    group.bench_function("parse and make the pseudonym", |b| b.iter(|| pseudonym(black_box(typed))));
+    group.finish();
+}
+
+criterion_group!(benches, decide, assess);
 criterion_main!(benches);

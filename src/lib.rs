@@ -1,4 +1,63 @@
-//! rationd (crate docs are written last).
+//! `rationd` answers one question for every counter in a country, exactly once and fast: *may this person buy this rationed
+//! thing here, now?* and records the sale in the same atomic step.
+//!
+//! # The way of a sale
+//!
+//! ```text
+//! terminal ──gRPC──> grpc/purchase  convert: wire → domain, field path on every bad field
+//!                       │
+//!                    session      is this terminal's session live? (local registry, no I/O in the usual case)
+//!                       │
+//!                    purchase     the use case, one screen:
+//!                       ├ buyer     parse the number → pseudonym + the few facts a rule may see
+//!                       ├ policy    pure: facts + calendar day → windows, or the reasons to refuse
+//!                       └ ledger    claim(windows) → recorded | replayed | refused: one script, one trip
+//!                                   (refused by policy: one read-only trip instead)
+//!                       │
+//!                    grpc/convert   domain → wire: receipt or refusal, what is left, when next
+//! ```
+//!
+//! Data goes down once and comes back once. `policy` never learns who the buyer is; `ledger` never learns why a window is
+//! what it is; `grpc` never learns where a claim is stored.
+//!
+//! # Code map
+//!
+//! Modules in reading order. Imports go downward only; `tests/tidy.rs` holds the table of who may import whom and fails on an
+//! edge that is not in it.
+//!
+//! | place | owns |
+//! |---|---|
+//! | [`ids`], [`time`], [`sites`] | names, instants and clocks, the site registry: parsing is validating |
+//! | [`museum`] | seeded bugs that the tests must catch; nothing in an ordinary build |
+//! | [`buyer`] | numbers and pseudonyms; the only place where a national number exists besides the wire |
+//! | [`policy`] | programmes as effective-dated data; windows and refusals; pure |
+//! | [`ledger`] | the port, [`ledger::rules`] (the semantics, once), `ledger::redis` and `ledger::embedded` |
+//! | [`session`] | seats of terminals: the limiter, pure; the doors in Redis and redb; the registry of one instance |
+//! | [`purchase`] | the use case |
+//! | [`grpc`] | the services, errors as statuses, who is calling |
+//! | [`terminal`] | the client library |
+//! | [`config`], [`telemetry`], [`redis_pool`], [`drain`] | what their names say |
+//! | [`cli`], [`app`] | the commands; the composition, which alone names concrete stores |
+//!
+//! To find a behaviour: what a clerk is told is in [`purchase`]; why, in [`policy`]; what is stored, in [`ledger::rules`].
+//!
+//! # Invariants
+//!
+//! * **One step.** Whether every window allows a claim and its recording are one script in Redis, one transaction in redb. No
+//!   code reads a record, decides and then writes.
+//! * **A known request id is never judged.** It answers with what became of it, before any rule is looked at, also across a
+//!   midnight and a change of rules. Only an entry that is SOLD yields a receipt.
+//! * **Silence is not an answer.** Only an error of ours with a reason listed as *not executed* means that nothing was written.
+//!   Everything else leaves the outcome unknown, and the request id resolves it. An id that was asked about before it was used is
+//!   closed, so that a late copy can never become a sale.
+//! * **A refusal is a value**, ordered by precedence ([`policy::Refusal`]); an error is a failure. Neither looks like the other.
+//! * **The service's clock decides**, never the request's, and never one that would date a sale before one that is already in the
+//!   record. A judgement that the ledger's time has overtaken is made again.
+//! * **Nothing is counted twice in two places.** What is used of a window is the sum over the record; there is no counter beside it.
+//! * **A number is unprintable by type** and gone after [`purchase::Purchases::prepare`]. Logs, spans, metrics, errors and stores never
+//!   see it, nor a whole pseudonym in text.
+//! * **The store may be away; then nothing is sold.** The service starts without it, says NOT_SERVING and keeps trying. A store that is
+//!   there and may lose sales is refused.
 
 pub mod ids;
 pub mod museum;
