@@ -37,6 +37,7 @@ use super::{
     Answer, Call, Claim, Claimed, Confirmed, Durability, Entered, Health, Late, Ledger, LedgerError, Record, RecordKey,
     Released, Resolved, Swept, Voided,
 };
+use decode::Scanned;
 use standing::Standing;
 
 pub use watching::FirstCheck;
@@ -126,7 +127,7 @@ impl<C: Clock> Ledger for RedisLedger<C> {
     ) -> Result<Swept, LedgerError> {
         let before = if Mutant::SweptTooEarly.is_on() { before.plus(Duration::from_secs(30 * 86_400)) } else { before };
         let scanned = self.ask(false, encode::scan(programme, from.as_deref(), SWEEP_STEP)).await;
-        let (next, records) = decode::scanned(programme, scanned.map_err(wrote_nothing)?)?;
+        let Scanned { next, records } = decode::scanned(programme, scanned.map_err(wrote_nothing)?)?;
         if records.is_empty() {
             return Ok(Swept { removed: 0, next });
         }

@@ -70,12 +70,20 @@ pub(super) fn record(value: Value) -> Result<Record, LedgerError> {
     entries(FromRedisValue::from_redis_value(value).map_err(|error| LedgerError::Corrupt(error.to_string()))?)
 }
 
-/// The reply of `SCAN`: where to go on (`None`: all was seen), and the keys of this programme's records.
-pub(super) fn scanned(programme: ProgrammeCode, value: Value) -> Result<(Option<Vec<u8>>, Vec<Vec<u8>>), LedgerError> {
-    let (cursor, mut found): (Vec<u8>, Vec<Vec<u8>>) =
+/// One step through the keys.
+pub(super) struct Scanned {
+    /// Where to go on; `None`: all was seen.
+    pub(super) next: Option<Vec<u8>>,
+    /// Keys of the programme's records.
+    pub(super) records: Vec<Vec<u8>>,
+}
+
+/// The reply of `SCAN`.
+pub(super) fn scanned(programme: ProgrammeCode, value: Value) -> Result<Scanned, LedgerError> {
+    let (cursor, mut records): (Vec<u8>, Vec<Vec<u8>>) =
         FromRedisValue::from_redis_value(value).map_err(|error| LedgerError::Corrupt(error.to_string()))?;
-    found.retain(|key| keys::parse_record(key).is_some_and(|record| record.programme == programme));
-    Ok(((cursor != b"0").then_some(cursor), found))
+    records.retain(|key| keys::parse_record(key).is_some_and(|record| record.programme == programme));
+    Ok(Scanned { next: (cursor != b"0").then_some(cursor), records })
 }
 
 /// The reply of `claim.lua`.

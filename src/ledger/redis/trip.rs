@@ -55,10 +55,10 @@ where
 
 /// One command and its reply. A script that Redis has lost was not run: it is loaded and asked again.
 pub(super) async fn ask(connection: &mut MultiplexedConnection, cmd: &Cmd) -> RedisResult<Value> {
-    match connection.req_packed_command(cmd).await {
+    match connection.req_packed_command(cmd).await.and_then(Value::extract_error) {
         Err(error) if faults::is_script_lost(&error) => {
             load_scripts(connection).await?;
-            connection.req_packed_command(cmd).await
+            connection.req_packed_command(cmd).await.and_then(Value::extract_error)
         }
         answer => answer,
     }

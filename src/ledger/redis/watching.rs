@@ -34,9 +34,29 @@ pub enum FirstCheck {
     Away(String),
 }
 
-impl From<RedisError> for FirstCheck {
+/// Why a look gives no verdict that lets calls through.
+enum Trouble {
+    /// Everything that is wrong with the server.
+    Unfit(Vec<String>),
+    /// The connection or the server failed under the question.
+    Failed(RedisError),
+    /// The connection leads to another server than the newest one does.
+    Elsewhere,
+}
+
+impl From<RedisError> for Trouble {
     fn from(error: RedisError) -> Self {
-        Self::Away(error.to_string())
+        Self::Failed(error)
+    }
+}
+
+impl From<Trouble> for FirstCheck {
+    fn from(trouble: Trouble) -> Self {
+        match trouble {
+            Trouble::Unfit(findings) => Self::Unfit(findings),
+            Trouble::Failed(error) => Self::Away(error.to_string()),
+            Trouble::Elsewhere => Self::Away("connections lead to different servers".into()),
+        }
     }
 }
 
@@ -136,7 +156,7 @@ impl<C: Clock> RedisLedger<C> {
 
     /// One look over a connection that is kept for the next one, and what follows from it.
     async fn look(&self, kept: &mut Option<MultiplexedConnection>) -> FirstCheck {
-        let looked = tokio::time::timeout(LOOK_DEADLINE, self.examine(kept)).await;
+        let looked = tokio::time::timeout(LOOK_DEADLINE, self.examine_over(kept)).await;
         let looked = looked.unwrap_or_else(|_| Err(FirstCheck::Away("Redis does not answer in time".into())));
         let (verdict, check) = match looked {
             Ok(verdict) => (verdict, FirstCheck::Fit),
@@ -154,13 +174,21 @@ impl<C: Clock> RedisLedger<C> {
         check
     }
 
-    async fn examine(&self, kept: &mut Option<MultiplexedConnection>) -> Result<Verdict, FirstCheck> {
-        if kept.is_none() {
-            // Taken out of the pool for good: looking must not wait for a place behind sales.
-            let fresh = self.pool.connection().await.map_err(|error| FirstCheck::Away(error.to_string()))?;
-            *kept = Some(Connection::take(fresh));
+    async fn examine_over(&self, kept: &mut Option<MultiplexedConnection>) -> Result<Verdict, FirstCheck> {
+        if let Some(connection) = kept {
+            match self.examine(connection).await {
+                // It may have been closed for any reason; only a fresh one tells how the server is.
+                Err(Trouble::Elsewhere) => {}
+                Err(Trouble::Failed(error)) if error.is_connection_dropped() => {}
+                looked => return looked.map_err(FirstCheck::from),
+            }
         }
-        let Some(connection) = kept else { return Err(FirstCheck::Away("no connection".into())) };
+        // Taken out of the pool for good: looking must not wait for a place behind sales.
+        let fresh = self.pool.connection().await.map_err(|error| FirstCheck::Away(error.to_string()))?;
+        Ok(self.examine(kept.insert(Connection::take(fresh))).await?)
+    }
+
+    async fn examine(&self, connection: &mut MultiplexedConnection) -> Result<Verdict, Trouble> {
         let found = settings::read(connection).await?;
         let mut findings = found.judge();
         if findings.unusable.is_empty() && self.options.allow_volatile {
@@ -169,15 +197,14 @@ impl<C: Clock> RedisLedger<C> {
         }
         findings.unusable.append(&mut findings.weaker);
         if !findings.unusable.is_empty() {
-            return Err(FirstCheck::Unfit(findings.unusable));
+            return Err(Trouble::Unfit(findings.unusable));
         }
-        let server = self.standing.number_of(found.run_id.as_deref());
-        let server = server.ok_or_else(|| FirstCheck::Away("connections lead to different servers".into()))?;
+        let server = self.standing.number_of(found.run_id.as_deref()).ok_or(Trouble::Elsewhere)?;
         match self.standing.ledger() {
             Some(ours) => still_ours(connection, ours).await?,
             None => identify(connection).await?.and_then(|found| self.standing.settle(found)),
         }
-        .map_err(|finding| FirstCheck::Unfit(vec![finding]))?;
+        .map_err(|finding| Trouble::Unfit(vec![finding]))?;
         Ok(Verdict::Fit { server, ahead_ms: ahead_ms(connection, &self.clock).await? })
     }
 

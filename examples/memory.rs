@@ -1,0 +1,111 @@
+//! How many bytes of Redis memory a buyer with one entry takes, key included, the outbox apart.
+//!
+//! `cargo run --release --example memory` fills a redis-server of its own with 1,000,000 buyers and prints the figure; with
+//! `-- redis://HOST:PORT/` it uses the (empty) server there. Buyers are written by pipelined `HSET` under the ledger's own
+//! keys and layout; a sample of real claims shows that the scripts store the same bytes. Above 200 bytes it fails.
+#![expect(clippy::print_stdout, reason = "the figure is what it is run for")]
+
+#[allow(dead_code, unreachable_pub, clippy::disallowed_methods, clippy::expect_used, reason = "the tests' own server")]
+#[path = "../tests/support/redis.rs"]
+mod server;
+
+use std::error::Error;
+use std::process::ExitCode;
+
+use rationd::buyer::{BuyerKey, Pseudonym};
+use rationd::ids::RequestId;
+use rationd::ledger::redis::{FirstCheck, RedisLedger, RedisOptions, keys};
+use rationd::ledger::{Call, Claim, Claimed, Entry, Kind, Ledger, RecordKey, State, packed};
+use rationd::redis_pool::RedisPool;
+use rationd::time::{Clock, SystemClock, Timestamp};
+use redis::aio::MultiplexedConnection;
+
+const BUYERS: u64 = 1_000_000;
+const SAMPLE: u64 = 100;
+const PIPELINE: u64 = 10_000;
+const MOST_BYTES: u64 = 200;
+
+type Failure = Box<dyn Error>;
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<ExitCode, Failure> {
+    // Only the memory is looked at, so a server of its own needs no files.
+    let (_own, url) = match std::env::args().nth(1) {
+        Some(url) => (None, url),
+        None => {
+            let own = server::RedisServer::start_with(&[]);
+            let url = own.url();
+            (Some(own), url)
+        }
+    };
+    let mut connection = redis::Client::open(url.as_str())?.get_multiplexed_async_connection().await?;
+    let size: u64 = redis::cmd("DBSIZE").query_async(&mut connection).await?;
+    if size != 0 {
+        return Err(format!("{url} is not empty ({size} keys): give an empty server").into());
+    }
+
+    let before = used_memory(&mut connection).await?;
+    for start in (0..BUYERS).step_by(usize::try_from(PIPELINE)?) {
+        let mut pipeline = redis::pipe();
+        for number in start..start + PIPELINE {
+            let entry = sale(RequestId::random())?;
+            let hset = pipeline.cmd("HSET").arg(keys::record(&buyer(number)?));
+            hset.arg(entry.request.as_bytes().as_slice()).arg(packed::pack(&entry)).ignore();
+        }
+        pipeline.exec_async(&mut connection).await?;
+    }
+    let each = (used_memory(&mut connection).await? - before).div_ceil(BUYERS);
+    println!("{BUYERS} buyers of one entry: {each} bytes a buyer, key included, outbox apart (at most {MOST_BYTES})");
+
+    let agree = claims_store_the_same(&url, &mut connection).await?;
+    println!("{agree} of {SAMPLE} claims stored the same bytes under the same keys");
+    Ok(if each <= MOST_BYTES && agree == SAMPLE { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// How many of a sample of claims, made by the ledger, stand as the buyers above do.
+async fn claims_store_the_same(url: &str, connection: &mut MultiplexedConnection) -> Result<u64, Failure> {
+    let ledger = RedisLedger::open(RedisPool::new(url, 1)?, RedisOptions { allow_volatile: true }, SystemClock::real());
+    match ledger.check_once().await {
+        FirstCheck::Fit => {}
+        other => return Err(format!("{other:?}").into()),
+    }
+    let mut agree = 0;
+    for number in BUYERS..BUYERS + SAMPLE {
+        let expected = sale(RequestId::random())?;
+        let call = Call { request: expected.request, site: expected.site, terminal: "w1".parse()?, now: expected.at };
+        let claim = Claim {
+            quantity: expected.quantity,
+            hold_for: None,
+            windows: [].into_iter().collect(),
+            good_until: Timestamp::NEVER,
+            stated: String::new(),
+        };
+        let key = buyer(number)?;
+        let sold = ledger.claim(key, call, claim).await?.outcome == Claimed::Recorded(expected);
+        let stored: Vec<Vec<u8>> = redis::cmd("HGETALL").arg(keys::record(&key)).query_async(connection).await?;
+        agree += u64::from(sold && stored == [expected.request.as_bytes().to_vec(), packed::pack(&expected)]);
+    }
+    Ok(agree)
+}
+
+/// A buyer of a number of their own, in one of the partitions.
+fn buyer(number: u64) -> Result<RecordKey, Failure> {
+    // Spread like a keyed hash: every byte of a pseudonym may be anything.
+    let high = number.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let bytes = (u128::from(high) << 64 | u128::from(number)).to_be_bytes();
+    let [partition, ..] = bytes;
+    Ok(RecordKey { programme: "km".parse()?, buyer: BuyerKey { partition, pseudonym: Pseudonym::from_bytes(bytes) } })
+}
+
+/// A sale of two units now, at a site with a code of eight digits.
+fn sale(request: RequestId) -> Result<Entry, Failure> {
+    let at = SystemClock::real().now();
+    let (state, kind, site) = (State::Sold, Kind::Sale, "11000001".parse()?);
+    Ok(Entry { request, state, kind, late: false, over: false, quantity: 2, at, mark: at, site })
+}
+
+async fn used_memory(connection: &mut MultiplexedConnection) -> Result<u64, Failure> {
+    let info: String = redis::cmd("INFO").arg("memory").query_async(connection).await?;
+    let used = info.lines().find_map(|line| line.strip_prefix("used_memory:")).ok_or("INFO has no used_memory")?;
+    Ok(used.trim().parse()?)
+}

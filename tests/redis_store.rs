@@ -1,0 +1,542 @@
+//! The ledger in Redis where Redis itself matters: settings that would lose sales, a server that is away, killed, frozen,
+//! demoted, emptied or full, a clock that is off. Every server is a real one of the test's own.
+#![allow(unreachable_pub, reason = "a test binary exports nothing")]
+
+mod support;
+
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::{Duration, Instant};
+
+use rationd::buyer::{BuyerKey, Pseudonym};
+use rationd::ids::RequestId;
+use rationd::ledger::redis::{FirstCheck, RedisLedger, RedisOptions, keys};
+use rationd::ledger::{
+    Answer, Call, Claim, Claimed, Durability, Health, Late, Ledger, LedgerError, RecordKey, Resolved, packed,
+};
+use rationd::policy::Window;
+use rationd::redis_pool::RedisPool;
+use rationd::time::{Clock, SystemClock, Timestamp};
+use redis::Value;
+use support::redis::{DURABLE, RedisServer};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
+
+/// No call may take longer: the ledger's deadline of 2 s, and some for a busy machine.
+const ANSWERED_WITHIN: Duration = Duration::from_millis(2_500);
+/// Everything that heals by itself must have done so by then.
+const HEALED_WITHIN: Duration = Duration::from_secs(10);
+
+fn open<C: Clock>(server: &RedisServer, allow_volatile: bool, clock: C) -> RedisLedger<C> {
+    RedisLedger::open(RedisPool::new(&server.url(), 8).unwrap(), RedisOptions { allow_volatile }, clock)
+}
+
+/// A ledger that watches over its server for as long as the handle lives.
+async fn serving(server: &RedisServer) -> (RedisLedger<SystemClock>, AbortOnDropHandle<()>) {
+    let ledger = open(server, false, SystemClock::real());
+    let watching = watched(&ledger);
+    healed(&ledger).await;
+    (ledger, watching)
+}
+
+fn watched<C: Clock>(ledger: &RedisLedger<C>) -> AbortOnDropHandle<()> {
+    let ledger = ledger.clone();
+    AbortOnDropHandle::new(tokio::spawn(async move { ledger.run(CancellationToken::new()).await }))
+}
+
+async fn healed<C: Clock>(ledger: &RedisLedger<C>) {
+    let ready = tokio::time::timeout(HEALED_WITHIN, ledger.ready()).await;
+    assert!(ready.is_ok(), "still {:?}", ledger.health());
+}
+
+/// Waits until health says no, and returns why.
+async fn not_serving<C: Clock>(ledger: &RedisLedger<C>) -> String {
+    let started = Instant::now();
+    loop {
+        if let Health::NotServing(reason) = ledger.health() {
+            return reason;
+        }
+        assert!(started.elapsed() < HEALED_WITHIN, "still serving");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+fn buyer(number: u8) -> RecordKey {
+    let buyer = BuyerKey { partition: number, pseudonym: Pseudonym::from_bytes([number; 16]) };
+    RecordKey { programme: "km".parse().unwrap(), buyer }
+}
+
+fn call(request: RequestId) -> Call {
+    let now = SystemClock::real().now();
+    Call { request, site: "11000001".parse().unwrap(), terminal: "w1".parse().unwrap(), now }
+}
+
+fn no_limit() -> Window {
+    Window { from: Timestamp::EPOCH, until: Timestamp::NEVER, max_units: None, max_purchases: None }
+}
+
+fn sale() -> Claim {
+    Claim {
+        quantity: 1,
+        hold_for: None,
+        windows: [no_limit()].into_iter().collect(),
+        good_until: Timestamp::NEVER,
+        stated: String::new(),
+    }
+}
+
+async fn sell<C: Clock>(ledger: &RedisLedger<C>, request: RequestId) -> Result<Answer<Claimed>, LedgerError> {
+    let asked = Instant::now();
+    let answer = ledger.claim(buyer(1), call(request), sale()).await;
+    assert!(asked.elapsed() < ANSWERED_WITHIN, "answered after {:?}: {answer:?}", asked.elapsed());
+    answer
+}
+
+/// Sells, and insists on the receipt.
+async fn sold<C: Clock>(ledger: &RedisLedger<C>, request: RequestId) {
+    let answer = sell(ledger, request).await.unwrap();
+    assert!(matches!(answer.outcome, Claimed::Recorded(_)), "{answer:?}");
+}
+
+async fn resolve<C: Clock>(ledger: &RedisLedger<C>, request: RequestId) -> Resolved {
+    ledger.resolve(buyer(1), call(request)).await.unwrap().outcome
+}
+
+/// A client beside the ledger.
+async fn client(server: &RedisServer) -> redis::aio::MultiplexedConnection {
+    redis::Client::open(server.url()).unwrap().get_multiplexed_async_connection().await.unwrap()
+}
+
+async fn tell(server: &RedisServer, words: &[&str]) -> Value {
+    let mut cmd = redis::cmd(words[0]);
+    cmd.arg(&words[1..]);
+    cmd.query_async(&mut client(server).await).await.unwrap()
+}
+
+fn signal(server: &RedisServer, signal: &str) {
+    assert!(Command::new("kill").args([signal, &server.pid().to_string()]).status().unwrap().success());
+}
+
+#[tokio::test]
+async fn each_weak_setting_alone_is_refused_by_name_and_allowed_when_asked_for() {
+    for (name, weak, needed) in [
+        ("appendonly", "no", "yes"),
+        ("appendfsync", "everysec", "always"),
+        ("no-appendfsync-on-rewrite", "yes", "no"),
+        ("maxmemory-policy", "allkeys-lru", "noeviction"),
+    ] {
+        let flag = format!("--{name}");
+        let server = RedisServer::start_with(&[DURABLE, &[&flag, weak]].concat());
+
+        let strict = open(&server, false, SystemClock::real());
+        let FirstCheck::Unfit(findings) = strict.check_once().await else { panic!("{name} {weak} was accepted") };
+        assert_eq!(findings.len(), 1, "{findings:?}");
+        assert!(findings[0].starts_with(&format!("{name} is {weak}: ")), "{findings:?}");
+        assert!(findings[0].contains(&format!("`{name} {needed}` in redis.conf")), "{findings:?}");
+        assert!(matches!(strict.health(), Health::NotServing(reason) if reason.contains(name)));
+        let refused = sell(&strict, RequestId::random()).await;
+        assert!(matches!(refused, Err(LedgerError::StoreUnavailable(reason)) if reason.contains(name)));
+        assert_eq!(tell(&server, &["DBSIZE"]).await, Value::Int(0), "an unfit server is left as it is");
+
+        let lenient = open(&server, true, SystemClock::real());
+        assert_eq!(lenient.check_once().await, FirstCheck::Fit);
+        assert_eq!((strict.durability(), lenient.durability()), (Durability::Synced, Durability::Volatile));
+        assert!(matches!(sell(&lenient, RequestId::random()).await.unwrap().outcome, Claimed::Recorded(_)));
+    }
+}
+
+#[tokio::test]
+async fn everything_wrong_is_said_at_once_and_hidden_settings_are_wrong() {
+    let server = RedisServer::start_with(&["--maxmemory-policy", "volatile-ttl"]);
+    let FirstCheck::Unfit(findings) = open(&server, false, SystemClock::real()).check_once().await else { panic!() };
+    let named: Vec<&str> = findings.iter().filter_map(|finding| finding.split(' ').next()).collect();
+    assert_eq!(named, ["appendonly", "appendfsync", "maxmemory-policy"]);
+
+    let denied = RedisServer::start();
+    tell(&denied, &["ACL", "SETUSER", "default", "-config"]).await;
+    let renamed = RedisServer::start_with(&[DURABLE, &["--rename-command", "CONFIG", "nobody-knows"]].concat());
+    for server in [denied, renamed] {
+        let FirstCheck::Unfit(findings) = open(&server, false, SystemClock::real()).check_once().await else {
+            panic!()
+        };
+        assert_eq!(findings.len(), 4, "{findings:?}");
+        assert!(findings.iter().all(|finding| finding.contains("is hidden")), "{findings:?}");
+        assert_eq!(open(&server, true, SystemClock::real()).check_once().await, FirstCheck::Fit);
+    }
+}
+
+#[tokio::test]
+async fn a_replica_is_refused_whatever_is_allowed() {
+    let server = RedisServer::start();
+    tell(&server, &["REPLICAOF", "127.0.0.1", "1"]).await;
+    let FirstCheck::Unfit(findings) = open(&server, true, SystemClock::real()).check_once().await else { panic!() };
+    assert!(findings.len() == 1 && findings[0].contains("role:slave"), "{findings:?}");
+}
+
+#[tokio::test]
+async fn a_setting_weakened_while_running_stops_commits_until_it_is_put_right() {
+    let server = RedisServer::start();
+    let (ledger, _watching) = serving(&server).await;
+    tell(&server, &["CONFIG", "SET", "appendfsync", "everysec"]).await;
+    assert!(not_serving(&ledger).await.contains("appendfsync is everysec"));
+    let refused = sell(&ledger, RequestId::random()).await;
+    assert!(matches!(refused, Err(LedgerError::StoreUnavailable(reason)) if reason.contains("appendfsync")));
+    tell(&server, &["CONFIG", "SET", "appendfsync", "always"]).await;
+    healed(&ledger).await;
+    assert!(sell(&ledger, RequestId::random()).await.is_ok());
+}
+
+#[tokio::test]
+async fn redis_away_at_start_is_waited_for() {
+    let mut server = RedisServer::start();
+    server.kill();
+    let ledger = open(&server, false, SystemClock::real());
+    assert!(matches!(ledger.check_once().await, FirstCheck::Away(_)));
+    let _watching = watched(&ledger);
+    assert!(matches!(sell(&ledger, RequestId::random()).await, Err(LedgerError::StoreUnavailable(_))));
+    assert!(matches!(ledger.health(), Health::NotServing(_)));
+    server.restart();
+    healed(&ledger).await;
+    assert!(sell(&ledger, RequestId::random()).await.is_ok());
+}
+
+#[tokio::test]
+async fn first_checks_at_the_same_time_agree_on_one_ledger() {
+    let server = RedisServer::start();
+    let checks: Vec<_> = (0..8)
+        .map(|_| {
+            let ledger = open(&server, false, SystemClock::real());
+            tokio::spawn(async move { (ledger.check_once().await, ledger.health()) })
+        })
+        .collect();
+    let mut found = Vec::new();
+    for check in checks {
+        found.push(check.await.unwrap());
+    }
+    let Health::Serving(id) = found[0].1.clone() else { panic!("{found:?}") };
+    assert!(found.iter().all(|one| *one == (FirstCheck::Fit, Health::Serving(id))), "{found:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn kill_nine_loses_nothing_acknowledged() {
+    let mut server = RedisServer::start();
+    let (ledger, _watching) = serving(&server).await;
+    for round in 0..5 {
+        let sellers: Vec<_> = (0..8)
+            .map(|_| {
+                let ledger = ledger.clone();
+                tokio::spawn(async move {
+                    let (mut sold, mut unknown) = (Vec::new(), Vec::new());
+                    loop {
+                        let request = RequestId::random();
+                        match sell(&ledger, request).await {
+                            Ok(_) => sold.push(request),
+                            Err(LedgerError::Unconfirmed(_)) => unknown.push(request),
+                            Err(_) => return (sold, unknown),
+                        }
+                    }
+                })
+            })
+            .collect();
+        tokio::time::sleep(Duration::from_millis(100 + 37 * round)).await;
+        server.kill();
+        let (mut sold, mut unknown) = (Vec::new(), Vec::new());
+        for seller in sellers {
+            let (more_sold, more_unknown) = seller.await.unwrap();
+            sold.extend(more_sold);
+            unknown.extend(more_unknown);
+        }
+        assert!(sold.len() > 8, "only {} sold before the kill", sold.len());
+        server.restart();
+        let restarted = Instant::now();
+        let record = loop {
+            match ledger.usage(buyer(1)).await {
+                Ok(record) => break record,
+                Err(error) => assert!(restarted.elapsed() < HEALED_WITHIN, "{error}"),
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        };
+        for request in &sold {
+            assert!(record.find(*request).is_some(), "lost {request} of round {round}");
+        }
+        for request in &unknown {
+            let expected = record.find(*request).is_some();
+            let resolved = resolve(&ledger, *request).await;
+            assert_eq!(matches!(resolved, Resolved::Recorded(_)), expected, "{resolved:?}");
+            assert_eq!(resolved == Resolved::NotRecorded, !expected, "{resolved:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_emptied_server_is_never_taken_for_the_ledger() {
+    let mut server = RedisServer::start();
+    let (ledger, _watching) = serving(&server).await;
+    let Health::Serving(ours) = ledger.health() else { panic!() };
+    let request = RequestId::random();
+    sold(&ledger, request).await;
+
+    server.kill();
+    let kept = tempfile::tempdir().unwrap();
+    std::fs::rename(server.data().join("appendonlydir"), kept.path().join("aof")).unwrap();
+    server.restart();
+    // From its very first moment: no call may slip through before somebody has looked.
+    for _ in 0..50 {
+        let refused = sell(&ledger, RequestId::random()).await;
+        assert!(matches!(refused, Err(LedgerError::StoreUnavailable(_) | LedgerError::Unconfirmed(_))), "{refused:?}");
+    }
+    let reason = loop {
+        let reason = not_serving(&ledger).await;
+        if reason.contains("ledger") {
+            break reason;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    };
+    assert!(reason.contains(&ours.to_string()) && reason.contains("no ledger at all"), "{reason}");
+    assert_eq!(tell(&server, &["DBSIZE"]).await, Value::Int(0), "nothing was written, no new id was made");
+
+    server.kill();
+    std::fs::remove_dir_all(server.data().join("appendonlydir")).unwrap();
+    std::fs::rename(kept.path().join("aof"), server.data().join("appendonlydir")).unwrap();
+    server.restart();
+    healed(&ledger).await;
+    assert_eq!(ledger.health(), Health::Serving(ours));
+    assert!(matches!(resolve(&ledger, request).await, Resolved::Recorded(_)));
+}
+
+#[tokio::test]
+async fn a_flushed_server_is_noticed() {
+    let server = RedisServer::start();
+    let (ledger, _watching) = serving(&server).await;
+    tell(&server, &["FLUSHALL"]).await;
+    assert!(not_serving(&ledger).await.contains("no ledger at all"));
+}
+
+#[tokio::test]
+async fn a_reply_that_never_comes_leaves_the_outcome_unknown_and_the_id_tells_it() {
+    let server = RedisServer::start();
+    let (ledger, _watching) = serving(&server).await;
+    // Reads pass, so the connection is found alive; the script is sent, and waits beyond the deadline.
+    tell(&server, &["CLIENT", "PAUSE", "3000", "WRITE"]).await;
+    let request = RequestId::random();
+    let unknown = sell(&ledger, request).await;
+    assert!(matches!(unknown, Err(LedgerError::Unconfirmed(_))), "{unknown:?}");
+    tell(&server, &["CLIENT", "UNPAUSE"]).await;
+    healed(&ledger).await;
+    let resolved = resolve(&ledger, request).await;
+    let again = ledger.claim(buyer(1), call(request), sale()).await;
+    match resolved {
+        Resolved::Recorded(entry) => assert_eq!(again.unwrap().outcome, Claimed::Recorded(entry)),
+        Resolved::NotRecorded => assert_eq!(again, Err(LedgerError::RequestIdClosed)),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_frozen_server_holds_nobody_longer_than_the_deadline() {
+    let server = RedisServer::start();
+    let (ledger, _watching) = serving(&server).await;
+    let sellers: Vec<_> = (0..8)
+        .map(|_| {
+            let ledger = ledger.clone();
+            tokio::spawn(async move {
+                loop {
+                    let request = RequestId::random();
+                    // `sell` insists on the deadline.
+                    if let Err(error) = sell(&ledger, request).await {
+                        return (request, error);
+                    }
+                }
+            })
+        })
+        .collect();
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    signal(&server, "-STOP");
+    let mut unknown = Vec::new();
+    for seller in sellers {
+        match seller.await.unwrap() {
+            (request, LedgerError::Unconfirmed(_)) => unknown.push(request),
+            (_, LedgerError::StoreUnavailable(_) | LedgerError::Overloaded) => {}
+            (_, error) => panic!("{error:?}"),
+        }
+    }
+    not_serving(&ledger).await;
+    let asked = Instant::now();
+    assert!(matches!(sell(&ledger, RequestId::random()).await, Err(LedgerError::StoreUnavailable(_))));
+    assert!(asked.elapsed() < Duration::from_millis(100), "while the store is known to be frozen nobody waits for it");
+    signal(&server, "-CONT");
+    let thawed = Instant::now();
+    healed(&ledger).await;
+    println!("serving {:?} after the thaw, {} outcomes were unknown", thawed.elapsed(), unknown.len());
+    for request in unknown {
+        let resolved = resolve(&ledger, request).await;
+        assert!(matches!(resolved, Resolved::Recorded(_) | Resolved::NotRecorded), "{resolved:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_demoted_server_sells_and_tells_nothing_until_it_is_the_primary_again() {
+    let server = RedisServer::start();
+    let (ledger, _watching) = serving(&server).await;
+    let request = RequestId::random();
+    sold(&ledger, request).await;
+    tell(&server, &["REPLICAOF", "127.0.0.1", "1"]).await;
+    // Not even a replay: what a demoted server knows may be out of date.
+    for request in [RequestId::random(), request] {
+        let refused = sell(&ledger, request).await;
+        assert!(matches!(refused, Err(LedgerError::StoreUnavailable(_))), "{refused:?}");
+    }
+    assert!(not_serving(&ledger).await.contains("role:slave"));
+    tell(&server, &["REPLICAOF", "NO", "ONE"]).await;
+    healed(&ledger).await;
+    assert!(sell(&ledger, request).await.unwrap().replayed);
+}
+
+#[tokio::test]
+async fn a_full_or_busy_server_and_lost_scripts_are_told_apart_from_unknown_outcomes() {
+    let server = RedisServer::start();
+    let (ledger, _watching) = serving(&server).await;
+    let request = RequestId::random();
+
+    tell(&server, &["CONFIG", "SET", "maxmemory", "1"]).await;
+    let full = sell(&ledger, request).await;
+    assert!(matches!(&full, Err(LedgerError::StoreUnavailable(reason)) if reason.contains("OOM")), "{full:?}");
+    tell(&server, &["CONFIG", "SET", "maxmemory", "0"]).await;
+    assert!(!sell(&ledger, request).await.unwrap().replayed, "the full server had written nothing");
+
+    tell(&server, &["SCRIPT", "FLUSH"]).await;
+    assert!(sell(&ledger, request).await.unwrap().replayed);
+
+    tell(&server, &["CONFIG", "SET", "busy-reply-threshold", "10"]).await;
+    let mut looping = client(&server).await;
+    let busy =
+        tokio::spawn(async move { redis::cmd("EVAL").arg("while true do end").arg(0).exec_async(&mut looping).await });
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    let refused = sell(&ledger, RequestId::random()).await;
+    assert!(matches!(refused, Err(LedgerError::StoreUnavailable(_))), "{refused:?}");
+    tell(&server, &["SCRIPT", "KILL"]).await;
+    let _ = busy.await.unwrap();
+    healed(&ledger).await;
+    assert!(sell(&ledger, RequestId::random()).await.is_ok());
+}
+
+/// The machine's clock and so many milliseconds more, as a clock that is wrong and does not know it.
+#[derive(Clone)]
+struct WrongClock(SystemClock, Arc<AtomicI64>);
+
+impl Clock for WrongClock {
+    fn now(&self) -> Timestamp {
+        Timestamp::from_millis(self.0.now().as_millis() + self.1.load(Ordering::SeqCst))
+    }
+
+    fn monotonic(&self) -> Duration {
+        self.0.monotonic()
+    }
+
+    fn is_simulated(&self) -> bool {
+        false
+    }
+}
+
+#[tokio::test]
+async fn clocks_more_than_half_a_second_apart_stop_sales_and_nothing_else() {
+    let server = RedisServer::start();
+    let wrong_by = Arc::new(AtomicI64::new(0));
+    let ledger = open(&server, false, WrongClock(SystemClock::real(), Arc::clone(&wrong_by)));
+    assert_eq!(ledger.check_once().await, FirstCheck::Fit);
+    let _watching = watched(&ledger);
+    let request = RequestId::random();
+    sold(&ledger, request).await;
+    for skew in [2_000, -2_000] {
+        wrong_by.store(skew, Ordering::SeqCst);
+        assert!(not_serving(&ledger).await.contains("ms apart"));
+        let Err(LedgerError::ClocksApart(apart)) = sell(&ledger, RequestId::random()).await else { panic!() };
+        assert!((1_500..=2_500).contains(&apart), "{apart}");
+        assert!(matches!(resolve(&ledger, request).await, Resolved::Recorded(_)));
+        wrong_by.store(0, Ordering::SeqCst);
+        healed(&ledger).await;
+        sold(&ledger, RequestId::random()).await;
+    }
+}
+
+#[tokio::test]
+async fn a_simulated_clock_agrees_with_every_server() {
+    let server = RedisServer::start();
+    let start = "2020-03-11T09:00:00+09:00".parse().unwrap();
+    let ledger = open(&server, false, SystemClock::starting_at(start));
+    assert_eq!(ledger.check_once().await, FirstCheck::Fit);
+    assert!(sell(&ledger, RequestId::random()).await.is_ok());
+}
+
+#[tokio::test]
+async fn health_says_so_when_nobody_watches_any_more() {
+    let server = RedisServer::start();
+    let (ledger, watching) = serving(&server).await;
+    drop(watching);
+    assert!(not_serving(&ledger).await.contains("nobody watches"));
+
+    let (ledger, stop) = (open(&server, false, SystemClock::real()), CancellationToken::new());
+    let running = tokio::spawn({
+        let (ledger, stop) = (ledger.clone(), stop.clone());
+        async move { ledger.run(stop).await }
+    });
+    healed(&ledger).await;
+    stop.cancel();
+    running.await.unwrap();
+    assert!(sell(&ledger, RequestId::random()).await.is_ok(), "an orderly stop lets the last calls finish");
+}
+
+#[tokio::test]
+async fn entries_stand_as_they_are_packed_in_a_listpack_without_a_ttl() {
+    let server = RedisServer::start();
+    let (ledger, _watching) = serving(&server).await;
+    let site = "sixteen-letters1".parse().unwrap();
+    for _ in 0..40 {
+        let call = Call { site, ..call(RequestId::random()) };
+        let Claimed::Recorded(entry) = ledger.claim(buyer(1), call, sale()).await.unwrap().outcome else { panic!() };
+        let mut get = redis::cmd("HGET");
+        get.arg(keys::record(&buyer(1))).arg(entry.request.as_bytes().as_slice());
+        let stored: Vec<u8> = get.query_async(&mut client(&server).await).await.unwrap();
+        assert_eq!(stored, packed::pack(&entry));
+    }
+    let mut connection = client(&server).await;
+    let key = keys::record(&buyer(1));
+    let encoding: String = redis::cmd("OBJECT").arg("ENCODING").arg(&key).query_async(&mut connection).await.unwrap();
+    let ttl: i64 = redis::cmd("PTTL").arg(&key).query_async(&mut connection).await.unwrap();
+    assert_eq!((encoding.as_str(), ttl), ("listpack", -1));
+}
+
+#[tokio::test]
+async fn a_year_of_windows_fits_into_one_call() {
+    let server = RedisServer::start();
+    let (ledger, _watching) = serving(&server).await;
+    for _ in 0..30 {
+        sold(&ledger, RequestId::random()).await;
+    }
+    let windows = vec![Window { max_units: Some(1_000), max_purchases: Some(1_000), ..no_limit() }; 365];
+    for _ in 0..20 {
+        let late = Late {
+            quantity: 1,
+            sold_at: call(RequestId::random()).now,
+            windows: windows.clone(),
+            stated: String::new(),
+        };
+        let _recorded = ledger.late(buyer(1), call(RequestId::random()), late).await.unwrap();
+    }
+    tell(&server, &["CONFIG", "RESETSTAT"]).await;
+    for _ in 0..20 {
+        let late = Late {
+            quantity: 1,
+            sold_at: call(RequestId::random()).now,
+            windows: windows.clone(),
+            stated: String::new(),
+        };
+        let _recorded = ledger.late(buyer(1), call(RequestId::random()), late).await.unwrap();
+    }
+    let stats: String = redis::cmd("INFO").arg("commandstats").query_async(&mut client(&server).await).await.unwrap();
+    let line = stats.lines().find(|line| line.starts_with("cmdstat_evalsha:")).unwrap();
+    let micros: f64 = line.split(',').find_map(|part| part.strip_prefix("usec_per_call=")).unwrap().parse().unwrap();
+    println!("late.lua with 365 windows over 70 entries: {micros} us");
+    assert!(micros < 5_000.0, "{line}");
+}
