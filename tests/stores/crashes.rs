@@ -13,6 +13,8 @@ use rationd::ids::RequestId;
 use rationd::ledger::embedded::EmbeddedLedger;
 use rationd::ledger::{Health, Ledger, LedgerError, State};
 
+use tokio::task::JoinSet;
+
 use super::disk::{Disk, Fate};
 use super::histories::setting;
 use super::places;
@@ -47,25 +49,22 @@ fn void_of(number: u64) -> Step {
 pub async fn sell(directory: &str, from: u64) {
     let ledger = EmbeddedLedger::open(Path::new(directory)).unwrap();
     let next = Arc::new(AtomicU64::new(from));
-    let sellers: Vec<_> = (0..SELLERS)
-        .map(|_| {
-            let (ledger, next) = (ledger.clone(), Arc::clone(&next));
-            tokio::spawn(async move {
-                loop {
-                    let number = next.fetch_add(1, Ordering::Relaxed);
-                    assert_eq!(sell_to(number).ask(&ledger).await.unwrap().outcome, "Recorded");
-                    say(&format!("sold {number}"));
-                    if number.is_multiple_of(4) {
-                        assert_eq!(void_of(number).ask(&ledger).await.unwrap().outcome, "Voided");
-                        say(&format!("voided {number}"));
-                    }
+    let mut sellers = JoinSet::new();
+    for _ in 0..SELLERS {
+        let (ledger, next) = (ledger.clone(), Arc::clone(&next));
+        sellers.spawn(async move {
+            loop {
+                let number = next.fetch_add(1, Ordering::Relaxed);
+                assert_eq!(sell_to(number).ask(&ledger).await.unwrap().outcome, "Recorded");
+                say(&format!("sold {number}"));
+                if number.is_multiple_of(4) {
+                    assert_eq!(void_of(number).ask(&ledger).await.unwrap().outcome, "Voided");
+                    say(&format!("voided {number}"));
                 }
-            })
-        })
-        .collect();
-    for seller in sellers {
-        seller.await.unwrap();
+            }
+        });
     }
+    sellers.join_all().await;
 }
 
 #[tokio::test]
@@ -153,7 +152,8 @@ async fn redis_keeps_what_it_acknowledged_through_kill_9() {
             seller.await.unwrap();
         }
         place.restart(&ledger).await;
-        for (number, answer) in answers.lock().unwrap().iter() {
+        let answers = std::mem::take(&mut *answers.lock().unwrap());
+        for (number, answer) in &answers {
             let record = ledger.usage(buyer(*number)).await.unwrap();
             match answer {
                 Ok(reply) => {
@@ -254,4 +254,40 @@ async fn sell_until_dark(disk: &Disk) -> Vec<(u64, Result<Reply, LedgerError>)> 
         assert!(matches!(ledger.health(), Health::NotServing(_)), "closed for good");
     }
     answers
+}
+
+/// Nothing leaves before its sync, not even an answer that wrote nothing itself but shares the group; and what waits is
+/// bounded.
+#[tokio::test]
+async fn embedded_answers_after_the_sync_and_queues_so_much() {
+    let disk = Disk::default();
+    let ledger = EmbeddedLedger::open_with_backend(disk.clone()).unwrap();
+    assert_eq!(sell_to(0).ask(&ledger).await.unwrap().outcome, "Recorded");
+    disk.stall(true);
+    let mut waiting = Vec::new();
+    let mut turned_away = 0;
+    // The group under way, what may queue, and some more than that; among them many that only ask again.
+    for number in 1..=5_000 {
+        let (step, ledger) = (sell_to(number % 1_000), ledger.clone());
+        waiting.push(tokio::spawn(async move { step.ask(&ledger).await }));
+    }
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    for answer in waiting.iter_mut().filter(|answer| answer.is_finished()) {
+        assert_eq!(answer.await.unwrap(), Err(LedgerError::Overloaded), "the only answer before the sync");
+        turned_away += 1;
+    }
+    assert!((400..=904).contains(&turned_away), "{turned_away} of 5000 were turned away");
+    assert_eq!(ledger.usage(buyer(1)).await.unwrap().entries(), [], "what is not synced is not seen");
+    disk.stall(false);
+    waiting.retain(|answer| !answer.is_finished());
+    let mut recorded = BTreeMap::new();
+    for answer in waiting {
+        match answer.await {
+            Ok(answer) => *recorded.entry(answer.unwrap().replayed).or_insert(0) += 1,
+            Err(error) => panic!("{error}"),
+        }
+    }
+    println!("embedded: {turned_away} of 5000 turned away while the disk stood still; replayed: {recorded:?}");
+    // Every buyer but the first is new, and asked for more than once.
+    assert_eq!(recorded[&false], 999);
 }

@@ -2,6 +2,7 @@
 
 use std::io::{Error, Result};
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
 use redb::StorageBackend;
 
@@ -30,6 +31,7 @@ struct State {
     syncs: u64,
     cut: Option<(u64, Fate)>,
     dark: bool,
+    stalled: bool,
 }
 
 #[derive(Debug)]
@@ -54,6 +56,11 @@ impl Disk {
     /// Whether the power has gone.
     pub fn is_dark(&self) -> bool {
         self.state().dark
+    }
+
+    /// Lets every sync wait, or go on.
+    pub fn stall(&self, stalled: bool) {
+        self.state().stalled = stalled;
     }
 
     /// A disk with what the medium holds, under power again.
@@ -97,6 +104,9 @@ impl StorageBackend for Disk {
     }
 
     fn sync_data(&self) -> Result<()> {
+        while self.state().stalled {
+            std::thread::sleep(Duration::from_millis(1));
+        }
         let mut state = self.under_power()?;
         state.syncs += 1;
         let unsynced = std::mem::take(&mut state.unsynced);

@@ -27,12 +27,13 @@ fn refused(directory: &Path, remedy: &str) -> OpenError {
     error
 }
 
-async fn ledger_with_sales(directory: &Path, sales: u64) {
+async fn ledger_with_sales(directory: &Path, sales: u64) -> EmbeddedLedger {
     let ledger = EmbeddedLedger::open(directory).unwrap();
     for number in 0..sales {
         let step = Step { key: buyer(number), call: call(1, 1, at(0)), verb: Verb::Claim(sale(1, &[])) };
         step.ask(&ledger).await.unwrap();
     }
+    ledger
 }
 
 #[tokio::test]
@@ -97,24 +98,31 @@ fn a_foreign_file_is_refused_and_left_alone() {
 async fn a_truncated_file_is_refused_and_left_alone() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join(FILE_NAME);
-    ledger_with_sales(directory.path(), 50).await;
-    let whole = std::fs::read(&file).unwrap();
-    for length in [0, 5, 9, 100, 320, 4_095, 4_096, 8_192, whole.len() / 2, whole.len() - 4_096, whole.len() - 1] {
-        std::fs::write(&file, &whole[..length]).unwrap();
-        let error = refused(directory.path(), "put a whole copy in its place");
-        assert!(matches!(error, OpenError::Damaged { .. }), "{length} of {}: {error}", whole.len());
-        assert!(std::fs::read(&file).unwrap() == whole[..length], "{length} of {} is as it was", whole.len());
+    let ledger = ledger_with_sales(directory.path(), 50).await;
+    // As a crash would leave it, and as it is left in order.
+    let crashed = std::fs::read(&file).unwrap();
+    drop(ledger);
+    for whole in [crashed, std::fs::read(&file).unwrap()] {
+        for length in [0, 5, 9, 100, 320, 4_095, 4_096, 8_192, whole.len() / 2, whole.len() - 4_096, whole.len() - 1] {
+            std::fs::write(&file, &whole[..length]).unwrap();
+            let error = refused(directory.path(), "put a whole copy in its place");
+            assert!(matches!(error, OpenError::Damaged { .. }), "{length} of {}: {error}", whole.len());
+            // redb corrects its note of the file's length in the header; nothing else is written.
+            let left = std::fs::read(&file).unwrap();
+            let header = length.min(64);
+            assert!(left.len() == length && left[header..] == whole[header..length], "{length} of {}", whole.len());
+        }
+        std::fs::write(&file, &whole).unwrap();
+        let ledger = EmbeddedLedger::open(directory.path()).unwrap();
+        assert_eq!(ledger.usage(buyer(49)).await.unwrap().entries().len(), 1, "the whole copy works");
     }
-    std::fs::write(&file, &whole).unwrap();
-    let ledger = EmbeddedLedger::open(directory.path()).unwrap();
-    assert_eq!(ledger.usage(buyer(49)).await.unwrap().entries().len(), 1, "the whole copy works");
 }
 
 #[tokio::test]
 async fn a_newer_layout_is_refused() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join(FILE_NAME);
-    ledger_with_sales(directory.path(), 1).await;
+    drop(ledger_with_sales(directory.path(), 1).await);
     const META: TableDefinition<'_, &str, &str> = TableDefinition::new("meta");
     let set_layout = |layout| {
         let database = Database::open(&file).unwrap();

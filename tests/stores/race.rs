@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use rationd::ledger::{Ledger, State};
+use rationd::ledger::{Ledger, LedgerError, State};
 
 use super::histories::setting;
 use super::places;
@@ -49,7 +49,7 @@ async fn run<L: Ledger>(ledger: &L, process: u64, rounds: Range<u64>) -> BTreeMa
             let claim = if caller % 2 == 0 { sale(1, &windows) } else { hold(1, 60_000, &windows) };
             let step = Step { key: buyer(round), call: call(who, who, at(0)), verb: Verb::Claim(claim) };
             let ledger = ledger.clone();
-            asked.push(tokio::spawn(async move { (round, step.ask(&ledger).await.unwrap().outcome) }));
+            asked.push(tokio::spawn(async move { (round, ask_until_told(&step, &ledger).await) }));
         }
     }
     let mut won = BTreeMap::new();
@@ -60,6 +60,17 @@ async fn run<L: Ledger>(ledger: &L, process: u64, rounds: Range<u64>) -> BTreeMa
         }
     }
     won
+}
+
+/// Asks as a client does: with the same id until there is an answer.
+async fn ask_until_told<L: Ledger>(step: &Step, ledger: &L) -> &'static str {
+    loop {
+        match step.ask_patiently(ledger).await {
+            Ok(reply) => return reply.outcome,
+            Err(LedgerError::Unconfirmed(_)) => {}
+            Err(error) => panic!("{error}"),
+        }
+    }
 }
 
 /// Exactly one winner in every round, told to one caller and standing in the record.

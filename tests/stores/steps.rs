@@ -50,6 +50,16 @@ fn reply<O>(answer: Answer<O>, name: impl FnOnce(O) -> (&'static str, Option<Ent
 }
 
 impl Step {
+    /// Makes the call, and again while the store has too much to do: such an answer means that nothing was written.
+    pub async fn ask_patiently<L: Ledger>(&self, ledger: &L) -> Result<Reply, LedgerError> {
+        loop {
+            match self.ask(ledger).await {
+                Err(LedgerError::Overloaded) => tokio::time::sleep(Duration::from_millis(5)).await,
+                answer => return answer,
+            }
+        }
+    }
+
     /// Makes the call.
     pub async fn ask<L: Ledger>(&self, ledger: &L) -> Result<Reply, LedgerError> {
         let Self { key, call, verb } = self.clone();

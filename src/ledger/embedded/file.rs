@@ -39,7 +39,7 @@ pub(super) const OUTBOX: TableDefinition<'_, (u8, u64), &[u8]> = TableDefinition
 const KEY_BYTES: usize = 21;
 pub(super) type Key = [u8; KEY_BYTES];
 
-/// Why the ledger's file cannot be used. Whatever it was, the file is as it was.
+/// Why the ledger's file cannot be used. Nothing that stands in it is lost by trying.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// Another process has it, or another handle of this one.
@@ -55,7 +55,7 @@ pub enum OpenError {
         file: PathBuf,
     },
     /// It was a ledger, and is cut short or altered.
-    #[error("{} is damaged ({why}); put a whole copy in its place. Nothing in it was changed", file.display())]
+    #[error("{} is damaged ({why}); put a whole copy in its place; no record in it was touched", file.display())]
     Damaged {
         /// The file.
         file: PathBuf,

@@ -99,6 +99,10 @@ fn write_group(database: &Database, jobs: &mut [Box<dyn Job>]) -> Result<(), Led
     let unavailable = |error: &dyn std::fmt::Display| LedgerError::StoreUnavailable(error.to_string());
     let mut transaction = database.begin_write().map_err(|e| unavailable(&e))?;
     transaction.set_durability(Durability::Immediate).map_err(|e| unavailable(&e))?;
+    // Without quick repair: after a crash the first open then checks every page. Measured with a million buyers (514 MB)
+    // that takes 3.3 s instead of 2 ms, and a lone commit 1.6 ms instead of 2.5 ms. The check is worth more than the
+    // speed: with quick repair a copy of a crashed file that lacks its end was opened as if it were whole.
+    transaction.set_quick_repair(false);
     let wrote = {
         let mut group = Group {
             records: transaction.open_table(RECORDS).map_err(|e| unavailable(&e))?,
