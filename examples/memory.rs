@@ -1,6 +1,6 @@
 //! How many bytes of Redis memory a buyer with one entry takes, key included, the outbox apart.
 //!
-//! `cargo run --release --example memory` fills a redis-server of its own with 1,000,000 buyers and prints the figure; with
+//! `cargo run --example memory` fills a redis-server of its own with 1,000,000 buyers and prints the figure; with
 //! `-- redis://HOST:PORT/` it uses the (empty) server there. Buyers are written by pipelined `HSET` under the ledger's own
 //! keys and layout; a sample of real claims shows that the scripts store the same bytes. Above 200 bytes it fails.
 #![expect(clippy::print_stdout, reason = "the figure is what it is run for")]
