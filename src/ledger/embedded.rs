@@ -1,6 +1,6 @@
 //! The ledger on one machine: a redb file, one writer, group commit, every answer after the sync.
 //!
-//! One thread of its own takes whatever has queued, runs [`rules`](super::rules) for each command against its record
+//! One thread of its own takes whatever has queued, runs [`rules`] for each command against its record
 //! inside one write transaction, commits once, syncs, and only then answers everybody. There is no timer: groups form
 //! while the previous one syncs. If a commit fails, nobody can say what is on the disk: the group is answered so, and the
 //! ledger stays closed until the process starts again.
