@@ -12,7 +12,7 @@ mod server;
 use std::error::Error;
 use std::process::ExitCode;
 
-use rationd::buyer::{BuyerKey, Pseudonym};
+use rationd::buyer::{BuyerKey, KeyMark, Pseudonym};
 use rationd::ids::RequestId;
 use rationd::ledger::redis::{FirstCheck, RedisLedger, RedisOptions, keys};
 use rationd::ledger::{Call, Claim, Claimed, Entry, Kind, Ledger, RecordKey, State, packed};
@@ -64,7 +64,11 @@ async fn main() -> Result<ExitCode, Failure> {
 
 /// How many of a sample of claims, made by the ledger, stand as the buyers above do.
 async fn claims_store_the_same(url: &str, connection: &mut MultiplexedConnection) -> Result<u64, Failure> {
-    let ledger = RedisLedger::open(RedisPool::new(url, 1)?, RedisOptions { allow_volatile: true }, SystemClock::real());
+    let ledger = RedisLedger::open(
+        RedisPool::new(url, 1)?,
+        RedisOptions { allow_volatile: true, keys: KeyMark::from_bytes(*b"measured") },
+        SystemClock::real(),
+    );
     match ledger.check_once().await {
         FirstCheck::Fit => {}
         other => return Err(format!("{other:?}").into()),

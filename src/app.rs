@@ -144,7 +144,8 @@ pub async fn start<C: Clock>(config: Config, clock: C, watched: Watched) -> Resu
     let lease = Lease { length: config.sessions.lease, ..Lease::DEFAULT };
     match &config.store {
         Store::Embedded(directory) => {
-            let ledger = EmbeddedLedger::open(directory).map_err(|e| AppError::Store(e.to_string()))?;
+            let ledger =
+                EmbeddedLedger::open(directory, keys.ring.mark()).map_err(|e| AppError::Store(e.to_string()))?;
             let door = EmbeddedDoor::open(&directory.join("door.redb"), lease, clock.clone())
                 .map_err(|e| AppError::Store(e.to_string()))?;
             let ledger = Observed::new(ledger, clock.clone(), watched.metrics.clone(), "redb");
@@ -152,7 +153,7 @@ pub async fn start<C: Clock>(config: Config, clock: C, watched: Watched) -> Resu
         }
         Store::Redis(url) => {
             let pool = || RedisPool::new(url.expose(), REDIS_CONNECTIONS).map_err(|e| AppError::Store(e.to_string()));
-            let options = RedisOptions { allow_volatile: config.allow_volatile };
+            let options = RedisOptions { allow_volatile: config.allow_volatile, keys: keys.ring.mark() };
             let ledger = RedisLedger::open(pool()?, options, clock.clone());
             match ledger.check_once().await {
                 FirstCheck::Fit => {}

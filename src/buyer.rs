@@ -17,7 +17,7 @@ mod opaque;
 
 use zeroize::Zeroizing;
 
-pub use key_ring::{BuyerKey, KeyId, KeyRing, Pseudonym, RingKey, SecretKey};
+pub use key_ring::{BuyerKey, KeyId, KeyMark, KeyRing, Pseudonym, RingKey, SecretKey};
 pub use kr_resident::parse_kr_resident;
 pub use opaque::parse_opaque;
 

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
-use rationd::buyer::{BuyerKey, Pseudonym};
+use rationd::buyer::{BuyerKey, KeyMark, Pseudonym};
 use rationd::ids::RequestId;
 use rationd::ledger::redis::{FirstCheck, RedisLedger, RedisOptions, keys};
 use rationd::ledger::{
@@ -23,13 +23,15 @@ use support::redis::{DURABLE, RedisServer};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
+const KEYS: KeyMark = KeyMark::from_bytes(*b"of tests");
+
 /// No call may take longer: the ledger's deadline of 2 s, and some for a busy machine.
 const ANSWERED_WITHIN: Duration = Duration::from_millis(2_500);
 /// Everything that heals by itself must have done so by then.
 const HEALED_WITHIN: Duration = Duration::from_secs(10);
 
 fn open<C: Clock>(server: &RedisServer, allow_volatile: bool, clock: C) -> RedisLedger<C> {
-    RedisLedger::open(RedisPool::new(&server.url(), 8).unwrap(), RedisOptions { allow_volatile }, clock)
+    RedisLedger::open(RedisPool::new(&server.url(), 8).unwrap(), RedisOptions { allow_volatile, keys: KEYS }, clock)
 }
 
 /// A ledger that watches over its server for as long as the handle lives.
@@ -303,6 +305,21 @@ async fn an_emptied_server_is_never_taken_for_the_ledger() {
     healed(&ledger).await;
     assert_eq!(ledger.health(), Health::Serving(ours));
     assert!(matches!(resolve(&ledger, request).await, Resolved::Recorded(_)));
+}
+
+#[tokio::test]
+async fn a_ledger_begun_under_other_keys_is_refused() {
+    let server = RedisServer::start();
+    assert_eq!(open(&server, false, SystemClock::real()).check_once().await, FirstCheck::Fit);
+    let options = RedisOptions { allow_volatile: true, keys: KeyMark::from_bytes(*b"another!") };
+    let stranger = RedisLedger::open(RedisPool::new(&server.url(), 2).unwrap(), options, SystemClock::real());
+    let FirstCheck::Unfit(findings) = stranger.check_once().await else { panic!("it was taken under other keys") };
+    assert!(findings.iter().any(|f| f.contains("begun under another key file")), "{findings:?}");
+    assert_eq!(
+        open(&server, false, SystemClock::real()).check_once().await,
+        FirstCheck::Fit,
+        "its own keys still open it"
+    );
 }
 
 #[tokio::test]

@@ -34,9 +34,9 @@ const IMPORTS: &str = "
     purchase           → buyer, policy, ledger, sites, ids, time
     journal            → ledger, policy, buyer, ids, time
     stock              → ledger, ids, time
-    ledger             → buyer::BuyerKey, policy::{Used, Window, Windows}, ids, time
-    ledger::redis      → ledger, redis_pool, buyer::{BuyerKey, Pseudonym}, policy::{Used, Window, Windows}, ids, time
-    ledger::embedded   → ledger, buyer::BuyerKey, policy::{Used, Window, Windows}, ids, time
+    ledger             → buyer::{BuyerKey, KeyMark}, policy::{Used, Window, Windows}, ids, time
+    ledger::redis      → ledger, redis_pool, buyer::{BuyerKey, KeyMark, Pseudonym}, policy::{Used, Window, Windows}, ids, time
+    ledger::embedded   → ledger, buyer::{BuyerKey, KeyMark}, policy::{Used, Window, Windows}, ids, time
     session            → sites, ids, time
     session::redis     → session, redis_pool, ids, time
     session::embedded  → session, ids, time

@@ -4,7 +4,7 @@
 use std::fmt;
 
 use hmac::digest::Output;
-use hmac::digest::consts::U16;
+use hmac::digest::consts::{U8, U16};
 use hmac::{Hmac, KeyInit, Mac};
 use secrecy::{ExposeSecret, SecretBox};
 use sha2::Sha256;
@@ -53,6 +53,25 @@ pub struct BuyerKey {
 impl fmt::Debug for BuyerKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Debug::fmt(&self.pseudonym, f)
+    }
+}
+
+/// By what a ledger knows the keys that it was begun with: under others every buyer would be a stranger to it, and could
+/// buy again. Says nothing about the keys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KeyMark([u8; 8]);
+
+impl KeyMark {
+    /// A mark of one's own making, for ledgers without numbers.
+    pub const fn from_bytes(bytes: [u8; 8]) -> Self {
+        Self(bytes)
+    }
+}
+
+/// Sixteen hexadecimal digits.
+impl fmt::Display for KeyMark {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", u64::from_be_bytes(self.0))
     }
 }
 
@@ -112,6 +131,15 @@ impl KeyRing {
     /// The name of the key that makes pseudonyms now.
     pub fn current_id(&self) -> KeyId {
         self.current.id
+    }
+
+    /// By what a ledger knows the keys that make its records' names: the partition key and the current one.
+    pub fn mark(&self) -> KeyMark {
+        // No number and no programme's name holds a space, so this is no buyer's pseudonym.
+        let partition = digest(&self.partition, [b"mark of the partition key".as_slice()]);
+        let both = digest(&self.current.mac, [b"mark of the key ring ".as_slice(), partition.as_slice()]);
+        let (mark, _) = both.split::<U8>();
+        KeyMark(mark.into())
     }
 
     /// Where this buyer's record of this programme stands.
@@ -245,5 +273,22 @@ mod tests {
         assert_eq!(format!("{key:?} {:?}", key.pseudonym), "abab… abab…");
         assert_eq!(format!("{:?}", ring()), "KeyRing { current: 7, previous: None, next: Some(8), .. }");
         assert_eq!(format!("{:?}", self::key(5)), "SecretBox<[u8; 32]>([REDACTED])");
+    }
+
+    #[test]
+    fn the_mark_tells_rings_apart_by_the_keys_that_name_records() {
+        let with = |partition, current, next| {
+            KeyRing::new(
+                key(partition),
+                RingKey { id: 7, key: key(current) },
+                None,
+                Some(RingKey { id: 8, key: key(next) }),
+            )
+            .mark()
+        };
+        assert_eq!(ring().mark(), with(1, 2, 9), "keys that are not in use yet do not change it");
+        assert_ne!(ring().mark(), with(9, 2, 3));
+        assert_ne!(ring().mark(), with(1, 9, 3));
+        assert_eq!(ring().mark().to_string().len(), 16);
     }
 }

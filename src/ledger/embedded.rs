@@ -17,6 +17,7 @@ use std::thread::JoinHandle;
 use redb::Database;
 use tokio::sync::{mpsc, oneshot};
 
+use crate::buyer::KeyMark;
 use crate::ids::{LedgerId, ProgrammeCode};
 use crate::time::Timestamp;
 
@@ -49,16 +50,17 @@ struct Shared {
 
 impl EmbeddedLedger {
     /// Opens the ledger in this directory, or makes both. The file belongs to this process until the last handle is
-    /// dropped. A file that is there is never overwritten, whatever is in it.
-    pub fn open(directory: &Path) -> Result<Self, OpenError> {
-        let (database, id) = file::open(directory)?;
+    /// dropped. A file that is there is never overwritten, whatever is in it, and never used under other keys than those it
+    /// was begun with.
+    pub fn open(directory: &Path, keys: KeyMark) -> Result<Self, OpenError> {
+        let (database, id) = file::open(directory, keys)?;
         Self::start(database, id, &directory.join(FILE_NAME))
     }
 
     /// A ledger on a disk of the caller's making, for tests of what a crash leaves behind.
     #[doc(hidden)]
-    pub fn open_with_backend(backend: impl redb::StorageBackend) -> Result<Self, OpenError> {
-        let (database, id) = file::open_backend(backend)?;
+    pub fn open_with_backend(backend: impl redb::StorageBackend, keys: KeyMark) -> Result<Self, OpenError> {
+        let (database, id) = file::open_backend(backend, keys)?;
         Self::start(database, id, Path::new("(a disk of a test)"))
     }
 

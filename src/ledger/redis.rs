@@ -28,6 +28,7 @@ use std::time::Duration;
 use redis::aio::MultiplexedConnection;
 use redis::{Cmd, RedisResult, Value};
 
+use crate::buyer::KeyMark;
 use crate::ids::{LedgerId, ProgrammeCode};
 use crate::museum::Mutant;
 use crate::redis_pool::RedisPool;
@@ -51,6 +52,8 @@ pub struct RedisOptions {
     /// Work with a server whose settings can lose acknowledged sales. Every receipt then says so, even while the settings
     /// happen to be the right ones: nobody stops sales when they change.
     pub allow_volatile: bool,
+    /// The mark of the keys under which buyers get their names; a ledger begun under others is refused.
+    pub keys: KeyMark,
 }
 
 /// The ledger in one Redis server. Clones share everything.

@@ -4,23 +4,25 @@
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
+use rationd::buyer::KeyMark;
 use rationd::ledger::embedded::{EmbeddedLedger, FILE_NAME, OpenError};
 use rationd::ledger::{Health, Ledger};
 use redb::{Database, ReadableDatabase, TableDefinition};
 
+use super::places::KEYS;
 use super::steps::{Step, Verb, at, buyer, call, sale};
 use super::workers::{Worker, listen, say};
 
 /// What another process does: opens the ledger and keeps it until it is told to end.
 pub fn keep_open(directory: &str) {
-    let _ledger = EmbeddedLedger::open(Path::new(directory)).unwrap();
+    let _ledger = EmbeddedLedger::open(Path::new(directory), KEYS).unwrap();
     say("open");
     listen();
 }
 
 /// The error, which names the file and something to do.
 fn refused(directory: &Path, remedy: &str) -> OpenError {
-    let Err(error) = EmbeddedLedger::open(directory) else { panic!("{} was opened", directory.display()) };
+    let Err(error) = EmbeddedLedger::open(directory, KEYS) else { panic!("{} was opened", directory.display()) };
     let text = error.to_string();
     assert!(text.contains(&directory.join(FILE_NAME).display().to_string()), "it names the file: {text}");
     assert!(text.contains(remedy), "it names the remedy: {text}");
@@ -28,7 +30,7 @@ fn refused(directory: &Path, remedy: &str) -> OpenError {
 }
 
 async fn ledger_with_sales(directory: &Path, sales: u64) -> EmbeddedLedger {
-    let ledger = EmbeddedLedger::open(directory).unwrap();
+    let ledger = EmbeddedLedger::open(directory, KEYS).unwrap();
     for number in 0..sales {
         let step = Step { key: buyer(number), call: call(1, 1, at(0)), verb: Verb::Claim(sale(1, &[])) };
         step.ask(&ledger).await.unwrap();
@@ -40,7 +42,7 @@ async fn ledger_with_sales(directory: &Path, sales: u64) -> EmbeddedLedger {
 async fn a_ledger_is_born_private_and_comes_back_the_same() {
     let directory = tempfile::tempdir().unwrap();
     let inside = directory.path().join("deeper").join("data");
-    let ledger = EmbeddedLedger::open(&inside).unwrap();
+    let ledger = EmbeddedLedger::open(&inside, KEYS).unwrap();
     let born = ledger.health();
     assert!(matches!(born, Health::Serving(_)));
     let mode = |path: &Path| path.metadata().unwrap().permissions().mode() & 0o777;
@@ -52,9 +54,9 @@ async fn a_ledger_is_born_private_and_comes_back_the_same() {
     drop(ledger);
     refused(&inside, "stop that one");
     drop(other);
-    assert_eq!(EmbeddedLedger::open(&inside).unwrap().health(), born);
+    assert_eq!(EmbeddedLedger::open(&inside, KEYS).unwrap().health(), born);
     let other = tempfile::tempdir().unwrap();
-    assert_ne!(EmbeddedLedger::open(other.path()).unwrap().health(), born);
+    assert_ne!(EmbeddedLedger::open(other.path(), KEYS).unwrap().health(), born);
 }
 
 #[test]
@@ -65,7 +67,7 @@ fn a_second_process_is_refused() {
     assert!(matches!(refused(directory.path(), "another directory"), OpenError::InUse { .. }));
     worker.tell("end");
     while worker.hear().is_some() {}
-    EmbeddedLedger::open(directory.path()).unwrap();
+    EmbeddedLedger::open(directory.path(), KEYS).unwrap();
 }
 
 #[test]
@@ -113,7 +115,7 @@ async fn a_truncated_file_is_refused_and_left_alone() {
             assert!(left.len() == length && left[header..] == whole[header..length], "{length} of {}", whole.len());
         }
         std::fs::write(&file, &whole).unwrap();
-        let ledger = EmbeddedLedger::open(directory.path()).unwrap();
+        let ledger = EmbeddedLedger::open(directory.path(), KEYS).unwrap();
         assert_eq!(ledger.usage(buyer(49)).await.unwrap().entries().len(), 1, "the whole copy works");
     }
 }
@@ -134,19 +136,31 @@ async fn a_newer_layout_is_refused() {
     let error = refused(directory.path(), "run the version that wrote it");
     assert!(matches!(&error, OpenError::Newer { found, .. } if found == "2"), "{error}");
     set_layout("1");
-    let ledger = EmbeddedLedger::open(directory.path()).unwrap();
+    let ledger = EmbeddedLedger::open(directory.path(), KEYS).unwrap();
     assert_eq!(ledger.usage(buyer(0)).await.unwrap().entries().len(), 1);
 }
 
 #[test]
 fn a_directory_that_may_not_be_written_is_refused() {
     // Not even root may make a directory here.
-    let Err(error) = EmbeddedLedger::open(Path::new("/sys/rationd")) else { panic!("it was made") };
+    let Err(error) = EmbeddedLedger::open(Path::new("/sys/rationd"), KEYS) else { panic!("it was made") };
     assert!(matches!(error, OpenError::Denied { .. }), "{error}");
     assert!(error.to_string().contains("/sys/rationd may not be read and written by this user"), "{error}");
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("a-file");
     std::fs::write(&file, "").unwrap();
-    let Err(error) = EmbeddedLedger::open(&file) else { panic!("it was made") };
+    let Err(error) = EmbeddedLedger::open(&file, KEYS) else { panic!("it was made") };
     assert!(error.to_string().contains("a-file"), "{error}");
+}
+
+#[test]
+fn a_ledger_begun_under_other_keys_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let born = EmbeddedLedger::open(directory.path(), KEYS).unwrap().health();
+    let Err(error) = EmbeddedLedger::open(directory.path(), KeyMark::from_bytes(*b"another!")) else {
+        panic!("it was opened under other keys");
+    };
+    assert!(matches!(error, OpenError::OtherKeys { .. }));
+    assert!(error.to_string().contains("was begun under another key file"), "{error}");
+    assert_eq!(EmbeddedLedger::open(directory.path(), KEYS).unwrap().health(), born, "its own keys still open it");
 }

@@ -1,6 +1,7 @@
 //! The two stores, each on a place of its own that is gone when the test ends. A case is written once, generic over the
 //! ledger; a further store is one more function here, and one more line under each group of cases.
 
+use rationd::buyer::KeyMark;
 use rationd::ledger::embedded::EmbeddedLedger;
 use rationd::ledger::redis::{FirstCheck, RedisLedger, RedisOptions, keys};
 use rationd::redis_pool::RedisPool;
@@ -9,6 +10,9 @@ use tempfile::TempDir;
 
 use super::steps::{Told, at};
 use crate::support::redis::RedisServer;
+
+/// The keys of every ledger of these tests.
+pub const KEYS: KeyMark = KeyMark::from_bytes(*b"of tests");
 
 /// Reads what a store has told: the one thing about a ledger that its port does not offer.
 pub trait Outbox {
@@ -46,7 +50,7 @@ pub async fn told(ledger: &EmbeddedLedger, partition: u8) -> Vec<Told> {
 /// An embedded ledger in a directory of its own.
 pub async fn embedded() -> (EmbeddedLedger, Directory) {
     let directory = tempfile::tempdir().unwrap();
-    let ledger = EmbeddedLedger::open(directory.path()).unwrap();
+    let ledger = EmbeddedLedger::open(directory.path(), KEYS).unwrap();
     (ledger.clone(), Directory { ledger, _directory: directory })
 }
 
@@ -96,7 +100,7 @@ pub async fn redis() -> (RedisLedger<ManualClock>, Server) {
 /// A ledger over the server at this URL, with so many connections, found fit.
 pub async fn redis_ledger(url: &str, connections: usize) -> RedisLedger<ManualClock> {
     let pool = RedisPool::new(url, connections).unwrap();
-    let ledger = RedisLedger::open(pool, RedisOptions { allow_volatile: false }, ManualClock::new(at(0)));
+    let ledger = RedisLedger::open(pool, RedisOptions { allow_volatile: false, keys: KEYS }, ManualClock::new(at(0)));
     assert_eq!(ledger.check_once().await, FirstCheck::Fit);
     ledger
 }

@@ -2,7 +2,7 @@
 //!
 //! | table | key | value |
 //! |---|---|---|
-//! | `meta` | `kind`, `layout`, `ledger_id` | text |
+//! | `meta` | `kind`, `layout`, `keys`, `ledger_id` | text |
 //! | `records` | programme code (4 bytes, padded with zeros), partition, pseudonym (16 bytes) | packed entries, each as name (16 bytes), length (1 byte), value |
 //! | `outbox` | partition, sequence from 1 | the event as JSON |
 //!
@@ -17,6 +17,7 @@ use redb::backends::FileBackend;
 use redb::{Builder, Database, DatabaseError, ReadableDatabase, StorageError, TableDefinition, TableError};
 use serde::{Deserialize, Serialize};
 
+use crate::buyer::KeyMark;
 use crate::ids::{LedgerId, ProgrammeCode, RequestId, SiteId, TerminalId};
 use crate::ledger::{Entry, Event, EventKind, Record, RecordKey, packed};
 
@@ -61,6 +62,12 @@ pub enum OpenError {
         file: PathBuf,
         /// What redb or the layout missed.
         why: String,
+    },
+    /// It was begun under another key file. Under this one every buyer would be a stranger, and could buy again.
+    #[error("{} was begun under another key file; name that one (`keys`, --keys), or another directory", file.display())]
+    OtherKeys {
+        /// The file.
+        file: PathBuf,
     },
     /// It was written by a later version of this program.
     #[error("{} has layout {found}, and this version understands layouts up to {LAYOUT}; run the version that wrote it", file.display())]
@@ -145,11 +152,11 @@ impl Told {
 
 /// The open file and the ledger's id. A missing file is made under another name and appears under its own only when it is
 /// whole, so that a crash at birth leaves no half ledger and a file that is there is never taken for a new one.
-pub(super) fn open(directory: &Path) -> Result<(Database, LedgerId), OpenError> {
+pub(super) fn open(directory: &Path, keys: KeyMark) -> Result<(Database, LedgerId), OpenError> {
     DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(|e| io(directory, e))?;
     let file = directory.join(FILE_NAME);
     if !file.try_exists().map_err(|e| io(&file, e))? {
-        give_birth(directory, &file)?;
+        give_birth(directory, &file, keys)?;
     }
     let mut magic = [0; REDB_MAGIC.len()];
     match File::open(&file).and_then(|mut opened| opened.read_exact(&mut magic)) {
@@ -161,28 +168,31 @@ pub(super) fn open(directory: &Path) -> Result<(Database, LedgerId), OpenError> 
         Err(error) => return Err(io(&file, error)),
     }
     let database = builder().open(&file).map_err(|e| unusable(&file, e))?;
-    let id = read_meta(&database, &file)?;
+    let id = read_meta(&database, &file, keys)?;
     Ok((database, id))
 }
 
 /// The same on another disk than a file: an empty one becomes a new ledger.
-pub(super) fn open_backend(backend: impl redb::StorageBackend) -> Result<(Database, LedgerId), OpenError> {
+pub(super) fn open_backend(
+    backend: impl redb::StorageBackend,
+    keys: KeyMark,
+) -> Result<(Database, LedgerId), OpenError> {
     let name = Path::new("(a disk of a test)");
     let database = builder().create_with_backend(backend).map_err(|e| unusable(name, e))?;
-    if let Err(OpenError::Foreign { .. }) = read_meta(&database, name) {
-        write_meta(&database).map_err(|error| damaged(name, error))?;
+    if let Err(OpenError::Foreign { .. }) = read_meta(&database, name, keys) {
+        write_meta(&database, keys).map_err(|error| damaged(name, error))?;
     }
-    let id = read_meta(&database, name)?;
+    let id = read_meta(&database, name, keys)?;
     Ok((database, id))
 }
 
-fn give_birth(directory: &Path, file: &Path) -> Result<(), OpenError> {
+fn give_birth(directory: &Path, file: &Path, keys: KeyMark) -> Result<(), OpenError> {
     let unborn = directory.join(format!("{FILE_NAME}.{}", LedgerId::random()));
     let born = (|| {
         let created = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&unborn);
         let backend = FileBackend::new(created.map_err(|e| io(&unborn, e))?).map_err(|e| unusable(&unborn, e))?;
         let database = builder().create_with_backend(backend).map_err(|e| unusable(&unborn, e))?;
-        write_meta(&database).map_err(|error| damaged(&unborn, error))?;
+        write_meta(&database, keys).map_err(|error| damaged(&unborn, error))?;
         drop(database);
         // A link, unlike a rename, never takes the place of a ledger that another process made meanwhile.
         match std::fs::hard_link(&unborn, file) {
@@ -201,12 +211,13 @@ fn builder() -> Builder {
     builder
 }
 
-fn write_meta(database: &Database) -> Result<(), redb::Error> {
+fn write_meta(database: &Database, keys: KeyMark) -> Result<(), redb::Error> {
     let transaction = database.begin_write()?;
     {
         let mut meta = transaction.open_table(META)?;
         meta.insert("kind", KIND)?;
         meta.insert("layout", LAYOUT.to_string().as_str())?;
+        meta.insert("keys", keys.to_string().as_str())?;
         meta.insert("ledger_id", LedgerId::random().to_string().as_str())?;
         transaction.open_table(RECORDS)?;
         transaction.open_table(OUTBOX)?;
@@ -215,14 +226,14 @@ fn write_meta(database: &Database) -> Result<(), redb::Error> {
     Ok(())
 }
 
-fn read_meta(database: &Database, file: &Path) -> Result<LedgerId, OpenError> {
-    let read = || -> Result<[Option<String>; 3], redb::Error> {
+fn read_meta(database: &Database, file: &Path, keys: KeyMark) -> Result<LedgerId, OpenError> {
+    let read = || -> Result<[Option<String>; 4], redb::Error> {
         let meta = database.begin_read()?.open_table(META)?;
         let text = |name| meta.get(name).map(|found| found.map(|text| text.value().to_owned()));
-        Ok([text("kind")?, text("layout")?, text("ledger_id")?])
+        Ok([text("kind")?, text("layout")?, text("ledger_id")?, text("keys")?])
     };
     let foreign = || OpenError::Foreign { file: file.to_owned() };
-    let [kind, layout, id] = read().map_err(|error| match error {
+    let [kind, layout, id, begun_with] = read().map_err(|error| match error {
         redb::Error::TableDoesNotExist(_)
         | redb::Error::TableTypeMismatch { .. }
         | redb::Error::TableIsMultimap(_)
@@ -235,6 +246,9 @@ fn read_meta(database: &Database, file: &Path) -> Result<LedgerId, OpenError> {
     let layout = layout.unwrap_or_default();
     if layout != LAYOUT.to_string() {
         return Err(OpenError::Newer { file: file.to_owned(), found: layout });
+    }
+    if begun_with.as_deref() != Some(keys.to_string().as_str()) {
+        return Err(OpenError::OtherKeys { file: file.to_owned() });
     }
     id.and_then(|text| text.parse().ok()).ok_or_else(|| damaged(file, "it has no ledger id"))
 }

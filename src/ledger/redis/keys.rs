@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | `{7f}:km:` and 16 raw bytes | hash | one buyer's record in one programme: request id → packed entry |
 //! | `{7f}:outbox` | stream | the events of every record of that partition |
-//! | `rationd:ledger` | hash | `id` and `layout`: the ledger's identity, made at its birth |
+//! | `rationd:ledger` | hash | `id`, `layout` and `keys`: the ledger's identity, made at its birth |
 //!
 //! The braces are Redis Cluster's hash tag: only what stands between them chooses the slot, so a record and the outbox
 //! that its script writes to share one, and one script can write both. The tag is the buyer's partition as two lower-case
@@ -19,7 +19,8 @@ use crate::buyer::{BuyerKey, Pseudonym};
 use crate::ids::ProgrammeCode;
 use crate::ledger::RecordKey;
 
-/// The ledger's identity: a hash with the fields `id` (a hyphenated UUID) and `layout` (a number).
+/// The ledger's identity: a hash with the fields `id` (a hyphenated UUID), `layout` (a number) and `keys` (the mark of the
+/// key ring that it was begun with).
 pub const LEDGER: &str = "rationd:ledger";
 
 /// How keys and entries are laid out; another number is another, unreadable, layout.

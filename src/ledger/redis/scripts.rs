@@ -53,7 +53,7 @@ macro_rules! registry {
 }
 
 registry! {
-    identity(1, 2),
+    identity(1, 3),
     claim(2, 11),
     confirm(2, 6),
     release(2, 6),

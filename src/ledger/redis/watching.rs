@@ -9,6 +9,7 @@ use redis::aio::MultiplexedConnection;
 use redis::{RedisError, RedisResult};
 use tokio_util::sync::CancellationToken;
 
+use crate::buyer::KeyMark;
 use crate::ids::LedgerId;
 use crate::redis_pool::RedisPool;
 use crate::time::Clock;
@@ -90,12 +91,18 @@ async fn still_ours(connection: &mut MultiplexedConnection, ours: LedgerId) -> R
 }
 
 /// The name of the ledger in the server, given now if it has none yet.
-async fn identify(connection: &mut MultiplexedConnection) -> RedisResult<Result<LedgerId, String>> {
+async fn identify(connection: &mut MultiplexedConnection, ours: KeyMark) -> RedisResult<Result<LedgerId, String>> {
     let mut cmd = encode::evalsha(scripts::identity(), &[keys::LEDGER.as_bytes()]);
-    cmd.arg(LedgerId::random().to_string()).arg(keys::LAYOUT);
-    let (id, layout): (Option<String>, Option<String>) = redis::from_redis_value(trip::ask(connection, &cmd).await?)?;
+    cmd.arg(LedgerId::random().to_string()).arg(keys::LAYOUT).arg(ours.to_string());
+    let (id, layout, begun_with): (Option<String>, Option<String>, Option<String>) =
+        redis::from_redis_value(trip::ask(connection, &cmd).await?)?;
     let found = format!("{}: id {id:?}, layout {layout:?}", keys::LEDGER);
     Ok(match id.and_then(|id| id.parse().ok()) {
+        Some(_) if layout == Some(keys::LAYOUT.to_string()) && begun_with != Some(ours.to_string()) => Err(format!(
+            "{}: the ledger was begun under another key file, under this one every buyer could buy again; name that key \
+             file (`keys`, --keys), or another Redis",
+            keys::LEDGER
+        )),
         Some(id) if layout == Some(keys::LAYOUT.to_string()) => Ok(id),
         _ => Err(format!("{found}: this version reads layout {} only; use the version that wrote it", keys::LAYOUT)),
     })
@@ -202,7 +209,7 @@ impl<C: Clock> RedisLedger<C> {
         let server = self.standing.number_of(found.run_id.as_deref()).ok_or(Trouble::Elsewhere)?;
         match self.standing.ledger() {
             Some(ours) => still_ours(connection, ours).await?,
-            None => identify(connection).await?.and_then(|found| self.standing.settle(found)),
+            None => identify(connection, self.options.keys).await?.and_then(|found| self.standing.settle(found)),
         }
         .map_err(|finding| Trouble::Unfit(vec![finding]))?;
         Ok(Verdict::Fit { server, ahead_ms: ahead_ms(connection, &self.clock).await? })
