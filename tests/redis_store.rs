@@ -1,6 +1,14 @@
 //! The ledger in Redis where Redis itself matters: settings that would lose sales, a server that is away, killed, frozen,
 //! demoted, emptied or full, a clock that is off. Every server is a real one of the test's own.
 #![allow(unreachable_pub, reason = "a test binary exports nothing")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    clippy::disallowed_methods,
+    reason = "a test may fail by panicking, tells what it counted, and waits by the machine's clock"
+)]
 
 mod support;
 

@@ -10,6 +10,11 @@ use crate::time::Timestamp;
 
 use super::keys;
 
+/// The parts of a reply. What was found instead is not repeated: it may hold keys, and with them pseudonyms.
+fn read<T: FromRedisValue>(value: Value) -> Result<T, LedgerError> {
+    FromRedisValue::from_redis_value(value).map_err(|_| LedgerError::Corrupt("a reply of another shape".into()))
+}
+
 /// A reply taken apart, before its word is understood.
 struct Reply {
     word: String,
@@ -20,8 +25,7 @@ struct Reply {
 
 impl Reply {
     fn read(value: Value) -> Result<Self, LedgerError> {
-        let (word, replayed, at, fields): (String, i64, i64, Vec<Vec<u8>>) =
-            FromRedisValue::from_redis_value(value).map_err(|error| LedgerError::Corrupt(error.to_string()))?;
+        let (word, replayed, at, fields): (String, i64, i64, Vec<Vec<u8>>) = read(value)?;
         let replayed = match replayed {
             0 => false,
             1 => true,
@@ -67,7 +71,7 @@ fn entries(fields: Vec<Vec<u8>>) -> Result<Record, LedgerError> {
 
 /// The reply of `HGETALL`.
 pub(super) fn record(value: Value) -> Result<Record, LedgerError> {
-    entries(FromRedisValue::from_redis_value(value).map_err(|error| LedgerError::Corrupt(error.to_string()))?)
+    entries(read(value)?)
 }
 
 /// One step through the keys.
@@ -80,8 +84,7 @@ pub(super) struct Scanned {
 
 /// The reply of `SCAN`.
 pub(super) fn scanned(programme: ProgrammeCode, value: Value) -> Result<Scanned, LedgerError> {
-    let (cursor, mut records): (Vec<u8>, Vec<Vec<u8>>) =
-        FromRedisValue::from_redis_value(value).map_err(|error| LedgerError::Corrupt(error.to_string()))?;
+    let (cursor, mut records): (Vec<u8>, Vec<Vec<u8>>) = read(value)?;
     records.retain(|key| keys::parse_record(key).is_some_and(|record| record.programme == programme));
     Ok(Scanned { next: (cursor != b"0").then_some(cursor), records })
 }

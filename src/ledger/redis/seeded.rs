@@ -1,6 +1,6 @@
 //! A seeded bug of the museum: what this ledger would be if it did not decide and write in one step.
 
-use crate::ledger::{Answer, Call, Claim, Claimed, Ledger, LedgerError, RecordKey, packed, rules};
+use crate::ledger::{Answer, Call, Claim, Claimed, EventKind, Ledger, LedgerError, RecordKey, packed, rules};
 use crate::time::Clock;
 
 use super::{RedisLedger, keys};
@@ -15,13 +15,14 @@ pub(super) async fn check_then_write<C: Clock>(
     let record = ledger.usage(key).await?;
     let step = rules::claim(&record, &call, &claim)?;
     let mut write = redis::pipe();
-    for (place, event) in step.events.iter().enumerate() {
+    for event in &step.events {
         let entry = &event.entry;
         let told = write.cmd("XADD").arg(keys::outbox(key.buyer.partition)).arg("*");
         told.arg("kind").arg(event.kind.name()).arg("programme").arg(key.programme.as_str());
         told.arg("request").arg(entry.request.to_string()).arg("site").arg(entry.site.as_str());
         told.arg("terminal").arg(call.terminal.as_str()).arg("quantity").arg(entry.quantity);
-        told.arg("at").arg(entry.at.as_millis()).arg("stated").arg(if place == 0 { claim.stated.as_str() } else { "" });
+        let stated = if event.kind == EventKind::Released { "" } else { claim.stated.as_str() };
+        told.arg("at").arg(entry.at.as_millis()).arg("stated").arg(stated);
         if let Some(until) = entry.held_until() {
             told.arg("until").arg(until.as_millis());
         }

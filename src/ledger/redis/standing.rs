@@ -113,7 +113,10 @@ impl Standing {
         if run_id.is_none() || known.as_deref() != run_id {
             *known = run_id.map(str::to_owned);
             self.server.fetch_add(1, Ordering::SeqCst);
-            self.alarm.notify_one();
+            // Where nothing was fit before, the next look comes in its own time.
+            if matches!(*self.verdict.borrow(), Verdict::Fit { .. }) {
+                self.alarm.notify_one();
+            }
         }
     }
 
