@@ -1,5 +1,5 @@
-//! The gRPC edge: one file per service, [`convert`] between wire and domain, [`status`] for errors, [`identity`] for who is calling,
-//! [`layers`] for what every call passes through.
+//! The gRPC edge: one file per service, `convert` between wire and domain, `status` for errors, `identity` for who is calling,
+//! `layers` for what every call passes through.
 //!
 //! Knows the use cases and the door, never a concrete store and never configuration.
 
