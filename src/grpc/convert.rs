@@ -40,17 +40,7 @@ pub(super) fn visit<'a>(wire: &WireVisit<'a>) -> Result<Asked<'a>, Vec<BadField>
     let family = wire.family.iter().take(MAX_FAMILY).enumerate();
     let family =
         family.filter_map(|(i, &year)| birth_year(year, &format!("family_birth_years[{i}]"), &mut bad)).collect();
-    let hold_for = wire.hold_for.and_then(|span| match span.cloned().map(std::time::Duration::try_from) {
-        Some(Ok(span)) => Some(span),
-        Some(Err(_)) => {
-            bad.push(BadField::new("hold_for", "must not be negative"));
-            None
-        }
-        None => {
-            bad.push(BadField::new("hold_for", "is required: how long to hold the units"));
-            None
-        }
-    });
+    let hold_for = wire.hold_for.and_then(|span| length(span, &mut bad));
     if wire.lines.is_empty() || wire.lines.len() > LineSet::MAX_LINES {
         bad.push(BadField::new("lines", format!("must have 1 to {} lines", LineSet::MAX_LINES)));
     }
@@ -126,6 +116,20 @@ fn buyer<'a>(wire: Option<&'a v1::Buyer>, path: &str) -> Result<Named<'a>, BadFi
         Some(v1::buyer::Id::Opaque(opaque)) => Ok(Named::Opaque { id: &opaque.id, birth_date: &opaque.birth_date }),
         None => Err(BadField::new(path, "is required: whose allowance is charged")),
     }
+}
+
+/// How long to hold. The sign is looked at first: the wire's type cannot turn its most negative values round.
+fn length(wire: Option<&WireDuration>, bad: &mut Vec<BadField>) -> Option<std::time::Duration> {
+    let problem = match wire {
+        None => "is required: how long to hold the units",
+        Some(span) if span.seconds < 0 || span.nanos < 0 => "must not be negative",
+        Some(span) => match std::time::Duration::try_from(*span) {
+            Ok(span) => return Some(span),
+            Err(_) => "must be a length of time",
+        },
+    };
+    bad.push(BadField::new("hold_for", problem));
+    None
 }
 
 fn birth_year(year: i32, path: &str, bad: &mut Vec<BadField>) -> Option<i16> {

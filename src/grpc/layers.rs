@@ -158,6 +158,10 @@ fn reasoned(response: http::Response<Body>) -> http::Response<Body> {
             "the message is not of the type that this call takes",
         )
         .into_http(),
+        // A path that leads nowhere has no message; what is said otherwise is about a compression that is not spoken here.
+        Code::Unimplemented if !bare.message().is_empty() => {
+            status::status(Code::Unimplemented, "COMPRESSION_UNKNOWN", bare.message().to_string()).into_http()
+        }
         Code::Unimplemented => {
             status::status(Code::Unimplemented, "METHOD_UNKNOWN", "no such method; reflection lists what there is")
                 .into_http()

@@ -2,4 +2,5 @@
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test that cannot go on fails where it stands")]
 
+pub mod lossy;
 pub mod redis;

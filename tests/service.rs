@@ -1,0 +1,29 @@
+//! The service as its clients meet it: started in this process as `serve` starts it, called over gRPC on loopback, on the
+//! embedded store and on a real Redis, with a clock that stands still until a test moves it.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    clippy::disallowed_methods,
+    unreachable_pub,
+    reason = "a test says what it expects by panicking, prints its figures, and measures real time"
+)]
+
+mod support;
+
+mod service {
+    #[macro_use]
+    pub mod harness;
+
+    mod bad_input;
+    mod behaviour;
+    mod holds;
+    mod instances;
+    mod outages;
+    mod replay;
+    mod sessions;
+    mod vectors;
+    mod visits;
+}
