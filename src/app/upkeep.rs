@@ -20,7 +20,7 @@ const HEALTH_EVERY: Duration = Duration::from_millis(200);
 const SWEEP_EVERY: Duration = Duration::from_secs(3_600);
 
 /// Keeps the health of both services as the store's is. Liveness (the empty name) does not depend on it.
-pub(super) async fn follow_health<L: Ledger>(ledger: L, health: HealthReporter, metrics: Arc<Metrics>) {
+pub(super) async fn follow_health<L: Ledger>(ledger: L, health: &HealthReporter, metrics: Arc<Metrics>) {
     let mut last = None;
     loop {
         let now = ledger.health();
@@ -43,6 +43,13 @@ pub(super) async fn follow_health<L: Ledger>(ledger: L, health: HealthReporter, 
             last = Some(now);
         }
         tokio::time::sleep(HEALTH_EVERY).await;
+    }
+}
+
+/// Says that nothing is served here any more, to whoever still asks.
+pub(super) async fn end_health(health: &HealthReporter) {
+    for service in [PURCHASE_SERVICE, SESSION_SERVICE] {
+        health.set_service_status(service, tonic_health::ServingStatus::NotServing).await;
     }
 }
 
