@@ -243,20 +243,27 @@ async fn run<L: Ledger, D: Door, C: Clock>(parts: Parts<L, D, C>) -> Result<Runn
         async move {
             let work = async {
                 tokio::join!(
-                    upkeep::follow_health(ledger.clone(), health, metrics.clone()),
+                    upkeep::follow_health(ledger.clone(), &health, metrics.clone(), || registry.attached()),
                     loaded.follow(config, metrics),
                     upkeep::sweep(ledger.clone(), clock, policies),
                     registry.run(stop.clone()),
                 )
             };
             stop.run_until_cancelled(work).await;
+            health.set_ready(false).await;
         }
     });
     let served = tokio::spawn({
         let (closing, health) = (drain.closing.clone(), health.clone());
         async move {
-            let counters = edge.serve(counters, health.clone(), closing.clone());
-            let admin = serve_admin(admin, health, watched.scrape, closing);
+            // Probes and metrics are answered until the last call has been.
+            let quiet = CancellationToken::new();
+            let admin = serve_admin(admin, health.clone(), watched.scrape, quiet.clone());
+            let counters = async {
+                let ended = edge.serve(counters, health, closing).await;
+                quiet.cancel();
+                ended
+            };
             let (counters, admin) = tokio::join!(counters, admin);
             for error in [counters.err(), admin.err()].into_iter().flatten() {
                 tracing::error!(%error, "a listener ended");

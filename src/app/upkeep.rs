@@ -18,8 +18,13 @@ const HEALTH_EVERY: Duration = Duration::from_millis(200);
 /// How often old entries are looked for. They are harmless meanwhile; only room is won.
 const SWEEP_EVERY: Duration = Duration::from_secs(3_600);
 
-/// Keeps the health of both services as the store's is. Liveness (the empty name) does not depend on it.
-pub(super) async fn follow_health<L: Ledger>(ledger: L, health: grpc::Health, metrics: Arc<Metrics>) {
+/// Keeps the health of both services as the store's is, and the gauges beside it. Liveness (the empty name) does not depend on it.
+pub(super) async fn follow_health<L: Ledger>(
+    ledger: L,
+    health: &grpc::Health,
+    metrics: Arc<Metrics>,
+    sessions: impl Fn() -> usize,
+) {
     let mut last = None;
     loop {
         let now = ledger.health();
@@ -39,6 +44,7 @@ pub(super) async fn follow_health<L: Ledger>(ledger: L, health: grpc::Health, me
             metrics.store_volatile(ledger.durability() == Durability::Volatile);
             last = Some(now);
         }
+        metrics.sessions_live(u64::try_from(sessions()).unwrap_or(u64::MAX));
         tokio::time::sleep(HEALTH_EVERY).await;
     }
 }

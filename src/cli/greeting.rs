@@ -43,7 +43,7 @@ impl fmt::Display for Greeting<'_> {
             writeln!(f, "  SIMULATED CLOCK: every receipt says so; never use this with a real ledger")?;
         }
         for programme in self.policies.iter() {
-            writeln!(f, "  {:<18}  {}", programme.id(), self.today(programme))?;
+            writeln!(f, "  {:<19} {}", programme.id().as_str(), self.today(programme))?;
         }
         match self.first_sale() {
             Some(sale) => {

@@ -75,12 +75,13 @@ pub struct UnknownWord {
     pub known: Vec<String>,
 }
 
+/// Without the word: what was typed into the wrong field may be a buyer's number.
 impl fmt::Display for UnknownWord {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.known.is_empty() {
             return write!(f, "this programme knows no {} at all", self.what);
         }
-        write!(f, "this programme knows no {} {:?}, but: {}", self.what, self.word, self.known.join(", "))
+        write!(f, "this programme knows no such {}, but: {}", self.what, self.known.join(", "))
     }
 }
 

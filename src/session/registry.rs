@@ -152,6 +152,11 @@ impl<D: Door, C: Clock> Registry<D, C> {
         attachment
     }
 
+    /// How many sessions' streams are open on this instance.
+    pub fn attached(&self) -> usize {
+        self.renewals.attached()
+    }
+
     /// How long ago the last complete reading of the door's changes began; `None` before the first. Above [`GOOD_FOR`] every
     /// sale costs a trip.
     pub fn reading_age(&self) -> Option<Duration> {

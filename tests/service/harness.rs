@@ -16,7 +16,6 @@ use rationd::ids::RequestId;
 use rationd::telemetry::metrics::Metrics;
 use rationd::time::{ManualClock, Timestamp};
 use tempfile::TempDir;
-use tonic::service::Routes;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Status, Streaming};
 use tonic_types::StatusExt;
@@ -106,7 +105,7 @@ impl World {
         let variables = all.into_iter().map(|(name, value)| (format!("RATIOND_{name}").into(), value.into()));
         let config = Config::load(None, Overrides::default(), variables).unwrap_or_else(|e| panic!("{e}"));
         let clock = ManualClock::new(at(now));
-        let watched = Watched { metrics: Arc::new(Metrics::none()), scrape: Routes::default() };
+        let watched = Watched { metrics: Arc::new(Metrics::none()), scrape: Default::default() };
         let running = app::start(config, clock.clone(), watched).await.unwrap_or_else(|e| panic!("{e}"));
         let endpoint = Endpoint::from_shared(format!("http://{}", running.counters)).unwrap().tcp_nodelay(true);
         Service { clock, channel: endpoint.connect().await.unwrap(), running }

@@ -100,6 +100,11 @@ impl Renewals {
         }
     }
 
+    /// How many attachments live.
+    pub(super) fn attached(&self) -> usize {
+        self.table().attached.len()
+    }
+
     /// How long one turn is.
     pub(super) fn turn_length(&self) -> Duration {
         self.turn_length.max(Duration::from_millis(1))

@@ -1,0 +1,23 @@
+//! The program itself: real processes on real stores, driven over gRPC, the command line and signals, and killed.
+#![allow(unreachable_pub, missing_docs, reason = "a test binary exports nothing")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a test fails where it stands")]
+#![allow(clippy::panic, clippy::disallowed_methods, reason = "a test waits for real processes in real time")]
+#![allow(clippy::print_stdout, reason = "what a test counted is worth reading")]
+
+mod support;
+
+mod program {
+    mod canary;
+    mod command_line;
+    mod files;
+    mod kill;
+    mod policy;
+    mod python;
+    mod race;
+    mod replay;
+    mod selling;
+    mod service;
+    mod shops;
+    mod stop;
+    mod unfit;
+}
