@@ -127,7 +127,8 @@ impl<L: Ledger, C: Clock> Purchases<L, C> {
             let judged =
                 Line { buyer: person, relation: line.relation, papers: line.papers.clone(), quantity: line.quantity };
             if let Some(word) = programme.unknown_word(&judged) {
-                bad.push(invalid("relation, papers", word.to_string()));
+                let field = if word.what == "relation" { "relation" } else { "papers" };
+                bad.push(invalid(field, word.to_string()));
             }
             lines.push(PreparedLine { request: line.request, key, stated: stated(line), echo });
             visit.lines.push(judged);

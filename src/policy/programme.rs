@@ -64,18 +64,16 @@ pub(super) struct Period {
     pub(super) windows: Vec<WindowRule>,
 }
 
-/// A relation or a paper that the programme has not declared.
+/// A relation or a paper was stated that the programme has not declared. The word is not repeated: what was typed into the
+/// wrong field may be a buyer's number.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UnknownWord {
     /// Which kind of word: "relation" or "paper".
     pub what: &'static str,
-    /// The word that was stated.
-    pub word: String,
     /// The words that the programme knows, in alphabetical order.
     pub known: Vec<String>,
 }
 
-/// Without the word: what was typed into the wrong field may be a buyer's number.
 impl fmt::Display for UnknownWord {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.known.is_empty() {
@@ -174,12 +172,12 @@ impl Programme {
             && !self.proxies.relations().any(|known| known == relation)
         {
             let known = sorted(self.proxies.relations().map(|r: Relation| r.to_string()));
-            return Some(UnknownWord { what: "relation", word: relation.to_string(), known });
+            return Some(UnknownWord { what: "relation", known });
         }
         let papers = || self.proxies.papers().chain(self.foreigners.papers()).chain(self.other_papers.iter().copied());
         let unknown = line.papers.iter().find(|paper| !papers().any(|known| known == **paper))?;
         let known = sorted(papers().map(|paper| paper.to_string()));
-        Some(UnknownWord { what: "paper", word: unknown.to_string(), known })
+        Some(UnknownWord { what: "paper", known })
     }
 
     /// The order in which the lines of a visit are claimed: lines that others lean on first, the agent's own line last.
