@@ -175,9 +175,8 @@ impl Programme {
             return Some(UnknownWord { what: "relation", known });
         }
         let papers = || self.proxies.papers().chain(self.foreigners.papers()).chain(self.other_papers.iter().copied());
-        let unknown = line.papers.iter().find(|paper| !papers().any(|known| known == **paper))?;
-        let known = sorted(papers().map(|paper| paper.to_string()));
-        Some(UnknownWord { what: "paper", known })
+        let undeclared = line.papers.iter().any(|paper| !papers().any(|known| known == *paper));
+        undeclared.then(|| UnknownWord { what: "paper", known: sorted(papers().map(|paper| paper.to_string())) })
     }
 
     /// The order in which the lines of a visit are claimed: lines that others lean on first, the agent's own line last.

@@ -77,7 +77,11 @@ async fn a_bad_field_is_named_with_its_remedy(world: World) {
         (Visit::in_person(CITIZEN, 1).under("KR Masks"), "programme", "lower-case letters"),
         (with(|line| line.buyer = None), "lines[0].buyer", "is required"),
         (with(|line| line.buyer = Some(v1::Buyer { id: None })), "lines[0].buyer", "is required"),
-        (with(|line| line.relation = "brother_in_law".into()).by(1981), "lines[0].relation", "no such relation, but: anyone"),
+        (
+            with(|line| line.relation = "brother_in_law".into()).by(1981),
+            "lines[0].relation",
+            "no such relation, but: anyone",
+        ),
         (with(|line| line.relation = "Same Household".into()).by(1981), "lines[0].relation", "lower-case letters"),
         (with(|line| line.papers = vec!["library_card".into()]), "lines[0].papers", "no such paper, but:"),
         (with(|line| line.papers = vec!["id_card".into(), "!".into()]), "lines[0].papers[1]", "lower-case letters"),
