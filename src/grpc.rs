@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::TcpListenerStream;
 use tokio_util::sync::CancellationToken;
@@ -62,6 +63,12 @@ const MAX_MESSAGE: usize = 16 * 1024;
 
 /// How long a unary call may take at the most; a client may ask for less.
 const LONGEST_CALL: Duration = Duration::from_secs(10);
+
+/// A peer that vanished without a word keeps its streams, and so its seats are renewed, until a ping goes unanswered: this
+/// long after its last sign of life at the most. Its seats come free a lease later.
+const PEER_ASKED_EVERY: Duration = Duration::from_secs(3);
+/// See [`PEER_ASKED_EVERY`].
+const PEER_ANSWERS_WITHIN: Duration = Duration::from_secs(2);
 
 /// All that the counters' listener serves from.
 pub struct Counters<L, D, C> {
@@ -116,6 +123,7 @@ impl<L: Ledger, D: Door, C: Clock> Counters<L, D, C> {
             purchases: self.purchases,
             callers: callers.clone(),
             tasks: self.tasks.clone(),
+            commits: Arc::new(Semaphore::new(self.max_in_flight)),
             metrics: self.metrics.clone(),
         };
         let session = SessionEdge {
@@ -180,8 +188,8 @@ fn builder() -> Server {
         .http2_max_header_list_size(8 * 1024)
         .http2_max_pending_accept_reset_streams(Some(20))
         .http2_max_local_error_reset_streams(Some(256))
-        .http2_keepalive_interval(Some(Duration::from_secs(20)))
-        .http2_keepalive_timeout(Some(Duration::from_secs(10)))
+        .http2_keepalive_interval(Some(PEER_ASKED_EVERY))
+        .http2_keepalive_timeout(Some(PEER_ANSWERS_WITHIN))
 }
 
 /// The builder's own `tcp_nodelay` is ignored with a listener of ours, so it is set on each socket.

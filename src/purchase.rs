@@ -23,6 +23,7 @@ pub use answer::{
 pub use prepare::{Known, MAX_QUANTITY, Prepared};
 
 use crate::buyer::KeyRing;
+use crate::ids::LedgerId;
 use crate::ledger::{
     Answer, Call, Claim, Claimed, Confirmed, Entry, Ledger, Record, Released, Resolved, Voided, rules,
 };
@@ -50,31 +51,39 @@ impl<L: Ledger, C: Clock> Purchases<L, C> {
         Self { ledger, clock, policies, ring }
     }
 
+    /// The ledger behind these use cases; `None` until it has been seen once.
+    pub fn ledger_id(&self) -> Option<LedgerId> {
+        self.ledger.id()
+    }
+
     /// What [`Purchases::buy`] would answer for each line. Changes nothing.
     pub async fn check(&self, visit: Prepared, caller: &Caller) -> Vec<LineAnswer> {
         self.each_line(visit, caller, Verb::Check).await
     }
 
     /// Sells or holds each line that every rule and window allows. Lines that others lean on go first; a line that leans
-    /// on one whose outcome is unknown is not tried.
+    /// on one that failed is not tried: what is not decided is no reason to refuse.
     pub async fn buy(&self, visit: Prepared, caller: &Caller) -> Vec<LineAnswer> {
         self.each_line(visit, caller, Verb::Buy).await
     }
 
     async fn each_line(&self, visit: Prepared, caller: &Caller, verb: Verb) -> Vec<LineAnswer> {
         let mut answers: Vec<Option<LineAnswer>> = visit.lines.iter().map(|_| None).collect();
-        let (mut granted, mut unknown) = (LineSet::default(), LineSet::default());
-        for index in visit.programme.order(&visit.visit) {
+        let (mut granted, mut unsettled) = (LineSet::default(), LineSet::default());
+        let programme = visit.programme.clone();
+        for index in programme.order(&visit.visit) {
             let Some(line) = visit.lines.get(index) else { continue };
-            let line = Judging { visit: &visit, index, line, caller, granted, unknown };
+            let line = Judging { visit: &visit, index, line, caller, granted, unsettled };
             let answer = match verb {
                 Verb::Check => self.check_line(line).await,
                 Verb::Buy => self.buy_line(line).await,
             };
-            if answer.outcome.is_granted() {
-                granted = granted.with(index);
-            } else if answer.outcome.is_unknown() {
-                unknown = unknown.with(index);
+            match answer.outcome.granted_at() {
+                // A sale of another day, asked for again, lends its day to nobody.
+                Some(at) if programme.date(at) == programme.date(self.clock.now()) => granted = granted.with(index),
+                None if matches!(answer.outcome, Outcome::MayBuy) => granted = granted.with(index),
+                None if matches!(answer.outcome, Outcome::Failed(_)) => unsettled = unsettled.with(index),
+                _ => {}
             }
             if let Some(slot) = answers.get_mut(index) {
                 *slot = Some(answer);
@@ -103,10 +112,16 @@ impl<L: Ledger, C: Clock> Purchases<L, C> {
         for _ in 0..ASSESSMENTS {
             let judgement = match line.assess(now) {
                 Assessment::NotRequired(why) => {
-                    return match self.unless_known(&line, now).await {
-                        Ok(_) => line.answer(Outcome::NotRequired(why), None),
-                        Err(answer) => *answer,
+                    let record = match self.unless_known(&line, now).await {
+                        Ok(record) => record,
+                        Err(answer) => return *answer,
                     };
+                    let at = rules::decides_at(&record, now);
+                    if at > now {
+                        now = at;
+                        continue;
+                    }
+                    return line.answer(Outcome::NotRequired(why), None);
                 }
                 Assessment::Judged(judgement) if judgement.refusals.is_empty() => judgement,
                 Assessment::Judged(judgement) => {
@@ -114,7 +129,7 @@ impl<L: Ledger, C: Clock> Purchases<L, C> {
                         Ok(record) => record,
                         Err(answer) => return *answer,
                     };
-                    if line.leans_on_unknown(now) {
+                    if line.leans_on_unsettled(now) {
                         return line.answer(Outcome::Failed(Failure::NotTried), None);
                     }
                     let at = rules::decides_at(&record, now);

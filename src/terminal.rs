@@ -24,8 +24,29 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const CALL_TIMEOUT: Duration = Duration::from_secs(12);
 /// The domain of reasons that this service gives.
 const DOMAIN: &str = "rationd";
-/// Reasons of ours that leave the outcome unknown. Every other reason of ours means that nothing was executed.
-const UNKNOWN_OUTCOMES: [&str; 2] = ["COMMIT_UNCONFIRMED", "INTERNAL"];
+/// The reasons that mean that nothing was executed. One that a later service may add is not among them, and so leaves the
+/// outcome unknown.
+const NOT_EXECUTED: [&str; 19] = [
+    "INVALID_REQUEST",
+    "MESSAGE_TOO_LARGE",
+    "MESSAGE_MALFORMED",
+    "METHOD_UNKNOWN",
+    "COMPRESSION_UNKNOWN",
+    "SITE_REQUIRED",
+    "SITE_UNKNOWN",
+    "SESSION_INVALID",
+    "SESSION_REQUIRED",
+    "SESSION_REPLACED",
+    "SESSION_LOST",
+    "SESSION_UNCONFIRMED",
+    "REQUEST_ID_REUSED",
+    "REQUEST_ID_CLOSED",
+    "OTHER_LEDGER",
+    "OVERLOADED",
+    "BUYER_RECORD_FULL",
+    "STORE_UNAVAILABLE",
+    "CLOCKS_APART",
+];
 
 /// An instant on the wire, to the millisecond.
 pub fn instant(wire: &WireTimestamp) -> Timestamp {
@@ -56,7 +77,7 @@ impl From<Status> for CallError {
     fn from(status: Status) -> Self {
         let details = status.get_error_details();
         match details.error_info().filter(|info| info.domain == DOMAIN) {
-            Some(info) if !UNKNOWN_OUTCOMES.contains(&info.reason.as_str()) => Self::NotExecuted {
+            Some(info) if NOT_EXECUTED.contains(&info.reason.as_str()) => Self::NotExecuted {
                 reason: info.reason.clone(),
                 message: status.message().to_string(),
                 retry_after: details.retry_info().and_then(|retry| retry.retry_delay),
@@ -179,9 +200,9 @@ impl Session {
         visit: v1::PurchaseRequest,
         span: Duration,
     ) -> Result<v1::HoldPurchaseResponse, CallError> {
-        let v1::PurchaseRequest { programme, agent, lines, family_birth_years } = visit;
+        let v1::PurchaseRequest { programme, agent, lines, family_birth_years, ledger_id } = visit;
         let hold_for = prost_types::Duration::try_from(span).ok();
-        let visit = v1::HoldPurchaseRequest { programme, agent, lines, family_birth_years, hold_for };
+        let visit = v1::HoldPurchaseRequest { programme, agent, lines, family_birth_years, hold_for, ledger_id };
         Ok(self.terminal.purchases().hold_purchase(self.request(visit)).await?.into_inner())
     }
 

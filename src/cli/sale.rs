@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::shown::{self, Shown};
+use super::shown::{Asked, Shown};
 use super::{complain, exit, print};
 use crate::grpc::{PURCHASE_SERVICE, v1};
-use crate::ids::{Paper, ProgrammeId, Relation, RequestId, SiteId, TerminalId};
+use crate::ids::{LedgerId, Paper, ProgrammeId, Relation, RequestId, SiteId, TerminalId};
 use crate::terminal::{CallError, Opened, Session, Terminal};
 
 /// The demo programme, the only one under which a number may stand on the command line.
@@ -117,6 +117,9 @@ pub struct Sell {
     /// The request id of an attempt whose outcome is unknown; without it a new one is made
     #[arg(long, value_name = "UUID")]
     request_id: Option<RequestId>,
+    /// The ledger that was written down with the request id; under another one nothing is done
+    #[arg(long, value_name = "UUID")]
+    ledger: Option<LedgerId>,
 }
 
 /// `hold`
@@ -139,6 +142,16 @@ pub struct Follow {
     /// The purchase's request id
     #[arg(long, value_name = "UUID")]
     request_id: RequestId,
+    /// The ledger that was written down with the request id; under another one nothing is done
+    #[arg(long, value_name = "UUID")]
+    ledger: Option<LedgerId>,
+}
+
+impl Follow {
+    /// Request id and ledger as they stand on the wire.
+    fn ids(&self) -> (String, String) {
+        (self.request_id.to_string(), self.ledger.map(|id| id.to_string()).unwrap_or_default())
+    }
 }
 
 /// `health`
@@ -235,7 +248,7 @@ async fn check(command: Check) -> Result<Shown, Trouble> {
             family_birth_years: Vec::new(),
         })
         .await?;
-    shown(programme, response.results.into_iter().next())
+    shown(Asked::ToSell, programme, response.results.into_iter().next())
 }
 
 async fn sell(command: Sell, hold_for: Option<Duration>) -> Result<Shown, Trouble> {
@@ -245,19 +258,25 @@ async fn sell(command: Sell, hold_for: Option<Duration>) -> Result<Shown, Troubl
     let terminal = connect(&command.at).await?;
     let session = open(&terminal).await?;
     // Written down before the first attempt: with it an unknown outcome can be resolved.
-    complain(format_args!("request id {request} in ledger {}", session.admitted.ledger_id));
+    let ledger: LedgerId = session.admitted.ledger_id.parse().map_err(|_| CallError::NotExecuted {
+        reason: "OTHER_LEDGER".into(),
+        message: "the service names no ledger".into(),
+        retry_after: None,
+    })?;
+    complain(format_args!("request id {request} in ledger {ledger}"));
     let visit = v1::PurchaseRequest {
         programme: programme.to_string(),
         agent: agent(&command.what),
         lines: vec![line],
         family_birth_years: Vec::new(),
+        ledger_id: command.ledger.unwrap_or(ledger).to_string(),
     };
     let results = match hold_for {
         None => session.purchase(visit).await.map(|response| response.results),
         Some(span) => session.hold(visit, span).await.map(|response| response.results),
     };
     close(session).await;
-    shown(programme, results?.into_iter().next())
+    shown(Asked::ToSell, programme, results?.into_iter().next())
 }
 
 async fn confirm(command: Follow) -> Result<Shown, Trouble> {
@@ -265,14 +284,15 @@ async fn confirm(command: Follow) -> Result<Shown, Trouble> {
     let buyer = buyer(&command.whose)?;
     let terminal = connect(&command.at).await?;
     let session = open(&terminal).await?;
-    let request_id = command.request_id.to_string();
-    let hold = v1::ConfirmHoldRequest { programme: programme.to_string(), buyer: Some(buyer), request_id };
+    let (request_id, ledger_id) = command.ids();
+    let hold = v1::ConfirmHoldRequest { programme: programme.to_string(), buyer: Some(buyer), request_id, ledger_id };
     let response = session.confirm(hold).await;
     close(session).await;
-    shown(programme, response?.result)
+    shown(Asked::ToSell, programme, response?.result)
 }
 
 /// The calls that need only the site's identity.
+#[derive(Clone, Copy)]
 enum Following {
     Release,
     Void,
@@ -282,20 +302,33 @@ enum Following {
 async fn follow(command: Follow, verb: Following) -> Result<Shown, Trouble> {
     let programme = command.whose.programme;
     let (programme_id, buyer) = (programme.to_string(), Some(buyer(&command.whose)?));
-    let request_id = command.request_id.to_string();
+    let (request_id, ledger_id) = command.ids();
     let terminal = connect(&command.at).await?;
     let result = match verb {
         Following::Release => {
-            terminal.release(v1::ReleaseHoldRequest { programme: programme_id, buyer, request_id }).await?.result
+            terminal
+                .release(v1::ReleaseHoldRequest { programme: programme_id, buyer, request_id, ledger_id })
+                .await?
+                .result
         }
         Following::Void => {
-            terminal.void(v1::VoidPurchaseRequest { programme: programme_id, buyer, request_id }).await?.result
+            terminal
+                .void(v1::VoidPurchaseRequest { programme: programme_id, buyer, request_id, ledger_id })
+                .await?
+                .result
         }
         Following::Resolve => {
-            terminal.resolve(v1::GetPurchaseRequest { programme: programme_id, buyer, request_id }).await?.result
+            terminal
+                .resolve(v1::GetPurchaseRequest { programme: programme_id, buyer, request_id, ledger_id })
+                .await?
+                .result
         }
     };
-    shown(programme, result)
+    let asked = match verb {
+        Following::Release | Following::Void => Asked::ToUndo,
+        Following::Resolve => Asked::ToSell,
+    };
+    shown(asked, programme, result)
 }
 
 async fn ask_health(health: Health) -> u8 {
@@ -339,9 +372,9 @@ async fn close(session: Session) {
     }
 }
 
-fn shown(programme: ProgrammeId, result: Option<v1::PurchaseResult>) -> Result<Shown, Trouble> {
+fn shown(asked: Asked, programme: ProgrammeId, result: Option<v1::PurchaseResult>) -> Result<Shown, Trouble> {
     let nothing = || CallError::Unknown("the service answered without a result".into());
-    Ok(shown::Shown::new(programme, result.ok_or_else(nothing)?))
+    Ok(Shown::new(asked, programme, result.ok_or_else(nothing)?))
 }
 
 fn agent(what: &What) -> Option<v1::Agent> {

@@ -10,29 +10,34 @@ use crate::ids::ProgrammeId;
 use crate::policy::Policies;
 use crate::terminal::{WireTimestamp, instant};
 
+/// What a yes means: goods may be handed over, or a purchase is undone. A sale that was taken back is a yes to whoever wanted
+/// it taken back, and a no to whoever would hand over goods.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Asked {
+    ToSell,
+    ToUndo,
+}
+
 /// A result, and the programme whose zone its times are shown in.
 pub(super) struct Shown {
+    asked: Asked,
     programme: ProgrammeId,
     result: v1::PurchaseResult,
 }
 
 impl Shown {
-    pub(super) fn new(programme: ProgrammeId, result: v1::PurchaseResult) -> Self {
-        Self { programme, result }
+    pub(super) fn new(asked: Asked, programme: ProgrammeId, result: v1::PurchaseResult) -> Self {
+        Self { asked, programme, result }
     }
 
     pub(super) fn exit_code(&self) -> u8 {
         match &self.result.outcome {
-            Some(
-                Outcome::MayBuy(_)
-                | Outcome::Approved(_)
-                | Outcome::Held(_)
-                | Outcome::NotRequired(_)
-                | Outcome::Released(_)
-                | Outcome::Voided(_),
-            ) => exit::YES,
+            Some(Outcome::MayBuy(_) | Outcome::Approved(_) | Outcome::Held(_) | Outcome::NotRequired(_)) => exit::YES,
+            Some(Outcome::Released(_) | Outcome::Voided(_)) if self.asked == Asked::ToUndo => exit::YES,
             Some(
                 Outcome::Refused(_)
+                | Outcome::Released(_)
+                | Outcome::Voided(_)
                 | Outcome::HoldExpired(_)
                 | Outcome::AlreadySold(_)
                 | Outcome::NotFound(_)

@@ -5,7 +5,7 @@ use smallvec::SmallVec;
 
 use super::status::{BadField, failure, outcome_unknown};
 use super::v1::{self, purchase_result::Outcome as WireOutcome};
-use crate::ids::{ProgrammeId, RequestId, SiteId};
+use crate::ids::{LedgerId, ProgrammeId, RequestId, SiteId};
 use crate::policy::{LineSet, Refusal};
 use crate::purchase::{
     Asked, AskedLine, Durability, Earlier, Echo, Failure, Invalid, LineAnswer, Named, Outcome, Receipt, Standing,
@@ -29,8 +29,8 @@ pub(super) struct WireVisit<'a> {
     pub(super) with_ids: bool,
 }
 
-/// A visit, or every field that cannot be accepted.
-pub(super) fn visit<'a>(wire: &WireVisit<'a>) -> Result<Asked<'a>, Vec<BadField>> {
+/// A visit, and every field that cannot be accepted. `None` where too little of it can be read for more to be found.
+pub(super) fn visit<'a>(wire: &WireVisit<'a>) -> (Option<Asked<'a>>, Vec<BadField>) {
     let mut bad = Vec::new();
     let programme = programme(wire.programme).map_err(|e| bad.push(e)).ok();
     let agent = wire.agent.and_then(|a| birth_year(a.birth_year, "agent.birth_year", &mut bad));
@@ -51,10 +51,9 @@ pub(super) fn visit<'a>(wire: &WireVisit<'a>) -> Result<Asked<'a>, Vec<BadField>
         .enumerate()
         .filter_map(|(index, wire_line)| line(index, wire_line, wire.with_ids, &mut bad))
         .collect();
-    match programme {
-        Some(programme) if bad.is_empty() => Ok(Asked { programme, agent, lines, family, hold_for }),
-        _ => Err(bad),
-    }
+    let whole = lines.len() == wire.lines.len();
+    let asked = programme.filter(|_| whole).map(|programme| Asked { programme, agent, lines, family, hold_for });
+    (asked, bad)
 }
 
 fn line<'a>(index: usize, wire: &'a v1::Line, with_id: bool, bad: &mut Vec<BadField>) -> Option<AskedLine<'a>> {
@@ -97,6 +96,12 @@ pub(super) fn known<'a>(
             Err(programme.err().into_iter().chain(buyer.err()).chain(request.err()).collect())
         }
     }
+}
+
+/// A ledger's id; `None` where the field is empty.
+pub(super) fn ledger(text: &str) -> Result<Option<LedgerId>, BadField> {
+    let unread = |e| BadField::new("ledger_id", format!("cannot be read: {e}"));
+    if text.is_empty() { Ok(None) } else { text.parse().map(Some).map_err(unread) }
 }
 
 fn programme(text: &str) -> Result<ProgrammeId, BadField> {
@@ -150,13 +155,14 @@ pub(super) fn bad_field(invalid: Invalid) -> BadField {
 }
 
 /// One answer on the wire. `district` tells where a site is.
-pub(super) fn result(answer: LineAnswer, district: impl Fn(SiteId) -> String) -> v1::PurchaseResult {
+pub(super) fn result(answer: LineAnswer, ledger_id: String, district: impl Fn(SiteId) -> String) -> v1::PurchaseResult {
     v1::PurchaseResult {
         request_id: answer.request.map(|id| id.to_string()).unwrap_or_default(),
         replayed: answer.replayed,
         outcome: Some(outcome(answer.outcome)),
         standing: answer.standing.map(|s| standing(s, district)),
         echo: Some(echo(answer.echo)),
+        ledger_id,
     }
 }
 

@@ -5,6 +5,7 @@
 use std::future::Future;
 use std::sync::Arc;
 
+use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 use tonic::{Request, Response, Status};
 
@@ -24,13 +25,37 @@ pub(super) struct PurchaseEdge<L, D, C> {
     pub(super) purchases: Purchases<L, C>,
     pub(super) callers: Arc<Callers<D, C>>,
     pub(super) tasks: TaskTracker,
+    /// How many commits may be under way at once.
+    pub(super) commits: Arc<Semaphore>,
     pub(super) metrics: Arc<Metrics>,
 }
 
 impl<L: Ledger, D: Door, C: Clock> PurchaseEdge<L, D, C> {
     fn prepare(&self, wire: &WireVisit<'_>) -> Result<Prepared, Status> {
-        let asked = convert::visit(wire).map_err(status::invalid)?;
-        self.purchases.prepare(&asked).map_err(|bad| status::invalid(bad.into_iter().map(convert::bad_field).collect()))
+        let (asked, mut bad) = convert::visit(wire);
+        if let Some(asked) = asked {
+            match self.purchases.prepare(&asked) {
+                Ok(visit) if bad.is_empty() => return Ok(visit),
+                Ok(_) => {}
+                Err(more) => {
+                    let more = more.into_iter().map(convert::bad_field);
+                    // What follows from a field that could not be read is not told again.
+                    let news: Vec<_> = more.filter(|m| bad.iter().all(|b| !b.path.starts_with(&m.path))).collect();
+                    bad.extend(news);
+                }
+            }
+        }
+        Err(status::invalid(bad))
+    }
+
+    /// A request id means something only under the ledger that it was written down with.
+    fn same_ledger(&self, wire: &str) -> Result<(), Status> {
+        let wanted = convert::ledger(wire).map_err(|bad| status::invalid(vec![bad]))?;
+        match (wanted, self.purchases.ledger_id()) {
+            (Some(wanted), Some(ours)) if wanted != ours => Err(status::other_ledger(ours)),
+            (Some(_), None) => Err(status::ledger_away()),
+            _ => Ok(()),
+        }
     }
 
     fn prepare_known(&self, programme: &str, buyer: Option<&v1::Buyer>, request: &str) -> Result<Known, Status> {
@@ -40,8 +65,14 @@ impl<L: Ledger, D: Door, C: Clock> PurchaseEdge<L, D, C> {
             .map_err(|bad| status::invalid(bad.into_iter().map(convert::bad_field).collect()))
     }
 
-    /// Runs to its end whether or not anybody still waits for the answer.
+    /// Runs to its end whether or not anybody still waits for the answer. Those who hang up leave their work behind, so it is
+    /// bounded here too.
     async fn tracked<T: Send + 'static>(&self, work: impl Future<Output = T> + Send + 'static) -> Result<T, Status> {
+        let permit = self.commits.clone().try_acquire_owned().map_err(|_| status::overloaded())?;
+        let work = async move {
+            let _permit = permit;
+            work.await
+        };
         self.tasks.spawn(work).await.map_err(|_| status::broken())
     }
 
@@ -63,7 +94,11 @@ impl<L: Ledger, D: Door, C: Clock> PurchaseEdge<L, D, C> {
         }
         match answers.as_slice() {
             [LineAnswer { outcome: Outcome::Failed(why), .. }] => Err(status::failure(why)),
-            _ => Ok(answers.into_iter().map(|a| convert::result(a, |site| self.callers.district(site))).collect()),
+            _ => {
+                let ledger = self.purchases.ledger_id().map(|id| id.to_string()).unwrap_or_default();
+                let result = |answer| convert::result(answer, ledger.clone(), |site| self.callers.district(site));
+                Ok(answers.into_iter().map(result).collect())
+            }
         }
     }
 
@@ -114,6 +149,7 @@ impl<L: Ledger, D: Door, C: Clock> PurchaseService for PurchaseEdge<L, D, C> {
     async fn purchase(&self, request: Request<v1::PurchaseRequest>) -> Result<Response<v1::PurchaseResponse>, Status> {
         let caller = self.callers.session(request.metadata()).await?;
         let wire = request.get_ref();
+        self.same_ledger(&wire.ledger_id)?;
         let visit = self.prepare(&WireVisit {
             programme: &wire.programme,
             agent: wire.agent.as_ref(),
@@ -132,6 +168,7 @@ impl<L: Ledger, D: Door, C: Clock> PurchaseService for PurchaseEdge<L, D, C> {
     ) -> Result<Response<v1::HoldPurchaseResponse>, Status> {
         let caller = self.callers.session(request.metadata()).await?;
         let wire = request.get_ref();
+        self.same_ledger(&wire.ledger_id)?;
         let visit = self.prepare(&WireVisit {
             programme: &wire.programme,
             agent: wire.agent.as_ref(),
@@ -150,6 +187,7 @@ impl<L: Ledger, D: Door, C: Clock> PurchaseService for PurchaseEdge<L, D, C> {
     ) -> Result<Response<v1::ConfirmHoldResponse>, Status> {
         let caller = self.callers.session(request.metadata()).await?;
         let wire = request.get_ref();
+        self.same_ledger(&wire.ledger_id)?;
         let known = self.prepare_known(&wire.programme, wire.buyer.as_ref(), &wire.request_id)?;
         let (purchases, programme) = (self.purchases.clone(), known.programme());
         let answer = self.tracked(async move { purchases.confirm(known, &caller).await }).await?;
@@ -163,6 +201,7 @@ impl<L: Ledger, D: Door, C: Clock> PurchaseService for PurchaseEdge<L, D, C> {
     ) -> Result<Response<v1::ReleaseHoldResponse>, Status> {
         let caller = self.callers.site(request.metadata())?;
         let wire = request.get_ref();
+        self.same_ledger(&wire.ledger_id)?;
         let known = self.prepare_known(&wire.programme, wire.buyer.as_ref(), &wire.request_id)?;
         let (purchases, programme) = (self.purchases.clone(), known.programme());
         let answer = self.tracked(async move { purchases.release(known, &caller).await }).await?;
@@ -176,6 +215,7 @@ impl<L: Ledger, D: Door, C: Clock> PurchaseService for PurchaseEdge<L, D, C> {
     ) -> Result<Response<v1::VoidPurchaseResponse>, Status> {
         let caller = self.callers.site(request.metadata())?;
         let wire = request.get_ref();
+        self.same_ledger(&wire.ledger_id)?;
         let known = self.prepare_known(&wire.programme, wire.buyer.as_ref(), &wire.request_id)?;
         let (purchases, programme) = (self.purchases.clone(), known.programme());
         let answer = self.tracked(async move { purchases.void(known, &caller).await }).await?;
@@ -189,6 +229,7 @@ impl<L: Ledger, D: Door, C: Clock> PurchaseService for PurchaseEdge<L, D, C> {
     ) -> Result<Response<v1::GetPurchaseResponse>, Status> {
         let caller = self.callers.site(request.metadata())?;
         let wire = request.get_ref();
+        self.same_ledger(&wire.ledger_id)?;
         let known = self.prepare_known(&wire.programme, wire.buyer.as_ref(), &wire.request_id)?;
         let (purchases, programme) = (self.purchases.clone(), known.programme());
         let answer = self.tracked(async move { purchases.resolve(known, &caller).await }).await?;

@@ -54,7 +54,7 @@ impl<D: Door, C: Clock> SessionService for SessionEdge<D, C> {
         // Without its ledger's id a client could not tell later under which ledger its request ids mean something.
         let ledger = (self.ledger)().ok_or_else(|| {
             self.metrics.session_opened(SessionOutcome::Unavailable);
-            status::door_away()
+            status::ledger_away()
         })?;
         let cap = (self.cap)(site.id, site.channel);
         let opened = self.callers.registry.open(site.id, terminal, cap).await.map_err(|e| self.away(&e))?;

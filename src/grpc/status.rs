@@ -5,6 +5,7 @@ use std::time::Duration;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 
+use crate::ids::LedgerId;
 use crate::purchase::{Failure, LedgerError};
 
 /// The domain of every reason.
@@ -86,8 +87,7 @@ fn message(failure: &Failure) -> String {
         }
         Failure::Ledger(decided) => decided.to_string(),
         Failure::NotTried => {
-            "not tried: another line of this visit, on which this one leans, has an unknown outcome; resolve that first"
-                .into()
+            "not tried: another line of this visit, on which this one leans, failed; settle that one first".into()
         }
     }
 }
@@ -121,11 +121,7 @@ pub(crate) fn session_invalid() -> Status {
 
 /// Another session took this one's place.
 pub(crate) fn session_replaced() -> Status {
-    status(
-        Code::FailedPrecondition,
-        "SESSION_REPLACED",
-        "another session of this terminal took its place; open a new one",
-    )
+    status(Code::FailedPrecondition, "SESSION_REPLACED", "another session took its place; open a new one")
 }
 
 /// The session ended.
@@ -140,9 +136,21 @@ pub(crate) fn session_unconfirmed() -> Status {
     retry(Code::Unavailable, "SESSION_UNCONFIRMED", message, RETRY_STORE)
 }
 
-/// The session store gave no answer.
+/// The session store gave no answer: the session may have been opened or closed all the same. No sale hangs on it.
 pub(crate) fn door_away() -> Status {
-    retry(Code::Unavailable, "STORE_UNAVAILABLE", "the session store cannot be reached; try again", RETRY_STORE)
+    retry(Code::Unavailable, "SESSION_UNCONFIRMED", "the session store gave no answer; try again", RETRY_STORE)
+}
+
+/// The ledger behind this service is not yet known.
+pub(crate) fn ledger_away() -> Status {
+    retry(Code::Unavailable, "STORE_UNAVAILABLE", "the store cannot be reached; try again", RETRY_STORE)
+}
+
+/// The client's request id belongs to another ledger.
+pub(crate) fn other_ledger(ours: LedgerId) -> Status {
+    let message =
+        format!("this service works for the ledger {ours}; a request id means something only under its own ledger");
+    status(Code::FailedPrecondition, "OTHER_LEDGER", message)
 }
 
 /// More calls are under way than the service takes at once.

@@ -120,14 +120,13 @@ pub enum Outcome {
 }
 
 impl Outcome {
-    /// Whether a line that leans on this one may count on it.
-    pub fn is_granted(&self) -> bool {
-        matches!(self, Self::MayBuy | Self::Approved(_) | Self::Held(_))
-    }
-
-    /// Whether it may or may not have been recorded.
-    pub fn is_unknown(&self) -> bool {
-        matches!(self, Self::Failed(Failure::Ledger(LedgerError::Unconfirmed(_) | LedgerError::Corrupt(_))))
+    /// When a sale or hold that stands was made; `None` for every other outcome.
+    pub fn granted_at(&self) -> Option<Timestamp> {
+        match self {
+            Self::Approved(receipt) => Some(receipt.sale.at),
+            Self::Held(hold) => Some(hold.at),
+            _ => None,
+        }
     }
 
     /// The stable name: the same in JSON, metrics and logs.
@@ -155,7 +154,7 @@ impl Outcome {
 pub enum Failure {
     /// The ledger gave none.
     Ledger(LedgerError),
-    /// It leans on a line of the same visit whose outcome is unknown.
+    /// It leans on a line of the same visit that failed.
     NotTried,
 }
 
@@ -218,7 +217,7 @@ impl std::fmt::Display for Failure {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Ledger(error) => error.fmt(f),
-            Self::NotTried => f.write_str("it leans on a line whose outcome is unknown"),
+            Self::NotTried => f.write_str("it leans on a line that failed"),
         }
     }
 }

@@ -17,7 +17,7 @@ pub(super) struct Judging<'a> {
     pub(super) line: &'a PreparedLine,
     pub(super) caller: &'a Caller,
     pub(super) granted: LineSet,
-    pub(super) unknown: LineSet,
+    pub(super) unsettled: LineSet,
 }
 
 impl Judging<'_> {
@@ -30,10 +30,10 @@ impl Judging<'_> {
         self.visit.programme.assess(&self.visit.visit, self.index, &self.caller.place, at, self.granted)
     }
 
-    /// Refused as things are known, but not if the lines whose outcome is unknown turn out to be granted.
-    pub(super) fn leans_on_unknown(&self, at: Timestamp) -> bool {
+    /// Refused as things stand, but not if the lines that failed turn out to be granted.
+    pub(super) fn leans_on_unsettled(&self, at: Timestamp) -> bool {
         let mut hoped = self.granted;
-        for index in (0..self.visit.lines.len()).filter(|&index| self.unknown.contains(index)) {
+        for index in (0..self.visit.lines.len()).filter(|&index| self.unsettled.contains(index)) {
             hoped = hoped.with(index);
         }
         let verdict = self.visit.programme.assess(&self.visit.visit, self.index, &self.caller.place, at, hoped);
@@ -114,7 +114,7 @@ impl Known {
 /// A read that failed wrote nothing, however it failed.
 pub(super) fn unread(error: LedgerError) -> Failure {
     Failure::Ledger(match error {
-        LedgerError::Unconfirmed(why) | LedgerError::Corrupt(why) => LedgerError::StoreUnavailable(why),
+        LedgerError::Unconfirmed(why) => LedgerError::StoreUnavailable(why),
         other => other,
     })
 }

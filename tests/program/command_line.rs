@@ -89,7 +89,14 @@ fn exit_codes_are_what_the_help_says() {
     assert_eq!((code, &voided["decision"]), (0, &"VOIDED".into()));
     assert!(voided["voided_at"].as_str().unwrap().parse::<Timestamp>().is_ok());
     let (code, gone) = ask(&[&["sell", "-n", "2"][..], &same].concat());
-    assert_eq!((code, &gone["decision"], &gone["receipt"]), (0, &"VOIDED".into(), &serde_json::Value::Null));
+    assert_eq!((code, &gone["decision"], &gone["receipt"]), (1, &"VOIDED".into(), &serde_json::Value::Null));
+    let (code, resolved) = ask(&[&["resolve"][..], &same].concat());
+    assert_eq!((code, &resolved["decision"]), (1, &"VOIDED".into()), "nothing may be handed over for it");
+    let elsewhere = ["--request-id", &id, "--ledger", UNUSED];
+    for verb in [&["sell", "-n", "2"][..], &["confirm"], &["release"], &["void"], &["resolve"]] {
+        let (code, other) = ask(&[verb, &elsewhere].concat());
+        assert_eq!((code, &other["error"]), (3, &"OTHER_LEDGER".into()), "{verb:?}");
+    }
     let (code, closed) = ask(&["resolve", "--request-id", UNUSED]);
     assert_eq!((code, &closed["decision"]), (1, &"NOT_RECORDED".into()));
     let (code, never) = ask(&["sell", "--request-id", UNUSED]);

@@ -34,7 +34,12 @@ pub fn purchase(number: &str, quantity: u32, id: RequestId) -> v1::PurchaseReque
 
 /// Which id of which person is asked about.
 pub fn get(number: &str, id: RequestId) -> v1::GetPurchaseRequest {
-    v1::GetPurchaseRequest { programme: PROGRAMME.into(), buyer: buyer(number), request_id: id.to_string() }
+    v1::GetPurchaseRequest {
+        programme: PROGRAMME.into(),
+        buyer: buyer(number),
+        request_id: id.to_string(),
+        ..Default::default()
+    }
 }
 
 impl Service {

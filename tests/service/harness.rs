@@ -270,25 +270,25 @@ impl Caller {
 
     pub async fn confirm(&self, of: &Known) -> Result<v1::PurchaseResult, Status> {
         let Known { programme, buyer, request_id } = of.clone();
-        let request = self.request(v1::ConfirmHoldRequest { programme, buyer, request_id });
+        let request = self.request(v1::ConfirmHoldRequest { programme, buyer, request_id, ..Default::default() });
         Ok(self.purchases().confirm_hold(request).await?.into_inner().result.unwrap())
     }
 
     pub async fn release(&self, of: &Known) -> Result<v1::PurchaseResult, Status> {
         let Known { programme, buyer, request_id } = of.clone();
-        let request = self.request(v1::ReleaseHoldRequest { programme, buyer, request_id });
+        let request = self.request(v1::ReleaseHoldRequest { programme, buyer, request_id, ..Default::default() });
         Ok(self.purchases().release_hold(request).await?.into_inner().result.unwrap())
     }
 
     pub async fn void(&self, of: &Known) -> Result<v1::PurchaseResult, Status> {
         let Known { programme, buyer, request_id } = of.clone();
-        let request = self.request(v1::VoidPurchaseRequest { programme, buyer, request_id });
+        let request = self.request(v1::VoidPurchaseRequest { programme, buyer, request_id, ..Default::default() });
         Ok(self.purchases().void_purchase(request).await?.into_inner().result.unwrap())
     }
 
     pub async fn resolve(&self, of: &Known) -> Result<v1::PurchaseResult, Status> {
         let Known { programme, buyer, request_id } = of.clone();
-        let request = self.request(v1::GetPurchaseRequest { programme, buyer, request_id });
+        let request = self.request(v1::GetPurchaseRequest { programme, buyer, request_id, ..Default::default() });
         Ok(self.purchases().get_purchase(request).await?.into_inner().result.unwrap())
     }
 
@@ -367,13 +367,13 @@ impl Visit {
 
     pub fn purchase(&self) -> v1::PurchaseRequest {
         let Self { programme, agent, lines, family } = self.clone();
-        v1::PurchaseRequest { programme, agent, lines, family_birth_years: family }
+        v1::PurchaseRequest { programme, agent, lines, family_birth_years: family, ..Default::default() }
     }
 
     pub fn hold(&self, length: Duration) -> v1::HoldPurchaseRequest {
         let Self { programme, agent, lines, family } = self.clone();
         let hold_for = Some(length.try_into().unwrap());
-        v1::HoldPurchaseRequest { programme, agent, lines, family_birth_years: family, hold_for }
+        v1::HoldPurchaseRequest { programme, agent, lines, family_birth_years: family, hold_for, ..Default::default() }
     }
 }
 

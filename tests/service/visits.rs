@@ -10,6 +10,7 @@ on_both_stores!(
     the_agents_line_leans_on_the_childs_between_27_april_and_17_may,
     a_refused_line_leaves_the_others_alone,
     a_visit_that_does_not_hang_together_is_refused_whole,
+    a_sale_of_another_day_lends_its_day_to_nobody,
 );
 
 const REGISTER: &[&str] = &["resident_register"];
@@ -125,6 +126,40 @@ async fn a_visit_that_does_not_hang_together_is_refused_whole(world: World) {
         }
     }
     assert!(world.stored().await == before, "nothing was recorded");
+}
+
+async fn a_sale_of_another_day_lends_its_day_to_nobody(world: World) {
+    // A Wednesday, the child's day, and then a Thursday, nobody's.
+    let service = world.serve("2020-04-29T10:00:00+09:00").await;
+    let seller = service.counter(SEJONG).await;
+    let childs = Visit::of(vec![child(21, 3)]).by(1985);
+    assert_eq!(all_said(&seller.purchase(&childs).await.unwrap()), ["APPROVED"]);
+    let mut both = Visit::of(vec![agent(21, 3), childs.lines[0].clone()]).by(1985);
+    assert_eq!(all_said(&seller.purchase(&both).await.unwrap()), ["APPROVED", "APPROVED"], "the same day it does");
+    service.set("2020-05-07T10:00:00+09:00");
+    both = Visit::of(vec![agent(22, 3), childs.lines[0].clone()]).by(1985);
+    let late = seller.purchase(&both).await.unwrap();
+    assert_eq!(all_said(&late), ["NOT_YOUR_DAY", "APPROVED"]);
+    assert!(late[1].replayed);
+}
+
+/// What is not decided is no reason to refuse: the child's record is full of dead entries, so its line fails.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_line_that_leans_on_a_failed_one_is_not_tried() {
+    let world = World::embedded();
+    let service = world.serve("2020-04-29T10:00:00+09:00").await;
+    let seller = service.counter(SEJONG).await;
+    for _ in 0..16 {
+        let asked_about = Visit::of(vec![child(31, 3)]);
+        assert_eq!(said(&seller.resolve(&asked_about.known(0)).await.unwrap()), "NOT_RECORDED");
+    }
+    let visit = Visit::of(vec![agent(31, 3), child(31, 3)]).by(1985);
+    let results = seller.purchase(&visit).await.unwrap();
+    let failed = |line: usize| match &results[line].outcome {
+        Some(Outcome::Failure(failure)) => failure.reason.clone(),
+        other => panic!("line {line}: {other:?}"),
+    };
+    assert_eq!((failed(0).as_str(), failed(1).as_str()), ("NOT_TRIED", "BUYER_RECORD_FULL"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
