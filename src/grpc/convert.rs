@@ -85,12 +85,17 @@ fn line<'a>(index: usize, wire: &'a v1::Line, with_id: bool, bad: &mut Vec<BadFi
 }
 
 /// What the calls that follow a purchase carry.
-pub(super) fn known<'a>(
-    programme_id: &str,
-    wire_buyer: Option<&'a v1::Buyer>,
-    request: &str,
-) -> Result<(ProgrammeId, Named<'a>, RequestId), Vec<BadField>> {
-    match (programme(programme_id), buyer(wire_buyer, "buyer"), request_id(request, "request_id".into())) {
+pub(super) struct WireKnown<'a> {
+    pub(super) programme: &'a str,
+    pub(super) buyer: Option<&'a v1::Buyer>,
+    pub(super) request_id: &'a str,
+    pub(super) ledger_id: &'a str,
+}
+
+/// Whose purchase, and which one.
+pub(super) fn known<'a>(wire: &WireKnown<'a>) -> Result<(ProgrammeId, Named<'a>, RequestId), Vec<BadField>> {
+    let request = request_id(wire.request_id, "request_id".into());
+    match (programme(wire.programme), buyer(wire.buyer, "buyer"), request) {
         (Ok(programme), Ok(buyer), Ok(request)) => Ok((programme, buyer, request)),
         (programme, buyer, request) => {
             Err(programme.err().into_iter().chain(buyer.err()).chain(request.err()).collect())

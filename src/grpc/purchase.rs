@@ -9,7 +9,7 @@ use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 use tonic::{Request, Response, Status};
 
-use super::convert::{self, WireVisit};
+use super::convert::{self, WireKnown, WireVisit};
 use super::identity::Callers;
 use super::status;
 use super::v1::{self, purchase_service_server::PurchaseService};
@@ -58,11 +58,22 @@ impl<L: Ledger, D: Door, C: Clock> PurchaseEdge<L, D, C> {
         }
     }
 
-    fn prepare_known(&self, programme: &str, buyer: Option<&v1::Buyer>, request: &str) -> Result<Known, Status> {
-        let (programme, buyer, request) = convert::known(programme, buyer, request).map_err(status::invalid)?;
-        self.purchases
+    /// A call that follows a purchase: it names the purchase, and changes at most what became of it.
+    async fn follow<W: Future<Output = LineAnswer> + Send + 'static>(
+        &self,
+        wire: WireKnown<'_>,
+        caller: Caller,
+        verb: Verb,
+        act: impl FnOnce(Purchases<L, C>, Known, Caller) -> W,
+    ) -> Result<Option<v1::PurchaseResult>, Status> {
+        self.same_ledger(wire.ledger_id)?;
+        let (programme, buyer, request) = convert::known(&wire).map_err(status::invalid)?;
+        let known = self
+            .purchases
             .prepare_known(programme, buyer, request)
-            .map_err(|bad| status::invalid(bad.into_iter().map(convert::bad_field).collect()))
+            .map_err(|bad| status::invalid(bad.into_iter().map(convert::bad_field).collect()))?;
+        let answer = self.tracked(act(self.purchases.clone(), known, caller)).await?;
+        self.results(vec![answer], programme, verb).map(|mut results| results.pop())
     }
 
     /// Runs to its end whether or not anybody still waits for the answer. Those who hang up leave their work behind, so it is
@@ -100,15 +111,6 @@ impl<L: Ledger, D: Door, C: Clock> PurchaseEdge<L, D, C> {
                 Ok(answers.into_iter().map(result).collect())
             }
         }
-    }
-
-    fn single(
-        &self,
-        answer: LineAnswer,
-        programme: ProgrammeId,
-        verb: Verb,
-    ) -> Result<Option<v1::PurchaseResult>, Status> {
-        self.results(vec![answer], programme, verb).map(|mut results| results.pop())
     }
 
     fn count(&self, answer: &LineAnswer, programme: ProgrammeId, verb: Verb) {
@@ -186,12 +188,13 @@ impl<L: Ledger, D: Door, C: Clock> PurchaseService for PurchaseEdge<L, D, C> {
         request: Request<v1::ConfirmHoldRequest>,
     ) -> Result<Response<v1::ConfirmHoldResponse>, Status> {
         let caller = self.callers.session(request.metadata()).await?;
-        let wire = request.get_ref();
-        self.same_ledger(&wire.ledger_id)?;
-        let known = self.prepare_known(&wire.programme, wire.buyer.as_ref(), &wire.request_id)?;
-        let (purchases, programme) = (self.purchases.clone(), known.programme());
-        let answer = self.tracked(async move { purchases.confirm(known, &caller).await }).await?;
-        let result = self.single(answer, programme, Verb::Confirm)?;
+        let v1::ConfirmHoldRequest { programme, buyer, request_id, ledger_id } = request.get_ref();
+        let wire = WireKnown { programme, buyer: buyer.as_ref(), request_id, ledger_id };
+        let result = self
+            .follow(wire, caller, Verb::Confirm, |purchases, known, caller| async move {
+                purchases.confirm(known, &caller).await
+            })
+            .await?;
         Ok(Response::new(v1::ConfirmHoldResponse { result }))
     }
 
@@ -200,12 +203,13 @@ impl<L: Ledger, D: Door, C: Clock> PurchaseService for PurchaseEdge<L, D, C> {
         request: Request<v1::ReleaseHoldRequest>,
     ) -> Result<Response<v1::ReleaseHoldResponse>, Status> {
         let caller = self.callers.site(request.metadata())?;
-        let wire = request.get_ref();
-        self.same_ledger(&wire.ledger_id)?;
-        let known = self.prepare_known(&wire.programme, wire.buyer.as_ref(), &wire.request_id)?;
-        let (purchases, programme) = (self.purchases.clone(), known.programme());
-        let answer = self.tracked(async move { purchases.release(known, &caller).await }).await?;
-        let result = self.single(answer, programme, Verb::Release)?;
+        let v1::ReleaseHoldRequest { programme, buyer, request_id, ledger_id } = request.get_ref();
+        let wire = WireKnown { programme, buyer: buyer.as_ref(), request_id, ledger_id };
+        let result = self
+            .follow(wire, caller, Verb::Release, |purchases, known, caller| async move {
+                purchases.release(known, &caller).await
+            })
+            .await?;
         Ok(Response::new(v1::ReleaseHoldResponse { result }))
     }
 
@@ -214,12 +218,13 @@ impl<L: Ledger, D: Door, C: Clock> PurchaseService for PurchaseEdge<L, D, C> {
         request: Request<v1::VoidPurchaseRequest>,
     ) -> Result<Response<v1::VoidPurchaseResponse>, Status> {
         let caller = self.callers.site(request.metadata())?;
-        let wire = request.get_ref();
-        self.same_ledger(&wire.ledger_id)?;
-        let known = self.prepare_known(&wire.programme, wire.buyer.as_ref(), &wire.request_id)?;
-        let (purchases, programme) = (self.purchases.clone(), known.programme());
-        let answer = self.tracked(async move { purchases.void(known, &caller).await }).await?;
-        let result = self.single(answer, programme, Verb::Void)?;
+        let v1::VoidPurchaseRequest { programme, buyer, request_id, ledger_id } = request.get_ref();
+        let wire = WireKnown { programme, buyer: buyer.as_ref(), request_id, ledger_id };
+        let result =
+            self.follow(wire, caller, Verb::Void, |purchases, known, caller| async move {
+                purchases.void(known, &caller).await
+            })
+            .await?;
         Ok(Response::new(v1::VoidPurchaseResponse { result }))
     }
 
@@ -228,12 +233,13 @@ impl<L: Ledger, D: Door, C: Clock> PurchaseService for PurchaseEdge<L, D, C> {
         request: Request<v1::GetPurchaseRequest>,
     ) -> Result<Response<v1::GetPurchaseResponse>, Status> {
         let caller = self.callers.site(request.metadata())?;
-        let wire = request.get_ref();
-        self.same_ledger(&wire.ledger_id)?;
-        let known = self.prepare_known(&wire.programme, wire.buyer.as_ref(), &wire.request_id)?;
-        let (purchases, programme) = (self.purchases.clone(), known.programme());
-        let answer = self.tracked(async move { purchases.resolve(known, &caller).await }).await?;
-        let result = self.single(answer, programme, Verb::Resolve)?;
+        let v1::GetPurchaseRequest { programme, buyer, request_id, ledger_id } = request.get_ref();
+        let wire = WireKnown { programme, buyer: buyer.as_ref(), request_id, ledger_id };
+        let result = self
+            .follow(wire, caller, Verb::Resolve, |purchases, known, caller| async move {
+                purchases.resolve(known, &caller).await
+            })
+            .await?;
         Ok(Response::new(v1::GetPurchaseResponse { result }))
     }
 }
