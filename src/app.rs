@@ -1,5 +1,6 @@
 //! Composition: from a checked configuration to a running service. The only module that names concrete stores.
 
+mod files;
 mod observed;
 mod upkeep;
 
@@ -29,8 +30,8 @@ use crate::telemetry::metrics::Metrics;
 use crate::telemetry::scrape::Page;
 use crate::telemetry::{self, Telemetry, TelemetryError, TelemetryOptions};
 use crate::time::{Clock, SystemClock, Timestamp};
+use files::Loaded;
 use observed::Observed;
-use upkeep::Loaded;
 
 /// Connections to Redis for claims, and as many again for sessions.
 const REDIS_CONNECTIONS: usize = 16;
@@ -43,7 +44,7 @@ pub enum AppError {
     Config(#[from] ConfigErrors),
     /// Programmes or sites.
     #[error(transparent)]
-    Files(#[from] upkeep::BadFiles),
+    Files(#[from] files::BadFiles),
     /// The store is there and is not fit to hold sales.
     #[error("the store is not fit to hold sales:\n{0}")]
     Unfit(String),
