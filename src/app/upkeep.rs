@@ -9,12 +9,14 @@ use crate::grpc;
 use crate::ledger::{Durability, Health, Ledger};
 use crate::policy::Policies;
 use crate::telemetry::metrics::Metrics;
-use crate::time::Clock;
+use crate::time::{Clock, Timestamp};
 
 /// How often health is brought up to date with what the ledger knows of its store.
 const HEALTH_EVERY: Duration = Duration::from_millis(200);
 /// How often old entries are looked for. They are harmless meanwhile; only room is won.
 const SWEEP_EVERY: Duration = Duration::from_secs(3_600);
+/// By how much civil time may move differently from the machine's between two sweeps.
+const CLOCK_MOVED: Duration = Duration::from_secs(60);
 
 /// Keeps the health of both services as the store's is, and the gauges beside it. Liveness (the empty name) does not depend on it.
 pub(super) async fn follow_health<L: Ledger>(
@@ -47,19 +49,24 @@ pub(super) async fn follow_health<L: Ledger>(
     }
 }
 
-/// Removes entries that are older than their programme keeps them. Not under a simulated clock: a made-up time must never
-/// delete a sale.
+/// Removes entries that are older than their programme keeps them. Not under a simulated clock, and not when the clock was
+/// set since the last round: a wrong time must never delete a sale.
 pub(super) async fn sweep<L: Ledger, C: Clock>(ledger: L, clock: C, policies: Arc<ArcSwap<Policies>>) {
     if clock.is_simulated() {
-        return;
+        return std::future::pending().await;
     }
+    let mut steady = Steady::new(clock);
     loop {
         tokio::time::sleep(SWEEP_EVERY).await;
+        let Some(now) = steady.now() else {
+            tracing::warn!("the clock was set since old entries were swept last; this round is left out");
+            continue;
+        };
         let programmes: Vec<_> = policies.load().iter().map(|p| (p.code(), p.id(), p.kept())).collect();
         for (code, programme, kept) in programmes {
             let (mut from, mut removed) = (None, 0);
             loop {
-                match ledger.sweep(code, clock.now().minus(kept), from).await {
+                match ledger.sweep(code, now.minus(kept), from).await {
                     Ok(step) => {
                         removed += step.removed;
                         from = step.next;
@@ -74,6 +81,84 @@ pub(super) async fn sweep<L: Ledger, C: Clock>(ledger: L, clock: C, policies: Ar
                     break;
                 }
             }
+        }
+    }
+}
+
+/// Civil time as long as it runs with the machine's.
+struct Steady<C> {
+    clock: C,
+    /// Civil and monotonic time at the last look.
+    last: (Timestamp, Duration),
+}
+
+impl<C: Clock> Steady<C> {
+    fn new(clock: C) -> Self {
+        let last = (clock.now(), clock.monotonic());
+        Self { clock, last }
+    }
+
+    /// `None` when civil time has moved by more than [`CLOCK_MOVED`] more or less than the machine's since the last look.
+    /// The next look compares with this one.
+    fn now(&mut self) -> Option<Timestamp> {
+        let (civil, monotonic) = self.last;
+        self.last = (self.clock.now(), self.clock.monotonic());
+        let expected = civil.plus(self.last.1.saturating_sub(monotonic));
+        let apart = self.last.0.since(expected).max(expected.since(self.last.0));
+        (apart <= CLOCK_MOVED).then_some(self.last.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    thread_local! {
+        static CIVIL: Cell<i64> = const { Cell::new(0) };
+        static MONOTONIC: Cell<Duration> = const { Cell::new(Duration::ZERO) };
+    }
+
+    /// Both times as the test sets them.
+    #[derive(Clone)]
+    struct TwoTimes;
+
+    impl Clock for TwoTimes {
+        fn now(&self) -> Timestamp {
+            Timestamp::from_millis(CIVIL.get())
+        }
+
+        fn monotonic(&self) -> Duration {
+            MONOTONIC.get()
+        }
+
+        fn is_simulated(&self) -> bool {
+            false
+        }
+    }
+
+    #[test]
+    fn a_round_is_left_out_when_the_clock_was_set_and_only_then() {
+        CIVIL.set(1_600_000_000_000);
+        let mut steady = Steady::new(TwoTimes);
+        let (hour, minute) = (3_600_000, 60_000);
+        let rounds = [
+            (0, true),
+            (minute, true),
+            (-minute, true),
+            (minute + 1, false),
+            (0, true),
+            (-minute - 1, false),
+            (0, true),
+        ];
+        for (step, goes_on) in
+            rounds.into_iter().chain([(400 * 24 * hour, false), (0, true), (-400 * 24 * hour, false)])
+        {
+            CIVIL.set(CIVIL.get() + hour + step);
+            MONOTONIC.set(MONOTONIC.get() + Duration::from_millis(3_600_000));
+            let now = steady.now();
+            assert_eq!(now, goes_on.then_some(Timestamp::from_millis(CIVIL.get())), "set by {step} ms");
         }
     }
 }
