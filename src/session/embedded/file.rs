@@ -117,7 +117,9 @@ fn builder() -> Builder {
 
 fn give_birth(path: &Path) -> Result<(), redb::Error> {
     let random = getrandom::u64().map_err(|error| redb::Error::Io(std::io::Error::other(error)))?;
-    let unborn = path.with_added_extension(format!("{random:016x}"));
+    let mut unborn = path.as_os_str().to_owned();
+    unborn.push(format!(".{random:016x}"));
+    let unborn = PathBuf::from(unborn);
     let born = (|| {
         let created = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&unborn)?;
         let database = builder().create_with_backend(FileBackend::new(created)?)?;
