@@ -8,6 +8,8 @@ use arc_swap::ArcSwap;
 use crate::grpc;
 use crate::ledger::{Durability, Health, Ledger};
 use crate::policy::Policies;
+use crate::session::registry::GOOD_FOR;
+use crate::session::{Door, Registry};
 use crate::telemetry::metrics::Metrics;
 use crate::time::{Clock, Timestamp};
 
@@ -18,33 +20,46 @@ const SWEEP_EVERY: Duration = Duration::from_secs(3_600);
 /// By how much civil time may move differently from the machine's between two sweeps.
 const CLOCK_MOVED: Duration = Duration::from_secs(60);
 
-/// Keeps the health of both services as the store's is, and the gauges beside it. Liveness (the empty name) does not depend on it.
-pub(super) async fn follow_health<L: Ledger>(
+/// Keeps the health of both services as the store's is, and the gauges beside it. Both need the ledger and the door: without
+/// a fresh reading of the door every sale would wait for it. Liveness (the empty name) does not depend on them.
+pub(super) async fn follow_health<L: Ledger, D: Door, C: Clock>(
     ledger: L,
-    health: &grpc::Health,
+    registry: Arc<Registry<D, C>>,
+    health: grpc::Health,
     metrics: Arc<Metrics>,
-    sessions: impl Fn() -> usize,
 ) {
-    let mut last = None;
+    let (mut last, mut was_ready) = (None, false);
     loop {
         let now = ledger.health();
+        let serving = matches!(now, Health::Serving(_));
         if last.as_ref() != Some(&now) {
-            let ready = match &now {
-                Health::Serving(id) => {
-                    tracing::info!(ledger = %id, "the store can record sales");
-                    true
-                }
-                Health::NotServing(why) => {
-                    tracing::warn!(%why, "the store cannot record sales");
-                    false
-                }
-            };
-            health.set_ready(ready).await;
-            metrics.store_serving(ready);
+            match &now {
+                Health::Serving(id) => tracing::info!(ledger = %id, "the store can record sales"),
+                Health::NotServing(why) => tracing::warn!(%why, "the store cannot record sales"),
+            }
+            metrics.store_serving(serving);
             metrics.store_volatile(ledger.durability() == Durability::Volatile);
             last = Some(now);
         }
-        metrics.sessions_live(u64::try_from(sessions()).unwrap_or(u64::MAX));
+        // The registry itself logs when the door cannot be read.
+        let age = registry.reading_age();
+        let ready = serving && age.is_some_and(|age| age <= GOOD_FOR);
+        if ready != was_ready {
+            health.set_ready(ready).await;
+            was_ready = ready;
+        }
+        metrics.sessions_live(u64::try_from(registry.attached()).unwrap_or(u64::MAX));
+        // The first reading is waited for with less patience: a start should not take longer for it.
+        tokio::time::sleep(if age.is_none() { HEALTH_EVERY / 10 } else { HEALTH_EVERY }).await;
+    }
+}
+
+/// Waits until this ledger serves no more, and says why: for one that closes for good.
+pub(super) async fn closed<L: Ledger>(ledger: L) -> String {
+    loop {
+        if let Health::NotServing(why) = ledger.health() {
+            return why;
+        }
         tokio::time::sleep(HEALTH_EVERY).await;
     }
 }
