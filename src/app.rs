@@ -1,12 +1,16 @@
 //! Composition: from a checked configuration to a running service. The only module that names concrete stores.
 
+mod files;
 mod observed;
+mod tasks;
 mod upkeep;
 
 use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
+use futures_util::future::{BoxFuture, FutureExt};
 use secrecy::ExposeSecret;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -29,8 +33,9 @@ use crate::telemetry::metrics::Metrics;
 use crate::telemetry::scrape::Page;
 use crate::telemetry::{self, Telemetry, TelemetryError, TelemetryOptions};
 use crate::time::{Clock, SystemClock, Timestamp};
+use files::Loaded;
 use observed::Observed;
-use upkeep::Loaded;
+use tasks::{Broke, End, Tasks};
 
 /// Connections to Redis for claims, and as many again for sessions.
 const REDIS_CONNECTIONS: usize = 16;
@@ -43,7 +48,7 @@ pub enum AppError {
     Config(#[from] ConfigErrors),
     /// Programmes or sites.
     #[error(transparent)]
-    Files(#[from] upkeep::BadFiles),
+    Files(#[from] files::BadFiles),
     /// The store is there and is not fit to hold sales.
     #[error("the store is not fit to hold sales:\n{0}")]
     Unfit(String),
@@ -67,12 +72,15 @@ pub enum AppError {
     /// The stop took too long.
     #[error(transparent)]
     TimeUp(#[from] TimeUp),
+    /// A part of the service ended before it; whoever runs the service should start it anew.
+    #[error(transparent)]
+    Broke(#[from] Broke),
 }
 
 impl AppError {
     /// Whether the operator's settings are at fault, and not the run.
     pub fn is_configuration(&self) -> bool {
-        !matches!(self, Self::TimeUp(_) | Self::Signals(_))
+        !matches!(self, Self::TimeUp(_) | Self::Signals(_) | Self::Broke(_))
     }
 }
 
@@ -99,10 +107,10 @@ pub struct Running {
 }
 
 impl Running {
-    /// Stops in order and waits for the end.
+    /// Stops in order and waits for the end. Fails too when the service had to stop by itself.
     pub async fn stop(self) -> Result<(), AppError> {
         self.stop.cancel();
-        self.ended.await.unwrap_or(Ok(()))
+        self.ended.await.unwrap_or_else(|error| Err(Broke { task: "its stop", why: error.to_string() }.into()))
     }
 }
 
@@ -132,8 +140,14 @@ async fn serve_watched(config: Config, telemetry: &Telemetry, greet: impl FnOnce
     let watched = Watched { metrics: telemetry.metrics(), scrape: telemetry.scrape_router() };
     let running = start(config, clock, watched).await?;
     greet(&running);
-    signalled().await.map_err(AppError::Signals)?;
-    tracing::info!("asked to stop");
+    tokio::select! {
+        heard = signalled() => {
+            heard.map_err(AppError::Signals)?;
+            tracing::info!("asked to stop");
+        }
+        // It stops by itself only because something broke.
+        () = running.stop.cancelled() => {}
+    }
     running.stop().await
 }
 
@@ -142,14 +156,31 @@ pub async fn start<C: Clock>(config: Config, clock: C, watched: Watched) -> Resu
     let keys = config.load_keys()?;
     let loaded = Loaded::read(&config)?;
     let lease = Lease { length: config.sessions.lease, ..Lease::DEFAULT };
+    let drain = Drain::default();
     match &config.store {
         Store::Embedded(directory) => {
             let ledger =
                 EmbeddedLedger::open(directory, keys.ring.mark()).map_err(|e| AppError::Store(e.to_string()))?;
             let door = EmbeddedDoor::open(&directory.join("door.redb"), lease, clock.clone())
                 .map_err(|e| AppError::Store(e.to_string()))?;
+            // Both close for good after a failed sync. What is on the disk is known again only when a new start opens it.
+            let anew = "only a new start can open it again";
+            let (ledger_closed, door_closed) = (upkeep::closed(ledger.clone()), door.clone());
+            let store = vec![
+                (
+                    "the ledger's file",
+                    until(&drain.closing, ledger_closed.map(move |why| Err(format!("{why}; {anew}")))),
+                ),
+                (
+                    "the door's file",
+                    until(&drain.closing, async move {
+                        door_closed.closed().await;
+                        Err(format!("a commit failed; {anew}"))
+                    }),
+                ),
+            ];
             let ledger = Observed::new(ledger, clock.clone(), watched.metrics.clone(), "redb");
-            run(Parts { config, clock, watched, keys, loaded, lease, ledger, door }).await
+            run(Parts { config, clock, watched, keys, loaded, lease, ledger, door, drain, store }).await
         }
         Store::Redis(url) => {
             let pool = || RedisPool::new(url.expose(), REDIS_CONNECTIONS).map_err(|e| AppError::Store(e.to_string()));
@@ -163,12 +194,15 @@ pub async fn start<C: Clock>(config: Config, clock: C, watched: Watched) -> Resu
                 }
             }
             let door = RedisDoor::new(pool()?, lease);
-            let watching = ledger.clone();
+            // It ends by itself at the stop: broken off, it would shut the ledger to calls under way.
+            let (watching, closing) = (ledger.clone(), drain.closing.clone());
+            let watch = async move {
+                watching.run(closing).await;
+                Ok(())
+            };
+            let store: Vec<(_, BoxFuture<'static, End>)> = vec![("the watch over Redis", Box::pin(watch))];
             let ledger = Observed::new(ledger, clock.clone(), watched.metrics.clone(), "redis");
-            let running = run(Parts { config, clock, watched, keys, loaded, lease, ledger, door }).await?;
-            let stop = running.stop.clone();
-            tokio::spawn(async move { watching.run(stop).await });
-            Ok(running)
+            run(Parts { config, clock, watched, keys, loaded, lease, ledger, door, drain, store }).await
         }
     }
 }
@@ -205,15 +239,17 @@ struct Parts<L, D, C> {
     lease: Lease,
     ledger: L,
     door: D,
+    drain: Drain,
+    /// What goes on inside of the store for as long as the service runs.
+    store: Vec<(&'static str, BoxFuture<'static, End>)>,
 }
 
 async fn run<L: Ledger, D: Door, C: Clock>(parts: Parts<L, D, C>) -> Result<Running, AppError> {
-    let Parts { config, clock, watched, keys, loaded, lease, ledger, door } = parts;
+    let Parts { config, clock, watched, keys, loaded, lease, ledger, door, drain, store: store_tasks } = parts;
     let counters = bind(config.counters).await?;
     let admin = bind(config.admin).await?;
     let (counters_at, admin_at) = (address(&counters, config.counters), address(&admin, config.admin));
 
-    let drain = Drain::default();
     let health = Health::starting().await;
     let registry = Arc::new(Registry::new(door, clock.clone(), lease));
     let (policies, sites) = (loaded.policies.clone(), loaded.sites.clone());
@@ -237,51 +273,37 @@ async fn run<L: Ledger, D: Door, C: Clock>(parts: Parts<L, D, C>) -> Result<Runn
         reflection: config.reflection,
     };
 
-    let upkeep = tokio::spawn({
-        let (stop, metrics) = (drain.closing.clone(), watched.metrics.clone());
-        let (health, config) = (health.clone(), config.clone());
-        async move {
-            let work = async {
-                tokio::join!(
-                    upkeep::follow_health(ledger.clone(), &health, metrics.clone(), || registry.attached()),
-                    loaded.follow(config, metrics),
-                    upkeep::sweep(ledger.clone(), clock, policies),
-                    registry.run(stop.clone()),
-                )
-            };
-            stop.run_until_cancelled(work).await;
-            health.set_ready(false).await;
-        }
+    let mut tasks = Tasks::default();
+    // Probes and metrics are answered until the last call has been.
+    let quiet = CancellationToken::new();
+    let (answered, closing, shown) = (quiet.clone().drop_guard(), drain.closing.clone(), health.clone());
+    tasks.spawn("the listener for terminals", async move {
+        let _answered = answered;
+        edge.serve(counters, shown, closing).await.map_err(|error| error.to_string())
     });
-    let served = tokio::spawn({
-        let (closing, health) = (drain.closing.clone(), health.clone());
-        async move {
-            // Probes and metrics are answered until the last call has been.
-            let quiet = CancellationToken::new();
-            let admin = serve_admin(admin, health.clone(), watched.scrape, quiet.clone());
-            let counters = async {
-                let ended = edge.serve(counters, health, closing).await;
-                quiet.cancel();
-                ended
-            };
-            let (counters, admin) = tokio::join!(counters, admin);
-            for error in [counters.err(), admin.err()].into_iter().flatten() {
-                tracing::error!(%error, "a listener ended");
-            }
-            let _ = upkeep.await;
-        }
+    let (shown, scrape) = (health.clone(), watched.scrape);
+    tasks.spawn("the listener for health and metrics", async move {
+        serve_admin(admin, shown, scrape, quiet).await.map_err(|error| error.to_string())
     });
+    let metrics = watched.metrics;
+    let follow_health = upkeep::follow_health(ledger.clone(), registry.clone(), health.clone(), metrics.clone());
+    let closing = drain.closing.clone();
+    let keep_registry = async move {
+        registry.run(closing).await;
+        Ok(())
+    };
+    let upkeep = [
+        ("health", until(&drain.closing, follow_health.map(Ok))),
+        ("the reload of files", until(&drain.closing, loaded.follow(config.clone(), metrics).map(Ok))),
+        ("the sweep", until(&drain.closing, upkeep::sweep(ledger, clock, policies).map(Ok))),
+        ("the registry of sessions", until(&drain.closing, keep_registry)),
+    ];
+    for (name, work) in store_tasks.into_iter().chain(upkeep) {
+        tasks.spawn(name, work);
+    }
 
     let stop = CancellationToken::new();
-    let ended = tokio::spawn({
-        let stop = stop.clone();
-        async move {
-            let all = async {
-                let _ = served.await;
-            };
-            Ok(drain.run(stop, all, config.drain).await?)
-        }
-    });
+    let ended = tokio::spawn(run_until(stop.clone(), tasks, health, drain, config.drain));
     Ok(Running {
         counters: counters_at,
         admin: admin_at,
@@ -294,6 +316,37 @@ async fn run<L: Ledger, D: Door, C: Clock>(parts: Parts<L, D, C>) -> Result<Runn
         stop,
         ended,
     })
+}
+
+/// Work that is broken off when the listeners close.
+fn until(closing: &CancellationToken, work: impl Future<Output = End> + Send + 'static) -> BoxFuture<'static, End> {
+    let closing = closing.clone();
+    Box::pin(async move { closing.run_until_cancelled_owned(work).await.unwrap_or(Ok(())) })
+}
+
+/// Waits until the service is asked to stop or one of its tasks breaks off, and stops in order.
+async fn run_until(
+    stop: CancellationToken,
+    mut tasks: Tasks,
+    health: Health,
+    drain: Drain,
+    limit: Duration,
+) -> Result<(), AppError> {
+    // Cancelled in any case when this ends, so that nobody waits for a service that is no more.
+    let _over = stop.clone().drop_guard();
+    let broke = tokio::select! {
+        biased;
+        () = stop.cancelled() => None,
+        broke = tasks.first_end() => Some(broke),
+    };
+    health.end().await;
+    if let Some(broke) = &broke {
+        tracing::error!(task = broke.task, why = broke.why, "a task broke off; the service stops, to be started anew");
+        stop.cancel();
+    }
+    let drained = drain.run(tasks.all_ended(), limit).await;
+    broke.map_or(Ok(()), Err)?;
+    Ok(drained?)
 }
 
 async fn bind(address: SocketAddr) -> Result<TcpListener, AppError> {

@@ -27,16 +27,10 @@ pub struct Drain {
 pub struct TimeUp(Duration);
 
 impl Drain {
-    /// Waits for `asked`, then stops in order. `served` is what serves the listeners; it ends when connections have. Fails
-    /// when the deadline passes while work is under way. A peer that keeps its connection open and says nothing (hyper
-    /// waits for its first words for ever) does not make a good end a bad one: it is cut off at the deadline.
-    pub async fn run(
-        &self,
-        asked: CancellationToken,
-        served: impl Future<Output = ()>,
-        limit: Duration,
-    ) -> Result<(), TimeUp> {
-        asked.cancelled().await;
+    /// Stops in order. `served` is what serves the listeners; it ends when connections have. Fails when the deadline passes
+    /// while work is under way. A peer that keeps its connection open and says nothing (hyper waits for its first words for
+    /// ever) does not make a good end a bad one: it is cut off at the deadline.
+    pub async fn run(&self, served: impl Future<Output = ()>, limit: Duration) -> Result<(), TimeUp> {
         self.draining.cancel();
         // Told first and closed next: a session's last event still goes out on its open stream.
         tokio::task::yield_now().await;

@@ -7,6 +7,7 @@
 mod support;
 
 mod program {
+    mod broken;
     mod canary;
     mod command_line;
     mod files;

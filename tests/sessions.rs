@@ -265,6 +265,18 @@ async fn a_restart_of_the_embedded_door_keeps_seats_and_fences() {
 }
 
 #[tokio::test]
+async fn a_new_file_is_its_owners_alone_and_an_unfinished_one_is_not_in_the_way() {
+    use std::os::unix::fs::PermissionsExt;
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("door.redb");
+    // What a process leaves that is killed while it makes the file.
+    std::fs::write(dir.path().join("door.redb.0123456789abcdef"), [0; 512]).unwrap();
+    drop(EmbeddedDoor::open(&path, LEASE, stands::TestClock::default()).unwrap());
+    assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o7777, 0o600);
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 2, "its other name is gone");
+}
+
+#[tokio::test]
 async fn a_foreign_or_damaged_file_is_refused_by_name() {
     let dir = tempfile::tempdir().unwrap();
     let clock = stands::TestClock::default();

@@ -1,143 +1,87 @@
-//! What goes on beside the calls: health follows the store, changed files are taken up, old entries are swept.
+//! What goes on beside the calls: health follows the store, old entries are swept.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 
-use crate::config::{Config, read_policy_files};
 use crate::grpc;
 use crate::ledger::{Durability, Health, Ledger};
 use crate::policy::Policies;
-use crate::sites::Sites;
-use crate::telemetry::metrics::{Metrics, ReloadOutcome};
-use crate::time::Clock;
+use crate::session::registry::GOOD_FOR;
+use crate::session::{Door, Registry};
+use crate::telemetry::metrics::Metrics;
+use crate::time::{Clock, Timestamp};
 
 /// How often health is brought up to date with what the ledger knows of its store.
 const HEALTH_EVERY: Duration = Duration::from_millis(200);
 /// How often old entries are looked for. They are harmless meanwhile; only room is won.
 const SWEEP_EVERY: Duration = Duration::from_secs(3_600);
+/// By how much civil time may move differently from the machine's between two sweeps.
+const CLOCK_MOVED: Duration = Duration::from_secs(60);
 
-/// Keeps the health of both services as the store's is, and the gauges beside it. Liveness (the empty name) does not depend on it.
-pub(super) async fn follow_health<L: Ledger>(
+/// Keeps the health of both services as the store's is, and the gauges beside it. Both need the ledger and the door: without
+/// a fresh reading of the door every sale would wait for it. Liveness (the empty name) does not depend on them.
+pub(super) async fn follow_health<L: Ledger, D: Door, C: Clock>(
     ledger: L,
-    health: &grpc::Health,
+    registry: Arc<Registry<D, C>>,
+    health: grpc::Health,
     metrics: Arc<Metrics>,
-    sessions: impl Fn() -> usize,
 ) {
-    let mut last = None;
+    let (mut last, mut was_ready) = (None, false);
     loop {
         let now = ledger.health();
+        let serving = matches!(now, Health::Serving(_));
         if last.as_ref() != Some(&now) {
-            let ready = match &now {
-                Health::Serving(id) => {
-                    tracing::info!(ledger = %id, "the store can record sales");
-                    true
-                }
-                Health::NotServing(why) => {
-                    tracing::warn!(%why, "the store cannot record sales");
-                    false
-                }
-            };
-            health.set_ready(ready).await;
-            metrics.store_serving(ready);
+            match &now {
+                Health::Serving(id) => tracing::info!(ledger = %id, "the store can record sales"),
+                Health::NotServing(why) => tracing::warn!(%why, "the store cannot record sales"),
+            }
+            metrics.store_serving(serving);
             metrics.store_volatile(ledger.durability() == Durability::Volatile);
             last = Some(now);
         }
-        metrics.sessions_live(u64::try_from(sessions()).unwrap_or(u64::MAX));
+        // The registry itself logs when the door cannot be read.
+        let age = registry.reading_age();
+        let ready = serving && age.is_some_and(|age| age <= GOOD_FOR);
+        if ready != was_ready {
+            health.set_ready(ready).await;
+            was_ready = ready;
+        }
+        metrics.sessions_live(u64::try_from(registry.attached()).unwrap_or(u64::MAX));
+        // The first reading is waited for with less patience: a start should not take longer for it.
+        tokio::time::sleep(if age.is_none() { HEALTH_EVERY / 10 } else { HEALTH_EVERY }).await;
+    }
+}
+
+/// Waits until this ledger serves no more, and says why: for one that closes for good.
+pub(super) async fn closed<L: Ledger>(ledger: L) -> String {
+    loop {
+        if let Health::NotServing(why) = ledger.health() {
+            return why;
+        }
         tokio::time::sleep(HEALTH_EVERY).await;
     }
 }
 
-/// The programmes and sites as their files say, and the texts that they were made of.
-pub(super) struct Loaded {
-    pub(super) policies: Arc<ArcSwap<Policies>>,
-    pub(super) sites: Arc<ArcSwap<Sites>>,
-    policy_files: Vec<(String, String)>,
-    site_file: Option<String>,
-}
-
-/// The files of the configuration cannot be used; the text names each problem on a line of its own.
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub struct BadFiles(String);
-
-impl Loaded {
-    /// Reads programmes and sites.
-    pub(super) fn read(config: &Config) -> Result<Self, BadFiles> {
-        let (policy_files, site_file) = (policy_files(config)?, site_text(config)?);
-        Ok(Self {
-            policies: Arc::new(ArcSwap::from_pointee(policies(&policy_files)?)),
-            sites: Arc::new(ArcSwap::from_pointee(sites(config)?)),
-            policy_files,
-            site_file,
-        })
-    }
-
-    /// Takes up changed files for as long as the service runs. The contents are compared, not the times of the files, so a
-    /// file renamed over another and a swapped symbolic link are seen too. Bad files are refused: the old ones stay.
-    pub(super) async fn follow(mut self, config: Config, metrics: Arc<Metrics>) {
-        loop {
-            tokio::time::sleep(config.reload).await;
-            let changed = match tokio::task::block_in_place(|| self.read_again(&config)) {
-                Ok(changed) => changed,
-                Err(error) => {
-                    tracing::error!(%error, "changed files are refused; the old programmes and sites stay in force");
-                    metrics.policy_reloaded(ReloadOutcome::Rejected);
-                    continue;
-                }
-            };
-            if changed {
-                tracing::info!("changed programmes and sites are in force");
-                metrics.policy_reloaded(ReloadOutcome::Applied);
-            }
-        }
-    }
-
-    fn read_again(&mut self, config: &Config) -> Result<bool, BadFiles> {
-        let (files, site_file) = (policy_files(config)?, site_text(config)?);
-        if files == self.policy_files && site_file == self.site_file {
-            return Ok(false);
-        }
-        // A bad file is told once, not every two seconds: what was seen is remembered before it is judged.
-        (self.policy_files, self.site_file) = (files, site_file);
-        let (policies, sites) = (policies(&self.policy_files)?, sites(config)?);
-        self.policies.store(Arc::new(policies));
-        self.sites.store(Arc::new(sites));
-        Ok(true)
-    }
-}
-
-fn policy_files(config: &Config) -> Result<Vec<(String, String)>, BadFiles> {
-    config.policies.as_deref().map_or(Ok(Vec::new()), read_policy_files).map_err(|e| BadFiles(e.to_string()))
-}
-
-fn site_text(config: &Config) -> Result<Option<String>, BadFiles> {
-    let unreadable = |path: &std::path::Path, e| BadFiles(format!("{}: cannot be read: {e}", path.display()));
-    config.sites.as_deref().map(|path| std::fs::read_to_string(path).map_err(|e| unreadable(path, e))).transpose()
-}
-
-fn policies(files: &[(String, String)]) -> Result<Policies, BadFiles> {
-    Policies::with_files(files).map_err(|e| BadFiles(e.to_string()))
-}
-
-fn sites(config: &Config) -> Result<Sites, BadFiles> {
-    config.load_sites().map_err(|e| BadFiles(e.to_string()))
-}
-
-/// Removes entries that are older than their programme keeps them. Not under a simulated clock: a made-up time must never
-/// delete a sale.
+/// Removes entries that are older than their programme keeps them. Not under a simulated clock, and not when the clock was
+/// set since the last round: a wrong time must never delete a sale.
 pub(super) async fn sweep<L: Ledger, C: Clock>(ledger: L, clock: C, policies: Arc<ArcSwap<Policies>>) {
     if clock.is_simulated() {
-        return;
+        return std::future::pending().await;
     }
+    let mut steady = Steady::new(clock);
     loop {
         tokio::time::sleep(SWEEP_EVERY).await;
+        let Some(now) = steady.now() else {
+            tracing::warn!("the clock was set since old entries were swept last; this round is left out");
+            continue;
+        };
         let programmes: Vec<_> = policies.load().iter().map(|p| (p.code(), p.id(), p.kept())).collect();
         for (code, programme, kept) in programmes {
             let (mut from, mut removed) = (None, 0);
             loop {
-                match ledger.sweep(code, clock.now().minus(kept), from).await {
+                match ledger.sweep(code, now.minus(kept), from).await {
                     Ok(step) => {
                         removed += step.removed;
                         from = step.next;
@@ -152,6 +96,84 @@ pub(super) async fn sweep<L: Ledger, C: Clock>(ledger: L, clock: C, policies: Ar
                     break;
                 }
             }
+        }
+    }
+}
+
+/// Civil time as long as it runs with the machine's.
+struct Steady<C> {
+    clock: C,
+    /// Civil and monotonic time at the last look.
+    last: (Timestamp, Duration),
+}
+
+impl<C: Clock> Steady<C> {
+    fn new(clock: C) -> Self {
+        let last = (clock.now(), clock.monotonic());
+        Self { clock, last }
+    }
+
+    /// `None` when civil time has moved by more than [`CLOCK_MOVED`] more or less than the machine's since the last look.
+    /// The next look compares with this one.
+    fn now(&mut self) -> Option<Timestamp> {
+        let (civil, monotonic) = self.last;
+        self.last = (self.clock.now(), self.clock.monotonic());
+        let expected = civil.plus(self.last.1.saturating_sub(monotonic));
+        let apart = self.last.0.since(expected).max(expected.since(self.last.0));
+        (apart <= CLOCK_MOVED).then_some(self.last.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    thread_local! {
+        static CIVIL: Cell<i64> = const { Cell::new(0) };
+        static MONOTONIC: Cell<Duration> = const { Cell::new(Duration::ZERO) };
+    }
+
+    /// Both times as the test sets them.
+    #[derive(Clone)]
+    struct TwoTimes;
+
+    impl Clock for TwoTimes {
+        fn now(&self) -> Timestamp {
+            Timestamp::from_millis(CIVIL.get())
+        }
+
+        fn monotonic(&self) -> Duration {
+            MONOTONIC.get()
+        }
+
+        fn is_simulated(&self) -> bool {
+            false
+        }
+    }
+
+    #[test]
+    fn a_round_is_left_out_when_the_clock_was_set_and_only_then() {
+        CIVIL.set(1_600_000_000_000);
+        let mut steady = Steady::new(TwoTimes);
+        let (hour, minute) = (3_600_000, 60_000);
+        let rounds = [
+            (0, true),
+            (minute, true),
+            (-minute, true),
+            (minute + 1, false),
+            (0, true),
+            (-minute - 1, false),
+            (0, true),
+        ];
+        for (step, goes_on) in
+            rounds.into_iter().chain([(400 * 24 * hour, false), (0, true), (-400 * 24 * hour, false)])
+        {
+            CIVIL.set(CIVIL.get() + hour + step);
+            MONOTONIC.set(MONOTONIC.get() + Duration::from_millis(3_600_000));
+            let now = steady.now();
+            assert_eq!(now, goes_on.then_some(Timestamp::from_millis(CIVIL.get())), "set by {step} ms");
         }
     }
 }

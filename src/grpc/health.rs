@@ -1,5 +1,8 @@
 //! `grpc.health.v1` for every listener: the empty name is the process and always serves; each service follows the store.
 
+use std::sync::Arc;
+
+use tokio::sync::Mutex;
 use tonic_health::ServingStatus;
 use tonic_health::pb::health_server::{Health as HealthApi, HealthServer};
 use tonic_health::server::{HealthReporter, HealthService};
@@ -8,25 +11,41 @@ use super::{PURCHASE_SERVICE, SESSION_SERVICE};
 
 /// What health answers. Clones share it.
 #[derive(Clone)]
-pub struct Health(HealthReporter);
+pub struct Health {
+    reporter: HealthReporter,
+    /// Whether the services will never be ready again; held while the answer changes.
+    ended: Arc<Mutex<bool>>,
+}
 
 impl Health {
     /// The process is alive; the services are not ready yet.
     pub async fn starting() -> Self {
-        let health = Self(HealthReporter::new());
+        let health = Self { reporter: HealthReporter::new(), ended: Arc::default() };
         health.set_ready(false).await;
         health
     }
 
     /// Whether sales can be recorded.
     pub async fn set_ready(&self, ready: bool) {
+        let ended = self.ended.lock().await;
+        self.tell(ready && !*ended).await;
+    }
+
+    /// Not ready any more, whatever [`Health::set_ready`] says later: the service stops.
+    pub async fn end(&self) {
+        let mut ended = self.ended.lock().await;
+        *ended = true;
+        self.tell(false).await;
+    }
+
+    async fn tell(&self, ready: bool) {
         let status = if ready { ServingStatus::Serving } else { ServingStatus::NotServing };
         for service in [PURCHASE_SERVICE, SESSION_SERVICE] {
-            self.0.set_service_status(service, status).await;
+            self.reporter.set_service_status(service, status).await;
         }
     }
 
     pub(super) fn server(&self) -> HealthServer<impl HealthApi + use<>> {
-        HealthServer::new(HealthService::from_health_reporter(self.0.clone()))
+        HealthServer::new(HealthService::from_health_reporter(self.reporter.clone()))
     }
 }

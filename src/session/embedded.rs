@@ -70,6 +70,13 @@ impl EmbeddedDoor {
         Ok(Self(Arc::new(Handle { calls: Some(calls), thread: Some(thread) })))
     }
 
+    /// Waits until the door answers nothing more, which is for good: only a new start can open the file again.
+    pub async fn closed(&self) {
+        if let Some(calls) = &self.0.calls {
+            calls.closed().await;
+        }
+    }
+
     async fn ask<T>(&self, call: impl FnOnce(oneshot::Sender<T>) -> Call) -> Result<T, DoorError> {
         let stopped = || DoorError::Away("a commit failed; start the service again".into());
         let (answer, answered) = oneshot::channel();

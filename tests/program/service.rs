@@ -55,8 +55,18 @@ fn prepare(command: &mut Command, directory: &Path) {
 impl Service {
     /// `rationd serve` in this directory with these arguments and variables. Fails if it does not begin to listen.
     pub fn start(directory: &Path, arguments: &[&str], variables: &[(&str, &str)]) -> Self {
+        Self::start_as(Command::new(env!("CARGO_BIN_EXE_rationd")), directory, arguments, variables)
+    }
+
+    /// The same, of a process that a write beyond the limit of its files' size fails and does not kill.
+    pub fn start_to_survive_full_disks(directory: &Path, arguments: &[&str]) -> Self {
+        let mut command = Command::new("sh");
+        command.args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_rationd")]);
+        Self::start_as(command, directory, arguments, &[])
+    }
+
+    fn start_as(mut command: Command, directory: &Path, arguments: &[&str], variables: &[(&str, &str)]) -> Self {
         let logs = tempfile::tempdir().unwrap();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_rationd"));
         prepare(&mut command, directory);
         let into = |name| File::create(logs.path().join(name)).unwrap();
         command.arg("serve").args(ANYWHERE).args(arguments).envs(variables.iter().copied());

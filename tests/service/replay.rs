@@ -10,6 +10,7 @@ on_both_stores!(
     a_sale_of_the_last_second_is_the_same_sale_after_midnight,
     what_was_recorded_stands_under_each_refusal_of_the_rules,
     a_reload_is_seen_however_the_file_is_changed_and_replays_stand,
+    a_reload_under_which_sales_would_not_be_found_is_refused,
 );
 
 async fn a_sale_of_the_last_second_is_the_same_sale_after_midnight(world: World) {
@@ -182,4 +183,42 @@ async fn a_reload_is_seen_however_the_file_is_changed_and_replays_stand(world: W
     says("CHANNEL_NOT_ENROLLED").await;
     world.write("policies/goods.toml", GOODS);
     says("MAY_BUY").await;
+}
+
+async fn a_reload_under_which_sales_would_not_be_found_is_refused(world: World) {
+    let policies = world.write("policies/goods.toml", GOODS).replace("/goods.toml", "");
+    let service = world.serve_with("2020-03-09T10:00:00+09:00", &[("POLICIES", &policies)]).await;
+    let seller = service.counter(SEJONG).await;
+    let visit = |name: &str| Visit::of(vec![line(opaque(name, "1981-03-05"), 2, "", &[])]).under("test-goods");
+    assert_eq!(said(&seller.sell(&visit("CARD-1")).await), "APPROVED");
+
+    // Each of them closes the channel too, which would show at once if it were taken.
+    let closed = GOODS.replace("\"pharmacy\"", "\"post_office\"");
+    let bad = [
+        closed.replace("code = \"tg\"", "code = \"tx\""),
+        closed.replace("\"opaque\"", "\"kr_resident\""),
+        closed.replace("\"test-goods\"", "\"other-goods\""),
+        closed.replace("\"test-goods\"", "\"other-goods\"").replace("code = \"tg\"", "code = \"tx\""),
+    ];
+    for text in &bad {
+        world.write("policies/goods.toml", text);
+        tokio::time::sleep(Duration::from_millis(1_500)).await;
+        assert_eq!(said(&seller.look_up(&visit("CARD-2")).await), "MAY_BUY", "{text}");
+        assert_eq!(said(&seller.sell(&visit("CARD-1")).await), "QUOTA_EXHAUSTED", "{text}");
+    }
+
+    // A new programme beside the old one, with a code of its own, is what the refusal asks for.
+    world.write("policies/goods.toml", GOODS);
+    world.write("policies/others.toml", &bad[3].replace("post_office", "pharmacy"));
+    until("the new programme to sell", || async {
+        seller.purchase(&visit("CARD-1").under("other-goods")).await.is_ok()
+    })
+    .await;
+    assert_eq!(said(&seller.sell(&visit("CARD-1")).await), "QUOTA_EXHAUSTED");
+
+    // A longer memory is taken.
+    world
+        .write("policies/goods.toml", &closed.replace("units = 2 }]", "units = 2 }, { kind = \"month\", units = 9 }]"));
+    until("the longer memory", || async { said(&seller.look_up(&visit("CARD-2")).await) == "CHANNEL_NOT_ENROLLED" })
+        .await;
 }

@@ -119,6 +119,7 @@ async fn a_gap_in_the_changes_makes_the_registry_forget() {
 
     // Another history: the same number of changes, and none of them ours.
     redis_command(&stand.server.url(), &["FLUSHALL"]).await;
+    let _ = other.tick().await.unwrap();
     let stranger = granted(&other, "x", "t", 1).await;
     assert!(other.close(stranger).await.unwrap());
     registry.read_changes().await.unwrap();
@@ -180,6 +181,44 @@ impl<D: Door> Door for SlowDoor<D> {
     async fn tick(&self) -> Result<Tick, DoorError> {
         self.door.tick().await
     }
+}
+
+/// A door that never answers a look-up stands behind the registry, so that a check which makes one does not come back.
+async fn nothing_is_looked_up_while_nothing_has_ended<S: Stand>(
+    stand: &S,
+) -> (Registry<SlowDoor<S::Door>, TestClock>, Seat) {
+    let none = || Arc::new(Semaphore::new(0));
+    let (registry, _) = by_hand(SlowDoor { door: stand.door(), asked: none(), deliver: none() });
+    registry.read_changes().await.unwrap();
+    let seat = open(&registry, "t").await;
+    for _ in 0..2 {
+        registry.read_changes().await.unwrap();
+        let checked = tokio::time::timeout(Duration::from_secs(5), registry.check(&seat)).await;
+        assert_eq!(checked, Ok(Ok(())), "no seat has ended, and yet the door is asked");
+    }
+    (registry, seat)
+}
+
+#[tokio::test]
+async fn a_door_at_which_nothing_has_ended_yet_is_no_gap() {
+    let _ = nothing_is_looked_up_while_nothing_has_ended(&EmbeddedStand::start().await).await;
+    let stand = RedisStand::start().await;
+    let (registry, seat) = nothing_is_looked_up_while_nothing_has_ended(&stand).await;
+
+    // A store that lost everything before anything ended is not taken for the one that was read.
+    let door = stand.door();
+    for begun_anew in [true, false] {
+        let read = door.changes(Cursor::default()).await.unwrap().upto;
+        assert!(!door.changes(read).await.unwrap().gap);
+        redis_command(&stand.server.url(), &["FLUSHALL"]).await;
+        if begun_anew {
+            let _ = door.tick().await.unwrap();
+        }
+        assert!(door.changes(read).await.unwrap().gap, "begun anew: {begun_anew}");
+    }
+    registry.read_changes().await.unwrap();
+    let asked = tokio::time::timeout(Duration::from_millis(200), registry.check(&seat)).await;
+    assert!(asked.is_err(), "what was known must be looked up again: {asked:?}");
 }
 
 #[tokio::test]

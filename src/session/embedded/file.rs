@@ -7,9 +7,13 @@
 //! Knows nothing about rules or threads.
 
 use std::collections::BTreeMap;
+use std::fs::{File, OpenOptions};
+use std::io::ErrorKind;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, TableDefinition};
+use redb::backends::FileBackend;
+use redb::{Builder, Database, DatabaseError, ReadableDatabase, ReadableTable, TableDefinition};
 
 use crate::ids::SiteId;
 use crate::session::limiter::{Held, SiteSeats};
@@ -52,14 +56,19 @@ pub(super) struct DoorFile(Database);
 pub(super) type Kept = (u64, Vec<(SiteId, SiteSeats)>);
 
 impl DoorFile {
-    /// Opens the file, or makes it.
+    /// Opens the file. A missing one is made under another name and appears under its own only when it is whole, so that a
+    /// crash leaves no half file.
     pub(super) fn open(path: &Path) -> Result<(Self, Kept), DoorFileError> {
         let unreadable = |why: String| DoorFileError::Unreadable { path: path.to_owned(), why };
-        let database = Database::builder().set_cache_size(CACHE_BYTES).create(path).map_err(|error| match error {
+        if !path.try_exists().map_err(|error| unreadable(error.to_string()))? {
+            give_birth(path).map_err(|error| unreadable(error.to_string()))?;
+        }
+        let database = builder().open(path).map_err(|error| match error {
             DatabaseError::DatabaseAlreadyOpen => DoorFileError::InUse(path.to_owned()),
             other => unreadable(other.to_string()),
         })?;
         let layout = layout(&database).map_err(|error| unreadable(error.to_string()))?;
+        let layout = layout.ok_or_else(|| unreadable("it names no layout".into()))?;
         if layout != LAYOUT {
             return Err(DoorFileError::OtherLayout { path: path.to_owned(), layout });
         }
@@ -100,20 +109,41 @@ impl DoorFile {
     }
 }
 
-/// The layout of the file; a new file gets ours.
-fn layout(database: &Database) -> Result<u64, redb::Error> {
-    let write = database.begin_write()?;
-    let layout = {
-        let mut gate = write.open_table(GATE)?;
-        let kept = gate.get("layout")?.map(|layout| layout.value());
-        if kept.is_none() {
-            gate.insert("layout", LAYOUT)?;
-        }
+fn builder() -> Builder {
+    let mut builder = Database::builder();
+    builder.set_cache_size(CACHE_BYTES);
+    builder
+}
+
+fn give_birth(path: &Path) -> Result<(), redb::Error> {
+    let random = getrandom::u64().map_err(|error| redb::Error::Io(std::io::Error::other(error)))?;
+    let mut unborn = path.as_os_str().to_owned();
+    unborn.push(format!(".{random:016x}"));
+    let unborn = PathBuf::from(unborn);
+    let born = (|| {
+        let created = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&unborn)?;
+        let database = builder().create_with_backend(FileBackend::new(created)?)?;
+        let write = database.begin_write()?;
+        write.open_table(GATE)?.insert("layout", LAYOUT)?;
         write.open_table(SITES)?;
-        kept.unwrap_or(LAYOUT)
-    };
-    write.commit()?;
-    Ok(layout)
+        write.commit()?;
+        drop(database);
+        // A link, unlike a rename, never takes the place of a file that another process made meanwhile.
+        match std::fs::hard_link(&unborn, path) {
+            Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(error.into()),
+            _ => {}
+        }
+        let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        Ok(File::open(directory)?.sync_all()?)
+    })();
+    // The second name is of no use any more; if it cannot be removed it does no harm.
+    let _ = std::fs::remove_file(&unborn);
+    born
+}
+
+/// The layout of the file; `None` when it names none.
+fn layout(database: &Database) -> Result<Option<u64>, redb::Error> {
+    Ok(database.begin_read()?.open_table(GATE)?.get("layout")?.map(|layout| layout.value()))
 }
 
 fn pack(here: &SiteSeats) -> Vec<u8> {

@@ -9,7 +9,7 @@
 //! | `{door}:gate` | hash | `now`: logical time in ms; `last`: the store's TIME at the last tick in ms |
 //! | `{door}:sites` | hash | a site's code → its seats as text: `FENCE` then `;SLOT=TERMINAL FENCE GRANTED_MS` for each |
 //! | `{door}:renewed` | sorted set | `SITE SLOT` of every seat, by the logical ms of its last renewal: the index of expiry |
-//! | `{door}:changes` | stream | one entry for every seat that ended; ids `NUMBER-NONCE`, numbers without holes |
+//! | `{door}:changes` | stream | one entry for every seat that ended, after one that only begins it; ids `NUMBER-NONCE`, numbers without holes |
 //!
 //! None of them has a TTL: no decision rests on one. A site's line stays when its seats are gone, because the fence must
 //! go on from where it was.

@@ -1,4 +1,5 @@
--- tick.lua: move logical time, and end a bounded number of seats that have expired.
+-- tick.lua: move logical time, and end a bounded number of seats that have expired. Begins the stream of changes where
+--   there is none, so that a history in which nothing has ended yet can be told from one that was lost.
 -- KEYS[1] {door}:gate    hash
 -- KEYS[2] {door}:sites   hash
 -- KEYS[3] {door}:renewed sorted set
@@ -44,6 +45,10 @@ end
 redis.call('HSET', gate, 'now', now, 'last', store_ms)
 for site, line in pairs(lines) do
   redis.call('HSET', sites, site, line)
+end
+if not newest then
+  number = 1
+  redis.call('XADD', changes, '1-' .. nonce, 'why', 'begun')
 end
 for i, ending in ipairs(ended) do
   redis.call('ZREM', renewed, silent[i])
