@@ -342,8 +342,10 @@ pub enum LedgerError {
     /// The store cannot be reached, or is not fit to be written to; the reason is for the log.
     #[error("the store cannot be used: {0}")]
     StoreUnavailable(String),
-    /// The service's clock and the store's are too far apart to sell.
-    #[error("the service's clock and the store's are {0} ms apart; sales stop above 500 ms")]
+    /// The service's clock and the store's are too far apart to decide anything by either.
+    #[error(
+        "the service's clock and the store's are {0} ms apart; everything stops above 500 ms: set the clocks right"
+    )]
     ClocksApart(i64),
     /// Too much is waiting for the store already.
     #[error("too much is waiting for the store")]

@@ -447,7 +447,7 @@ async fn a_full_or_busy_server_and_lost_scripts_are_told_apart_from_unknown_outc
 }
 
 /// The machine's clock and so many milliseconds more, as a clock that is wrong and does not know it.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 struct WrongClock(SystemClock, Arc<AtomicI64>);
 
 impl Clock for WrongClock {
@@ -465,7 +465,7 @@ impl Clock for WrongClock {
 }
 
 #[tokio::test]
-async fn clocks_more_than_half_a_second_apart_stop_sales_and_nothing_else() {
+async fn clocks_more_than_half_a_second_apart_stop_everything() {
     let server = RedisServer::start();
     let wrong_by = Arc::new(AtomicI64::new(0));
     let ledger = open(&server, false, WrongClock(SystemClock::real(), Arc::clone(&wrong_by)));
@@ -474,15 +474,67 @@ async fn clocks_more_than_half_a_second_apart_stop_sales_and_nothing_else() {
     let request = RequestId::random();
     sold(&ledger, request).await;
     for skew in [2_000, -2_000] {
+        let before = ledger.usage(buyer(1)).await.unwrap();
         wrong_by.store(skew, Ordering::SeqCst);
         assert!(not_serving(&ledger).await.contains("ms apart"));
         let Err(LedgerError::ClocksApart(apart)) = sell(&ledger, RequestId::random()).await else { panic!() };
         assert!((1_500..=2_500).contains(&apart), "{apart}");
-        assert!(matches!(resolve(&ledger, request).await, Resolved::Recorded(_)));
+        let (key, again) = (buyer(1), call(request));
+        let late = Late { quantity: 1, sold_at: again.now, windows: Vec::new(), stated: String::new() };
+        let answers = [
+            ledger.confirm(key, again).await.map(drop),
+            ledger.release(key, again).await.map(drop),
+            ledger.void(key, again).await.map(drop),
+            ledger.late(key, call(RequestId::random()), late).await.map(drop),
+            ledger.resolve(key, again).await.map(drop),
+            ledger.usage(key).await.map(drop),
+            ledger.sweep(key.programme, Timestamp::NEVER, None).await.map(drop),
+        ];
+        for (place, answer) in answers.into_iter().enumerate() {
+            assert!(matches!(answer, Err(LedgerError::ClocksApart(_))), "{place}: {answer:?}");
+        }
         wrong_by.store(0, Ordering::SeqCst);
         healed(&ledger).await;
+        assert_eq!(ledger.usage(buyer(1)).await.unwrap(), before, "nothing was written");
         sold(&ledger, RequestId::random()).await;
+        assert!(matches!(resolve(&ledger, request).await, Resolved::Recorded(_)));
     }
+}
+
+/// An instance whose clock is so many days ahead, beside one whose clock is right.
+async fn days_ahead(server: &RedisServer, days: i64) -> (RedisLedger<WrongClock>, Timestamp) {
+    let clock = WrongClock(SystemClock::real(), Arc::new(AtomicI64::new(days * 86_400_000)));
+    let ledger = open(server, false, clock.clone());
+    assert_eq!(ledger.check_once().await, FirstCheck::Fit);
+    (ledger, clock.now())
+}
+
+#[tokio::test]
+async fn a_sweep_from_400_days_ahead_removes_nothing() {
+    let server = RedisServer::start();
+    let (right, _watching) = serving(&server).await;
+    let request = RequestId::random();
+    sold(&right, request).await;
+    let (wrong, now) = days_ahead(&server, 400).await;
+    let swept = wrong.sweep(buyer(1).programme, now.minus(Duration::from_secs(16 * 86_400)), None).await;
+    assert!(right.usage(buyer(1)).await.unwrap().find(request).is_some(), "the live sale is still there: {swept:?}");
+    assert!(matches!(swept, Err(LedgerError::ClocksApart(_))), "{swept:?}");
+}
+
+#[tokio::test]
+async fn a_question_from_8_days_ahead_writes_nothing() {
+    let server = RedisServer::start();
+    let (right, _watching) = serving(&server).await;
+    let held = RequestId::random();
+    let hold = Claim { hold_for: Some(Duration::from_secs(3_600)), ..sale() };
+    assert!(matches!(right.claim(buyer(1), call(held), hold).await.unwrap().outcome, Claimed::Held(_)));
+    let before = right.usage(buyer(1)).await.unwrap();
+    let (wrong, now) = days_ahead(&server, 8).await;
+    for request in [held, RequestId::random()] {
+        let resolved = wrong.resolve(buyer(1), Call { now, ..call(request) }).await;
+        assert!(matches!(resolved, Err(LedgerError::ClocksApart(_))), "{resolved:?}");
+    }
+    assert_eq!(right.usage(buyer(1)).await.unwrap(), before, "the hold lives, and the ledger's time is as it was");
 }
 
 #[tokio::test]

@@ -77,15 +77,15 @@ impl<C: Clock> RedisLedger<C> {
     }
 
     /// One command on a connection of the pool.
-    async fn ask(&self, sells: bool, cmd: Cmd) -> Result<Value, LedgerError> {
-        self.send(sells, async move |mut connection| trip::ask(&mut connection, &cmd).await).await
+    async fn ask(&self, cmd: Cmd) -> Result<Value, LedgerError> {
+        self.send(async move |mut connection| trip::ask(&mut connection, &cmd).await).await
     }
 
-    async fn send<T, F>(&self, sells: bool, send: impl FnOnce(MultiplexedConnection) -> F) -> Result<T, LedgerError>
+    async fn send<T, F>(&self, send: impl FnOnce(MultiplexedConnection) -> F) -> Result<T, LedgerError>
     where
         F: Future<Output = RedisResult<T>>,
     {
-        trip::with_connection(&self.pool, &self.standing, sells, send).await
+        trip::with_connection(&self.pool, &self.standing, send).await
     }
 }
 
@@ -94,31 +94,31 @@ impl<C: Clock> Ledger for RedisLedger<C> {
         if Mutant::CheckThenWrite.is_on() {
             return seeded::check_then_write(self, key, call, claim).await;
         }
-        decode::claimed(call.request, self.ask(true, encode::claim(&key, &call, &claim)).await?)
+        decode::claimed(call.request, self.ask(encode::claim(&key, &call, &claim)).await?)
     }
 
     async fn confirm(&self, key: RecordKey, call: Call) -> Result<Answer<Confirmed>, LedgerError> {
-        decode::confirmed(call.request, self.ask(true, encode::confirm(&key, &call)).await?)
+        decode::confirmed(call.request, self.ask(encode::confirm(&key, &call)).await?)
     }
 
     async fn release(&self, key: RecordKey, call: Call) -> Result<Answer<Released>, LedgerError> {
-        decode::released(call.request, self.ask(false, encode::release(&key, &call)).await?)
+        decode::released(call.request, self.ask(encode::release(&key, &call)).await?)
     }
 
     async fn void(&self, key: RecordKey, call: Call) -> Result<Answer<Voided>, LedgerError> {
-        decode::voided(call.request, self.ask(false, encode::void(&key, &call)).await?)
+        decode::voided(call.request, self.ask(encode::void(&key, &call)).await?)
     }
 
     async fn late(&self, key: RecordKey, call: Call, late: Late) -> Result<Answer<Entered>, LedgerError> {
-        decode::entered(call.request, self.ask(false, encode::late(&key, &call, &late)).await?)
+        decode::entered(call.request, self.ask(encode::late(&key, &call, &late)).await?)
     }
 
     async fn resolve(&self, key: RecordKey, call: Call) -> Result<Answer<Resolved>, LedgerError> {
-        decode::resolved(call.request, self.ask(false, encode::resolve(&key, &call)).await?)
+        decode::resolved(call.request, self.ask(encode::resolve(&key, &call)).await?)
     }
 
     async fn usage(&self, key: RecordKey) -> Result<Record, LedgerError> {
-        let read = self.ask(false, encode::usage(&key)).await;
+        let read = self.ask(encode::usage(&key)).await;
         decode::record(read.map_err(wrote_nothing)?)
     }
 
@@ -129,13 +129,13 @@ impl<C: Clock> Ledger for RedisLedger<C> {
         from: Option<Vec<u8>>,
     ) -> Result<Swept, LedgerError> {
         let before = if Mutant::SweptTooEarly.is_on() { before.plus(Duration::from_secs(30 * 86_400)) } else { before };
-        let scanned = self.ask(false, encode::scan(programme, from.as_deref(), SWEEP_STEP)).await;
+        let scanned = self.ask(encode::scan(programme, from.as_deref(), SWEEP_STEP)).await;
         let Scanned { next, records } = decode::scanned(programme, scanned.map_err(wrote_nothing)?)?;
         if records.is_empty() {
             return Ok(Swept { removed: 0, next });
         }
         let swept: Result<Vec<u64>, LedgerError> = self
-            .send(false, async move |mut connection| {
+            .send(async move |mut connection| {
                 // Loaded with them, so that none of them can be turned away halfway for the lack of it.
                 let mut pipeline = encode::load(scripts::sweep());
                 for record in &records {

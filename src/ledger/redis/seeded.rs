@@ -31,7 +31,7 @@ pub(super) async fn check_then_write<C: Clock>(
         write.cmd("HSET").arg(keys::record(&key)).arg(entry.request.as_bytes().as_slice()).arg(packed::pack(entry));
     }
     if !step.writes.is_empty() {
-        let written = ledger.send(true, async move |mut connection| write.exec_async(&mut connection).await).await;
+        let written = ledger.send(async move |mut connection| write.exec_async(&mut connection).await).await;
         written?;
     }
     Ok(Answer { outcome: step.outcome, replayed: step.replayed, at: step.at, record: record.with(&step.writes) })
