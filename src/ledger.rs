@@ -131,6 +131,12 @@ impl Record {
 /// nobody can fill a record.
 pub const DEAD_ENTRIES_PER_SITE: usize = 16;
 
+/// The most events of a partition that the outbox keeps; the oldest go first. There are 256 partitions: this is about a
+/// day of a nation's sales for each, and a gigabyte at most for all of them, so that nobody who reads the outbox too
+/// slowly, or not at all, can fill the store that sales are recorded in. Redis cuts in whole nodes of its stream and
+/// keeps up to a hundred more.
+pub const OUTBOX_EVENTS: u64 = 20_000;
+
 /// Who asks, under which id, and when by the service's clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Call {

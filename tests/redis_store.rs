@@ -21,7 +21,8 @@ use rationd::buyer::{BuyerKey, KeyMark, Pseudonym};
 use rationd::ids::RequestId;
 use rationd::ledger::redis::{FirstCheck, RedisLedger, RedisOptions, keys};
 use rationd::ledger::{
-    Answer, Call, Claim, Claimed, Durability, Health, Late, Ledger, LedgerError, RecordKey, Resolved, packed,
+    Answer, Call, Claim, Claimed, Durability, Health, Late, Ledger, LedgerError, OUTBOX_EVENTS, RecordKey, Resolved,
+    packed,
 };
 use rationd::policy::Window;
 use rationd::redis_pool::RedisPool;
@@ -535,6 +536,23 @@ async fn a_question_from_8_days_ahead_writes_nothing() {
         assert!(matches!(resolved, Err(LedgerError::ClocksApart(_))), "{resolved:?}");
     }
     assert_eq!(right.usage(buyer(1)).await.unwrap(), before, "the hold lives, and the ledger's time is as it was");
+}
+
+#[tokio::test]
+async fn an_outbox_holds_so_many_events_and_no_more() {
+    let server = RedisServer::start();
+    let (ledger, _watching) = serving(&server).await;
+    let mut connection = client(&server).await;
+    let outbox = keys::outbox(1);
+    let mut fill = redis::pipe();
+    for _ in 0..OUTBOX_EVENTS + 500 {
+        fill.cmd("XADD").arg(&outbox).arg("*").arg("kind").arg("sold").ignore();
+    }
+    fill.exec_async(&mut connection).await.unwrap();
+    sold(&ledger, RequestId::random()).await;
+    let length: u64 = redis::cmd("XLEN").arg(&outbox).query_async(&mut connection).await.unwrap();
+    // Redis cuts whole nodes of a stream, which hold at most 100 events.
+    assert!((OUTBOX_EVENTS..OUTBOX_EVENTS + 100).contains(&length), "{length}");
 }
 
 #[tokio::test]

@@ -73,7 +73,8 @@ impl EmbeddedLedger {
         Ok(Self(Arc::new(Shared { id, database, jobs: Some(jobs), failed, writer: Mutex::new(Some(writer)) })))
     }
 
-    /// The events of a partition after a sequence number (0: from the first), at most `limit`, with their numbers.
+    /// The events of a partition after a sequence number (0: from the oldest that is kept, see
+    /// [`OUTBOX_EVENTS`](super::OUTBOX_EVENTS)), at most `limit`, with their numbers.
     pub async fn outbox(&self, partition: u8, after: u64, limit: usize) -> Result<Vec<(u64, Told)>, LedgerError> {
         self.read(move |database| file::outbox(database, partition, after, limit)).await
     }

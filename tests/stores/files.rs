@@ -6,8 +6,8 @@ use std::path::Path;
 
 use rationd::buyer::KeyMark;
 use rationd::ledger::embedded::{EmbeddedLedger, FILE_NAME, OpenError};
-use rationd::ledger::{Health, Ledger};
-use redb::{Database, ReadableDatabase, TableDefinition};
+use rationd::ledger::{Health, Ledger, OUTBOX_EVENTS};
+use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 
 use super::places::KEYS;
 use super::steps::{Step, Verb, at, buyer, call, sale};
@@ -163,4 +163,30 @@ fn a_ledger_begun_under_other_keys_is_refused() {
     assert!(matches!(error, OpenError::OtherKeys { .. }));
     assert!(error.to_string().contains("was begun under another key file"), "{error}");
     assert_eq!(EmbeddedLedger::open(directory.path(), KEYS).unwrap().health(), born, "its own keys still open it");
+}
+
+#[tokio::test]
+async fn an_outbox_holds_so_many_events_and_no_more() {
+    const OUTBOX: TableDefinition<'_, (u8, u64), &[u8]> = TableDefinition::new("outbox");
+    let directory = tempfile::tempdir().unwrap();
+    drop(ledger_with_sales(directory.path(), 2).await);
+    let database = Database::open(directory.path().join(FILE_NAME)).unwrap();
+    let write = database.begin_write().unwrap();
+    {
+        let mut outbox = write.open_table(OUTBOX).unwrap();
+        let event = outbox.get((1, 1)).unwrap().unwrap().value().to_vec();
+        for sequence in 2..=OUTBOX_EVENTS - 1 {
+            outbox.insert((1, sequence), event.as_slice()).unwrap();
+        }
+    }
+    write.commit().unwrap();
+    drop(database);
+    let ledger = EmbeddedLedger::open(directory.path(), KEYS).unwrap();
+    for (sales, first) in [(1, 1), (2, 2), (3, 3)] {
+        let step = Step { key: buyer(1), call: call(1 + sales, 1, at(0)), verb: Verb::Claim(sale(1, &[])) };
+        assert_eq!(step.ask(&ledger).await.unwrap().outcome, "Recorded");
+        let told = ledger.outbox(1, 0, usize::MAX).await.unwrap();
+        assert_eq!((told[0].0, told.len() as u64), (first, OUTBOX_EVENTS), "the oldest goes when a new one comes");
+    }
+    assert_eq!(ledger.outbox(0, 0, 9).await.unwrap().len(), 1, "another partition's are its own");
 }

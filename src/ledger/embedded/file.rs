@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | `meta` | `kind`, `layout`, `keys`, `ledger_id` | text |
 //! | `records` | programme code (4 bytes, padded with zeros), partition, pseudonym (16 bytes) | packed entries, each as name (16 bytes), length (1 byte), value |
-//! | `outbox` | partition, sequence from 1 | the event as JSON |
+//! | `outbox` | partition, sequence from 1 | the event as JSON; the newest [`OUTBOX_EVENTS`](crate::ledger::OUTBOX_EVENTS) |
 //!
 //! The programme comes first in a record's key, so that a sweep of one programme reads one range.
 

@@ -12,7 +12,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::ids::{ProgrammeCode, TerminalId};
 use crate::ledger::rules::Step;
-use crate::ledger::{Answer, Entry, LedgerError, Record, RecordKey, State, Swept};
+use crate::ledger::{Answer, Entry, LedgerError, OUTBOX_EVENTS, Record, RecordKey, State, Swept};
 use crate::museum::Mutant;
 use crate::time::Timestamp;
 
@@ -141,6 +141,9 @@ impl Group<'_> {
         let sequence = last.map_or(1, |(key, _)| key.value().1 + 1);
         let json = serde_json::to_vec(told).map_err(|e| StorageError::Corrupted(e.to_string()))?;
         self.outbox.insert((partition, sequence), json.as_slice())?;
+        if let Some(oldest) = sequence.checked_sub(OUTBOX_EVENTS) {
+            self.outbox.remove((partition, oldest))?;
+        }
         Ok(())
     }
 }

@@ -3,7 +3,7 @@
 //! | key | type | holds |
 //! |---|---|---|
 //! | `{7f}:km:` and 16 raw bytes | hash | one buyer's record in one programme: request id → packed entry |
-//! | `{7f}:outbox` | stream | the events of every record of that partition |
+//! | `{7f}:outbox` | stream | the events of every record of that partition, the newest [`OUTBOX_EVENTS`](crate::ledger::OUTBOX_EVENTS) or a few more |
 //! | `rationd:ledger` | hash | `id`, `layout` and `keys`: the ledger's identity, made at its birth |
 //!
 //! The braces are Redis Cluster's hash tag: only what stands between them chooses the slot, so a record and the outbox
