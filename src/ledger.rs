@@ -431,8 +431,9 @@ pub trait Ledger: Clone + Send + Sync + 'static {
     /// The buyer's record, read only.
     fn usage(&self, key: RecordKey) -> impl Future<Output = Result<Record, LedgerError>> + Send;
 
-    /// Removes entries of a programme that count no more and are older than `before`; at most some hundreds of records a
-    /// step, starting from `from` (`None` at first).
+    /// Removes entries of a programme whose `at` and `mark` are both before `before`, in whatever state they are: what was
+    /// confirmed, taken back or entered since then is kept, because its retries are still to come. At most some hundreds
+    /// of records a step, starting from `from` (`None` at first).
     fn sweep(
         &self,
         programme: ProgrammeCode,

@@ -12,7 +12,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::ids::{ProgrammeCode, TerminalId};
 use crate::ledger::rules::Step;
-use crate::ledger::{Answer, Entry, LedgerError, OUTBOX_EVENTS, Record, RecordKey, State, Swept};
+use crate::ledger::{Answer, Entry, LedgerError, OUTBOX_EVENTS, Record, RecordKey, Swept};
 use crate::museum::Mutant;
 use crate::time::Timestamp;
 
@@ -259,9 +259,10 @@ impl SweepStep {
         Ok(Ok(Swept { removed: u64::try_from(removed).unwrap_or(u64::MAX), next }))
     }
 
-    /// An entry goes when it is from before the kept history, unless it is a hold that may still be confirmed within it.
+    /// An entry goes when both of its times are from before the kept history: a hold that may still be confirmed stays, and
+    /// so does anything that was told within it, for whose retries the history is kept.
     fn keeps(&self, entry: &Entry) -> bool {
-        entry.at >= self.before || (entry.state == State::Held && entry.mark >= self.before)
+        entry.at >= self.before || entry.mark >= self.before
     }
 }
 
