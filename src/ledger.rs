@@ -387,8 +387,20 @@ pub enum Durability {
 pub struct Swept {
     /// Entries removed in this step.
     pub removed: u64,
+    /// Records that were passed over in this step because they cannot be read. They are left as they are.
+    pub unreadable: u64,
     /// Where to go on; `None` when everything has been seen.
     pub next: Option<Vec<u8>>,
+}
+
+impl Swept {
+    /// Itself, once the log has been told how many records were passed over. Not which: their keys hold pseudonyms.
+    fn told(self, programme: ProgrammeCode) -> Self {
+        if self.unreadable > 0 {
+            tracing::error!(%programme, records = self.unreadable, "a sweep passed over records that cannot be read");
+        }
+        self
+    }
 }
 
 /// The store of claims. Every verb is one atomic step: check all, then write all, the outbox event with the record.
@@ -433,7 +445,7 @@ pub trait Ledger: Clone + Send + Sync + 'static {
 
     /// Removes entries of a programme whose `at` and `mark` are both before `before`, in whatever state they are: what was
     /// confirmed, taken back or entered since then is kept, because its retries are still to come. At most some hundreds
-    /// of records a step, starting from `from` (`None` at first).
+    /// of records a step, starting from `from` (`None` at first). A record that cannot be read is counted and left.
     fn sweep(
         &self,
         programme: ProgrammeCode,

@@ -539,6 +539,45 @@ async fn a_question_from_8_days_ahead_writes_nothing() {
 }
 
 #[tokio::test]
+async fn a_record_that_cannot_be_read_is_corrupt_and_ends_no_sweep() {
+    let server = RedisServer::start();
+    let (ledger, _watching) = serving(&server).await;
+    let mut connection = client(&server).await;
+    for number in 0..40 {
+        let past = Call { now: Timestamp::from_millis(1_000), ..call(RequestId::random()) };
+        assert!(matches!(ledger.claim(buyer(number), past, sale()).await.unwrap().outcome, Claimed::Recorded(_)));
+    }
+    let damage: [(u8, &[u8], &[u8]); 4] =
+        [(3, &[7; 16], b"short"), (9, &[7; 16], &[9; 26]), (20, b"no id", &[1; 26]), (31, &[7; 16], b"")];
+    for (number, name, value) in damage {
+        let mut hset = redis::cmd("HSET");
+        let _: i64 =
+            hset.arg(keys::record(&buyer(number))).arg(name).arg(value).query_async(&mut connection).await.unwrap();
+    }
+    let mut set = redis::cmd("SET");
+    let _: String = set.arg(keys::record(&buyer(33))).arg("text").query_async(&mut connection).await.unwrap();
+    let unreadable = [3, 9, 20, 31, 33];
+    let (mut removed, mut passed_over, mut from) = (0, 0, None);
+    loop {
+        let step = ledger.sweep(buyer(1).programme, Timestamp::from_millis(2_000), from).await.unwrap();
+        removed += step.removed;
+        passed_over += step.unreadable;
+        from = step.next;
+        if from.is_none() {
+            break;
+        }
+    }
+    assert_eq!((removed, passed_over), (35, 5));
+    for number in unreadable {
+        let read = ledger.usage(buyer(number)).await;
+        assert!(matches!(read, Err(LedgerError::Corrupt(_))), "{number}: {read:?}");
+        let kind: String =
+            redis::cmd("TYPE").arg(keys::record(&buyer(number))).query_async(&mut connection).await.unwrap();
+        assert_ne!(kind, "none", "{number} is left as it was");
+    }
+}
+
+#[tokio::test]
 async fn an_outbox_holds_so_many_events_and_no_more() {
     let server = RedisServer::start();
     let (ledger, _watching) = serving(&server).await;

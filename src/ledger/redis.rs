@@ -132,9 +132,9 @@ impl<C: Clock> Ledger for RedisLedger<C> {
         let scanned = self.ask(encode::scan(programme, from.as_deref(), SWEEP_STEP)).await;
         let Scanned { next, records } = decode::scanned(programme, scanned.map_err(wrote_nothing)?)?;
         if records.is_empty() {
-            return Ok(Swept { removed: 0, next });
+            return Ok(Swept { removed: 0, unreadable: 0, next });
         }
-        let swept: Result<Vec<u64>, LedgerError> = self
+        let swept: Result<Vec<i64>, LedgerError> = self
             .send(async move |mut connection| {
                 // Loaded with them, so that none of them can be turned away halfway for the lack of it.
                 let mut pipeline = encode::load(scripts::sweep());
@@ -145,8 +145,10 @@ impl<C: Clock> Ledger for RedisLedger<C> {
             })
             .await;
         // Some may have been done when the first one failed.
-        let removed = swept.map_err(|error| LedgerError::Unconfirmed(error.to_string()))?.iter().sum();
-        Ok(Swept { removed, next })
+        let swept = swept.map_err(|error| LedgerError::Unconfirmed(error.to_string()))?;
+        let removed = swept.iter().filter_map(|removed| u64::try_from(*removed).ok()).sum();
+        let unreadable = swept.iter().filter(|removed| **removed < 0).fold(0, |unreadable, _| unreadable + 1);
+        Ok(Swept { removed, unreadable, next }.told(programme))
     }
 
     fn health(&self) -> Health {

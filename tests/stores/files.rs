@@ -6,7 +6,7 @@ use std::path::Path;
 
 use rationd::buyer::KeyMark;
 use rationd::ledger::embedded::{EmbeddedLedger, FILE_NAME, OpenError};
-use rationd::ledger::{Health, Ledger, OUTBOX_EVENTS};
+use rationd::ledger::{Health, Ledger, LedgerError, OUTBOX_EVENTS};
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 
 use super::places::KEYS;
@@ -163,6 +163,32 @@ fn a_ledger_begun_under_other_keys_is_refused() {
     assert!(matches!(error, OpenError::OtherKeys { .. }));
     assert!(error.to_string().contains("was begun under another key file"), "{error}");
     assert_eq!(EmbeddedLedger::open(directory.path(), KEYS).unwrap().health(), born, "its own keys still open it");
+}
+
+#[tokio::test]
+async fn an_unreadable_record_is_corrupt_and_ends_no_sweep() {
+    const RECORDS: TableDefinition<'_, &[u8; 21], &[u8]> = TableDefinition::new("records");
+    let directory = tempfile::tempdir().unwrap();
+    drop(ledger_with_sales(directory.path(), 40).await);
+    let database = Database::open(directory.path().join(FILE_NAME)).unwrap();
+    let write = database.begin_write().unwrap();
+    {
+        let mut records = write.open_table(RECORDS).unwrap();
+        let keys: Vec<[u8; 21]> = records.iter().unwrap().map(|row| *row.unwrap().0.value()).collect();
+        for key in [keys[3], keys[20]] {
+            records.insert(&key, b"of another making".as_slice()).unwrap();
+        }
+    }
+    write.commit().unwrap();
+    drop(database);
+    let ledger = EmbeddedLedger::open(directory.path(), KEYS).unwrap();
+    // The keys are in the order of the partitions, which are the buyers' numbers here.
+    for number in [3, 20] {
+        assert!(matches!(ledger.usage(buyer(number)).await, Err(LedgerError::Corrupt(_))));
+    }
+    let swept = ledger.sweep(buyer(0).programme, at(1), None).await.unwrap();
+    assert_eq!((swept.removed, swept.unreadable, swept.next), (38, 2, None));
+    assert!(matches!(ledger.usage(buyer(20)).await, Err(LedgerError::Corrupt(_))), "it is left as it was");
 }
 
 #[tokio::test]

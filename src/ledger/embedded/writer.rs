@@ -237,14 +237,14 @@ impl SweepStep {
             }
         }
         let until = Bound::Included(file::last_key(self.programme));
-        let (mut seen, mut last, mut removed) = (0, None, 0);
+        let (mut seen, mut last, mut removed, mut unreadable) = (0, None, 0, 0);
         let mut shorter = Vec::new();
         for row in group.records.range::<&Key>((from.as_ref(), until.as_ref()))?.take(SWEEP_RECORDS) {
             let (key, value) = row?;
             (seen, last) = (seen + 1, Some(key.value().to_vec()));
-            let record = match file::unpack(value.value()) {
-                Ok(record) => record,
-                Err(unreadable) => return Ok(Err(unreadable.into())),
+            let Ok(record) = file::unpack(value.value()) else {
+                unreadable += 1;
+                continue;
             };
             let kept: Vec<_> = record.entries().iter().filter(|e| self.keeps(e)).copied().collect();
             if kept.len() < record.entries().len() {
@@ -256,7 +256,8 @@ impl SweepStep {
             group.put(key, record)?;
         }
         let next = last.filter(|_| seen == SWEEP_RECORDS);
-        Ok(Ok(Swept { removed: u64::try_from(removed).unwrap_or(u64::MAX), next }))
+        let removed = u64::try_from(removed).unwrap_or(u64::MAX);
+        Ok(Ok(Swept { removed, unreadable, next }.told(self.programme)))
     }
 
     /// An entry goes when both of its times are from before the kept history: a hold that may still be confirmed stays, and
