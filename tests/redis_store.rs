@@ -234,15 +234,19 @@ async fn kill_nine_loses_nothing_acknowledged() {
     let mut server = RedisServer::start();
     let (ledger, _watching) = serving(&server).await;
     for round in 0..5 {
+        let receipts = Arc::new(AtomicI64::new(0));
         let sellers: Vec<_> = (0..8)
             .map(|_| {
-                let ledger = ledger.clone();
+                let (ledger, receipts) = (ledger.clone(), Arc::clone(&receipts));
                 tokio::spawn(async move {
                     let (mut sold, mut unknown) = (Vec::new(), Vec::new());
                     loop {
                         let request = RequestId::random();
                         match sell(&ledger, request).await {
-                            Ok(_) => sold.push(request),
+                            Ok(_) => {
+                                sold.push(request);
+                                receipts.fetch_add(1, Ordering::SeqCst);
+                            }
                             Err(LedgerError::Unconfirmed(_)) => unknown.push(request),
                             Err(_) => return (sold, unknown),
                         }
@@ -250,7 +254,12 @@ async fn kill_nine_loses_nothing_acknowledged() {
                 })
             })
             .collect();
-        tokio::time::sleep(Duration::from_millis(100 + 37 * round)).await;
+        let started = Instant::now();
+        while receipts.load(Ordering::SeqCst) <= 8 {
+            assert!(started.elapsed() < HEALED_WITHIN, "nothing is sold");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        tokio::time::sleep(Duration::from_millis(37 * round)).await;
         server.kill();
         let (mut sold, mut unknown) = (Vec::new(), Vec::new());
         for seller in sellers {
@@ -258,7 +267,6 @@ async fn kill_nine_loses_nothing_acknowledged() {
             sold.extend(more_sold);
             unknown.extend(more_unknown);
         }
-        assert!(sold.len() > 8, "only {} sold before the kill", sold.len());
         server.restart();
         let restarted = Instant::now();
         let record = loop {
@@ -273,7 +281,11 @@ async fn kill_nine_loses_nothing_acknowledged() {
         }
         for request in &unknown {
             let expected = record.find(*request).is_some();
-            let resolved = resolve(&ledger, *request).await;
+            let resolved = match ledger.resolve(buyer(1), call(*request)).await {
+                // One site has closed sixteen ids in this record, and no more can be. An id that stands is answered.
+                Err(LedgerError::BuyerRecordFull) => Resolved::NotRecorded,
+                resolved => resolved.unwrap().outcome,
+            };
             assert_eq!(matches!(resolved, Resolved::Recorded(_)), expected, "{resolved:?}");
             assert_eq!(resolved == Resolved::NotRecorded, !expected, "{resolved:?}");
         }
