@@ -11,6 +11,7 @@ pub mod embedded;
 pub mod packed;
 pub mod redis;
 pub mod rules;
+mod terms;
 
 use std::future::Future;
 use std::time::Duration;
@@ -19,6 +20,8 @@ use crate::buyer::BuyerKey;
 use crate::ids::{LedgerId, ProgrammeCode, RequestId, SiteId, TerminalId};
 use crate::policy::{Window, Windows};
 use crate::time::Timestamp;
+
+pub use terms::{OtherTerms, Terms};
 
 /// Which record: one buyer's, in one programme.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -22,7 +22,7 @@ use rationd::ids::RequestId;
 use rationd::ledger::redis::{FirstCheck, RedisLedger, RedisOptions, keys};
 use rationd::ledger::{
     Answer, Call, Claim, Claimed, Durability, Health, Late, Ledger, LedgerError, OUTBOX_EVENTS, RecordKey, Resolved,
-    packed,
+    Terms, packed,
 };
 use rationd::policy::Window;
 use rationd::redis_pool::RedisPool;
@@ -32,7 +32,11 @@ use support::redis::{DURABLE, RedisServer};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
-const KEYS: KeyMark = KeyMark::from_bytes(*b"of tests");
+/// What these ledgers are begun with under this clock.
+fn terms<C: Clock>(clock: &C) -> Terms {
+    let programmes = vec![("km".parse().unwrap(), "masks kr_resident".to_owned())];
+    Terms { keys: KeyMark::from_bytes(*b"of tests"), simulated_clock: clock.is_simulated(), programmes }
+}
 
 /// No call may take longer: the ledger's deadline of 2 s, and some for a busy machine.
 const ANSWERED_WITHIN: Duration = Duration::from_millis(2_500);
@@ -40,7 +44,8 @@ const ANSWERED_WITHIN: Duration = Duration::from_millis(2_500);
 const HEALED_WITHIN: Duration = Duration::from_secs(10);
 
 fn open<C: Clock>(server: &RedisServer, allow_volatile: bool, clock: C) -> RedisLedger<C> {
-    RedisLedger::open(RedisPool::new(&server.url(), 8).unwrap(), RedisOptions { allow_volatile, keys: KEYS }, clock)
+    let options = RedisOptions { allow_volatile, terms: terms(&clock) };
+    RedisLedger::open(RedisPool::new(&server.url(), 8).unwrap(), options, clock)
 }
 
 /// A ledger that watches over its server for as long as the handle lives.
@@ -329,18 +334,57 @@ async fn an_emptied_server_is_never_taken_for_the_ledger() {
 }
 
 #[tokio::test]
-async fn a_ledger_begun_under_other_keys_is_refused() {
+async fn a_ledger_is_opened_under_its_own_terms_only() {
     let server = RedisServer::start();
-    assert_eq!(open(&server, false, SystemClock::real()).check_once().await, FirstCheck::Fit);
-    let options = RedisOptions { allow_volatile: true, keys: KeyMark::from_bytes(*b"another!") };
-    let stranger = RedisLedger::open(RedisPool::new(&server.url(), 2).unwrap(), options, SystemClock::real());
-    let FirstCheck::Unfit(findings) = stranger.check_once().await else { panic!("it was taken under other keys") };
-    assert!(findings.iter().any(|f| f.contains("begun under another key file")), "{findings:?}");
-    assert_eq!(
-        open(&server, false, SystemClock::real()).check_once().await,
-        FirstCheck::Fit,
-        "its own keys still open it"
-    );
+    let ours = terms(&SystemClock::real());
+    let with = |given: &[(&str, &str)]| {
+        let programmes = given.iter().map(|(code, text)| (code.parse().unwrap(), (*text).to_owned())).collect();
+        Terms { programmes, ..ours.clone() }
+    };
+    let check = async |terms: Terms| {
+        let options = RedisOptions { allow_volatile: true, terms };
+        let pool = RedisPool::new(&server.url(), 2).unwrap();
+        RedisLedger::open(pool, options, SystemClock::real()).check_once().await
+    };
+    let stands = async || -> std::collections::BTreeMap<String, String> {
+        redis::cmd("HGETALL").arg(keys::LEDGER).query_async(&mut client(&server).await).await.unwrap()
+    };
+    assert_eq!(check(ours.clone()).await, FirstCheck::Fit);
+    let born = stands().await;
+    let fields: Vec<&str> = born.keys().map(String::as_str).collect();
+    assert_eq!(fields, ["clock", "id", "keys", "layout", "programme:km"]);
+    assert_eq!((born["clock"].as_str(), born["programme:km"].as_str()), ("real", "masks kr_resident"));
+
+    let mut everything = with(&[("new", "new opaque"), ("km", "masks opaque")]);
+    everything.keys = KeyMark::from_bytes(*b"another!");
+    everything.simulated_clock = true;
+    for (terms, said) in [
+        (Terms { keys: KeyMark::from_bytes(*b"another!"), ..with(&[("new", "new opaque")]) }, vec!["another key file"]),
+        (Terms { simulated_clock: true, ..ours.clone() }, vec!["was begun under the real clock"]),
+        (with(&[("km", "masks opaque")]), vec!["the code km stands for \"masks kr_resident\""]),
+        (with(&[("new", "new opaque"), ("km", "pills kr_resident")]), vec!["a `code` of its own"]),
+        (everything, vec!["another key file", "name another store for a simulated one", "the code km"]),
+    ] {
+        let FirstCheck::Unfit(findings) = check(terms.clone()).await else { panic!("it was taken under {terms:?}") };
+        assert_eq!(findings.len(), said.len(), "{findings:?}");
+        assert!(findings.iter().zip(said).all(|(finding, said)| finding.contains(said)), "{findings:?}");
+        assert_eq!(stands().await, born, "what is refused changes nothing");
+    }
+    // A programme comes, and is remembered while it is away.
+    assert_eq!(check(with(&[("new", "new opaque")])).await, FirstCheck::Fit);
+    assert_eq!(check(ours.clone()).await, FirstCheck::Fit);
+    assert!(matches!(check(with(&[("new", "other opaque")])).await, FirstCheck::Unfit(_)));
+    assert_eq!(check(with(&[])).await, FirstCheck::Fit);
+}
+
+#[tokio::test]
+async fn a_ledger_begun_under_a_simulated_clock_is_not_for_real_sales() {
+    let server = RedisServer::start();
+    let start = "2020-03-11T09:00:00+09:00".parse().unwrap();
+    assert_eq!(open(&server, false, SystemClock::starting_at(start)).check_once().await, FirstCheck::Fit);
+    let FirstCheck::Unfit(findings) = open(&server, false, SystemClock::real()).check_once().await else { panic!() };
+    let said = "this ledger was begun under a simulated clock (serve --clock); name another store for real sales";
+    assert!(findings.len() == 1 && findings[0].contains(said), "{findings:?}");
 }
 
 #[tokio::test]

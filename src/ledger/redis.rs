@@ -28,7 +28,6 @@ use std::time::Duration;
 use redis::aio::MultiplexedConnection;
 use redis::{Cmd, RedisResult, Value};
 
-use crate::buyer::KeyMark;
 use crate::ids::{LedgerId, ProgrammeCode};
 use crate::museum::Mutant;
 use crate::redis_pool::RedisPool;
@@ -36,7 +35,7 @@ use crate::time::{Clock, Timestamp};
 
 use super::{
     Answer, Call, Claim, Claimed, Confirmed, Durability, Entered, Health, Late, Ledger, LedgerError, Record, RecordKey,
-    Released, Resolved, Swept, Voided,
+    Released, Resolved, Swept, Terms, Voided,
 };
 use decode::Scanned;
 use standing::Standing;
@@ -47,20 +46,20 @@ pub use watching::FirstCheck;
 const SWEEP_STEP: usize = 256;
 
 /// What the operator has decided about the store.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct RedisOptions {
     /// Work with a server whose settings can lose acknowledged sales. Every receipt then says so, even while the settings
     /// happen to be the right ones: nobody stops sales when they change.
     pub allow_volatile: bool,
-    /// The mark of the keys under which buyers get their names; a ledger begun under others is refused.
-    pub keys: KeyMark,
+    /// What this service works under; a ledger begun under anything else is refused.
+    pub terms: Terms,
 }
 
 /// The ledger in one Redis server. Clones share everything.
 #[derive(Clone)]
 pub struct RedisLedger<C> {
     pool: RedisPool,
-    options: RedisOptions,
+    options: Arc<RedisOptions>,
     clock: C,
     standing: Arc<Standing>,
     /// The weak settings that were last warned of.
@@ -73,7 +72,7 @@ impl<C: Clock> RedisLedger<C> {
     pub fn open(pool: RedisPool, options: RedisOptions, clock: C) -> Self {
         let standing = Arc::new(Standing::new());
         watching::greet(&pool, &standing);
-        Self { pool, options, clock, standing, told: Arc::default() }
+        Self { pool, options: Arc::new(options), clock, standing, told: Arc::default() }
     }
 
     /// One command on a connection of the pool.

@@ -53,7 +53,7 @@ macro_rules! registry {
 }
 
 registry! {
-    identity(1, 3),
+    identity(1, 4),
     claim(2, 11),
     confirm(2, 6),
     release(2, 6),
