@@ -15,7 +15,7 @@ use std::process::ExitCode;
 use rationd::buyer::{BuyerKey, KeyMark, Pseudonym};
 use rationd::ids::RequestId;
 use rationd::ledger::redis::{FirstCheck, RedisLedger, RedisOptions, keys};
-use rationd::ledger::{Call, Claim, Claimed, Entry, Kind, Ledger, RecordKey, State, packed};
+use rationd::ledger::{Call, Claim, Claimed, Entry, Kind, Ledger, RecordKey, State, Terms, packed};
 use rationd::redis_pool::RedisPool;
 use rationd::time::{Clock, SystemClock, Timestamp};
 use redis::aio::MultiplexedConnection;
@@ -64,11 +64,9 @@ async fn main() -> Result<ExitCode, Failure> {
 
 /// How many of a sample of claims, made by the ledger, stand as the buyers above do.
 async fn claims_store_the_same(url: &str, connection: &mut MultiplexedConnection) -> Result<u64, Failure> {
-    let ledger = RedisLedger::open(
-        RedisPool::new(url, 1)?,
-        RedisOptions { allow_volatile: true, keys: KeyMark::from_bytes(*b"measured") },
-        SystemClock::real(),
-    );
+    let terms = Terms { keys: KeyMark::from_bytes(*b"measured"), simulated_clock: false, programmes: Vec::new() };
+    let ledger =
+        RedisLedger::open(RedisPool::new(url, 1)?, RedisOptions { allow_volatile: true, terms }, SystemClock::real());
     match ledger.check_once().await {
         FirstCheck::Fit => {}
         other => return Err(format!("{other:?}").into()),

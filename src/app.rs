@@ -20,8 +20,8 @@ use crate::drain::{Drain, TimeUp, signalled};
 use crate::grpc::{Counters, Health, serve_admin};
 use crate::ledger::embedded::EmbeddedLedger;
 use crate::ledger::redis::{FirstCheck, RedisLedger, RedisOptions};
-use crate::ledger::{Durability, Ledger};
-use crate::policy::Policies;
+use crate::ledger::{Durability, Ledger, Terms};
+use crate::policy::{BuyerIds, Policies};
 use crate::purchase::Purchases;
 use crate::redis_pool::RedisPool;
 use crate::session::embedded::EmbeddedDoor;
@@ -157,10 +157,19 @@ pub async fn start<C: Clock>(config: Config, clock: C, watched: Watched) -> Resu
     let loaded = Loaded::read(&config)?;
     let lease = Lease { length: config.sessions.lease, ..Lease::DEFAULT };
     let drain = Drain::default();
+    let terms = Terms {
+        keys: keys.ring.mark(),
+        simulated_clock: clock.is_simulated(),
+        programmes: loaded
+            .policies
+            .load()
+            .iter()
+            .map(|p| (p.code(), format!("{} {}", p.id(), scheme(p.buyer_ids()))))
+            .collect(),
+    };
     match &config.store {
         Store::Embedded(directory) => {
-            let ledger =
-                EmbeddedLedger::open(directory, keys.ring.mark()).map_err(|e| AppError::Store(e.to_string()))?;
+            let ledger = EmbeddedLedger::open(directory, &terms).map_err(|e| AppError::Store(e.to_string()))?;
             let door = EmbeddedDoor::open(&directory.join("door.redb"), lease, clock.clone())
                 .map_err(|e| AppError::Store(e.to_string()))?;
             // Both close for good after a failed sync. What is on the disk is known again only when a new start opens it.
@@ -184,7 +193,7 @@ pub async fn start<C: Clock>(config: Config, clock: C, watched: Watched) -> Resu
         }
         Store::Redis(url) => {
             let pool = || RedisPool::new(url.expose(), REDIS_CONNECTIONS).map_err(|e| AppError::Store(e.to_string()));
-            let options = RedisOptions { allow_volatile: config.allow_volatile, keys: keys.ring.mark() };
+            let options = RedisOptions { allow_volatile: config.allow_volatile, terms };
             let ledger = RedisLedger::open(pool()?, options, clock.clone());
             match ledger.check_once().await {
                 FirstCheck::Fit => {}
@@ -356,4 +365,12 @@ async fn bind(address: SocketAddr) -> Result<TcpListener, AppError> {
 /// Where a listener really listens: a port 0 was given one.
 fn address(listener: &TcpListener, asked: SocketAddr) -> SocketAddr {
     listener.local_addr().unwrap_or(asked)
+}
+
+/// The name of a scheme of numbers in a ledger's terms. It stands in the stores and is never reused.
+fn scheme(ids: BuyerIds) -> &'static str {
+    match ids {
+        BuyerIds::KrResident => "kr_resident",
+        BuyerIds::Opaque => "opaque",
+    }
 }

@@ -11,6 +11,7 @@ pub mod embedded;
 pub mod packed;
 pub mod redis;
 pub mod rules;
+mod terms;
 
 use std::future::Future;
 use std::time::Duration;
@@ -19,6 +20,8 @@ use crate::buyer::BuyerKey;
 use crate::ids::{LedgerId, ProgrammeCode, RequestId, SiteId, TerminalId};
 use crate::policy::{Window, Windows};
 use crate::time::Timestamp;
+
+pub use terms::{OtherTerms, Terms};
 
 /// Which record: one buyer's, in one programme.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -130,6 +133,12 @@ impl Record {
 /// The most entries of one site in one buyer's record that no longer count. Beyond it a new id is turned away, so that
 /// nobody can fill a record.
 pub const DEAD_ENTRIES_PER_SITE: usize = 16;
+
+/// The most events of a partition that the outbox keeps; the oldest go first. There are 256 partitions: this is about a
+/// day of a nation's sales for each, and a gigabyte at most for all of them, so that nobody who reads the outbox too
+/// slowly, or not at all, can fill the store that sales are recorded in. Redis cuts in whole nodes of its stream and
+/// keeps up to a hundred more.
+pub const OUTBOX_EVENTS: u64 = 20_000;
 
 /// Who asks, under which id, and when by the service's clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -342,8 +351,10 @@ pub enum LedgerError {
     /// The store cannot be reached, or is not fit to be written to; the reason is for the log.
     #[error("the store cannot be used: {0}")]
     StoreUnavailable(String),
-    /// The service's clock and the store's are too far apart to sell.
-    #[error("the service's clock and the store's are {0} ms apart; sales stop above 500 ms")]
+    /// The service's clock and the store's are too far apart to decide anything by either.
+    #[error(
+        "the service's clock and the store's are {0} ms apart; everything stops above 500 ms: set the clocks right"
+    )]
     ClocksApart(i64),
     /// Too much is waiting for the store already.
     #[error("too much is waiting for the store")]
@@ -379,8 +390,20 @@ pub enum Durability {
 pub struct Swept {
     /// Entries removed in this step.
     pub removed: u64,
+    /// Records that were passed over in this step because they cannot be read. They are left as they are.
+    pub unreadable: u64,
     /// Where to go on; `None` when everything has been seen.
     pub next: Option<Vec<u8>>,
+}
+
+impl Swept {
+    /// Itself, once the log has been told how many records were passed over. Not which: their keys hold pseudonyms.
+    fn told(self, programme: ProgrammeCode) -> Self {
+        if self.unreadable > 0 {
+            tracing::error!(%programme, records = self.unreadable, "a sweep passed over records that cannot be read");
+        }
+        self
+    }
 }
 
 /// The store of claims. Every verb is one atomic step: check all, then write all, the outbox event with the record.
@@ -423,8 +446,9 @@ pub trait Ledger: Clone + Send + Sync + 'static {
     /// The buyer's record, read only.
     fn usage(&self, key: RecordKey) -> impl Future<Output = Result<Record, LedgerError>> + Send;
 
-    /// Removes entries of a programme that count no more and are older than `before`; at most some hundreds of records a
-    /// step, starting from `from` (`None` at first).
+    /// Removes entries of a programme whose `at` and `mark` are both before `before`, in whatever state they are: what was
+    /// confirmed, taken back or entered since then is kept, because its retries are still to come. At most some hundreds
+    /// of records a step, starting from `from` (`None` at first). A record that cannot be read is counted and left.
     fn sweep(
         &self,
         programme: ProgrammeCode,

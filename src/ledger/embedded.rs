@@ -17,14 +17,13 @@ use std::thread::JoinHandle;
 use redb::Database;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::buyer::KeyMark;
 use crate::ids::{LedgerId, ProgrammeCode};
 use crate::time::Timestamp;
 
 use super::rules::{self, Step};
 use super::{
     Answer, Call, Claim, Claimed, Confirmed, Durability, Entered, Health, Late, Ledger, LedgerError, Record, RecordKey,
-    Released, Resolved, Swept, Voided,
+    Released, Resolved, Swept, Terms, Voided,
 };
 
 pub use file::{FILE_NAME, OpenError, Told};
@@ -50,17 +49,17 @@ struct Shared {
 
 impl EmbeddedLedger {
     /// Opens the ledger in this directory, or makes both. The file belongs to this process until the last handle is
-    /// dropped. A file that is there is never overwritten, whatever is in it, and never used under other keys than those it
+    /// dropped. A file that is there is never overwritten, whatever is in it, and never used under other terms than those it
     /// was begun with.
-    pub fn open(directory: &Path, keys: KeyMark) -> Result<Self, OpenError> {
-        let (database, id) = file::open(directory, keys)?;
+    pub fn open(directory: &Path, terms: &Terms) -> Result<Self, OpenError> {
+        let (database, id) = file::open(directory, terms)?;
         Self::start(database, id, &directory.join(FILE_NAME))
     }
 
     /// A ledger on a disk of the caller's making, for tests of what a crash leaves behind.
     #[doc(hidden)]
-    pub fn open_with_backend(backend: impl redb::StorageBackend, keys: KeyMark) -> Result<Self, OpenError> {
-        let (database, id) = file::open_backend(backend, keys)?;
+    pub fn open_with_backend(backend: impl redb::StorageBackend, terms: &Terms) -> Result<Self, OpenError> {
+        let (database, id) = file::open_backend(backend, terms)?;
         Self::start(database, id, Path::new("(a disk of a test)"))
     }
 
@@ -73,7 +72,8 @@ impl EmbeddedLedger {
         Ok(Self(Arc::new(Shared { id, database, jobs: Some(jobs), failed, writer: Mutex::new(Some(writer)) })))
     }
 
-    /// The events of a partition after a sequence number (0: from the first), at most `limit`, with their numbers.
+    /// The events of a partition after a sequence number (0: from the oldest that is kept, see
+    /// [`OUTBOX_EVENTS`](super::OUTBOX_EVENTS)), at most `limit`, with their numbers.
     pub async fn outbox(&self, partition: u8, after: u64, limit: usize) -> Result<Vec<(u64, Told)>, LedgerError> {
         self.read(move |database| file::outbox(database, partition, after, limit)).await
     }

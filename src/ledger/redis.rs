@@ -28,7 +28,6 @@ use std::time::Duration;
 use redis::aio::MultiplexedConnection;
 use redis::{Cmd, RedisResult, Value};
 
-use crate::buyer::KeyMark;
 use crate::ids::{LedgerId, ProgrammeCode};
 use crate::museum::Mutant;
 use crate::redis_pool::RedisPool;
@@ -36,7 +35,7 @@ use crate::time::{Clock, Timestamp};
 
 use super::{
     Answer, Call, Claim, Claimed, Confirmed, Durability, Entered, Health, Late, Ledger, LedgerError, Record, RecordKey,
-    Released, Resolved, Swept, Voided,
+    Released, Resolved, Swept, Terms, Voided,
 };
 use decode::Scanned;
 use standing::Standing;
@@ -47,20 +46,20 @@ pub use watching::FirstCheck;
 const SWEEP_STEP: usize = 256;
 
 /// What the operator has decided about the store.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct RedisOptions {
     /// Work with a server whose settings can lose acknowledged sales. Every receipt then says so, even while the settings
     /// happen to be the right ones: nobody stops sales when they change.
     pub allow_volatile: bool,
-    /// The mark of the keys under which buyers get their names; a ledger begun under others is refused.
-    pub keys: KeyMark,
+    /// What this service works under; a ledger begun under anything else is refused.
+    pub terms: Terms,
 }
 
 /// The ledger in one Redis server. Clones share everything.
 #[derive(Clone)]
 pub struct RedisLedger<C> {
     pool: RedisPool,
-    options: RedisOptions,
+    options: Arc<RedisOptions>,
     clock: C,
     standing: Arc<Standing>,
     /// The weak settings that were last warned of.
@@ -73,19 +72,19 @@ impl<C: Clock> RedisLedger<C> {
     pub fn open(pool: RedisPool, options: RedisOptions, clock: C) -> Self {
         let standing = Arc::new(Standing::new());
         watching::greet(&pool, &standing);
-        Self { pool, options, clock, standing, told: Arc::default() }
+        Self { pool, options: Arc::new(options), clock, standing, told: Arc::default() }
     }
 
     /// One command on a connection of the pool.
-    async fn ask(&self, sells: bool, cmd: Cmd) -> Result<Value, LedgerError> {
-        self.send(sells, async move |mut connection| trip::ask(&mut connection, &cmd).await).await
+    async fn ask(&self, cmd: Cmd) -> Result<Value, LedgerError> {
+        self.send(async move |mut connection| trip::ask(&mut connection, &cmd).await).await
     }
 
-    async fn send<T, F>(&self, sells: bool, send: impl FnOnce(MultiplexedConnection) -> F) -> Result<T, LedgerError>
+    async fn send<T, F>(&self, send: impl FnOnce(MultiplexedConnection) -> F) -> Result<T, LedgerError>
     where
         F: Future<Output = RedisResult<T>>,
     {
-        trip::with_connection(&self.pool, &self.standing, sells, send).await
+        trip::with_connection(&self.pool, &self.standing, send).await
     }
 }
 
@@ -94,31 +93,31 @@ impl<C: Clock> Ledger for RedisLedger<C> {
         if Mutant::CheckThenWrite.is_on() {
             return seeded::check_then_write(self, key, call, claim).await;
         }
-        decode::claimed(call.request, self.ask(true, encode::claim(&key, &call, &claim)).await?)
+        decode::claimed(call.request, self.ask(encode::claim(&key, &call, &claim)).await?)
     }
 
     async fn confirm(&self, key: RecordKey, call: Call) -> Result<Answer<Confirmed>, LedgerError> {
-        decode::confirmed(call.request, self.ask(true, encode::confirm(&key, &call)).await?)
+        decode::confirmed(call.request, self.ask(encode::confirm(&key, &call)).await?)
     }
 
     async fn release(&self, key: RecordKey, call: Call) -> Result<Answer<Released>, LedgerError> {
-        decode::released(call.request, self.ask(false, encode::release(&key, &call)).await?)
+        decode::released(call.request, self.ask(encode::release(&key, &call)).await?)
     }
 
     async fn void(&self, key: RecordKey, call: Call) -> Result<Answer<Voided>, LedgerError> {
-        decode::voided(call.request, self.ask(false, encode::void(&key, &call)).await?)
+        decode::voided(call.request, self.ask(encode::void(&key, &call)).await?)
     }
 
     async fn late(&self, key: RecordKey, call: Call, late: Late) -> Result<Answer<Entered>, LedgerError> {
-        decode::entered(call.request, self.ask(false, encode::late(&key, &call, &late)).await?)
+        decode::entered(call.request, self.ask(encode::late(&key, &call, &late)).await?)
     }
 
     async fn resolve(&self, key: RecordKey, call: Call) -> Result<Answer<Resolved>, LedgerError> {
-        decode::resolved(call.request, self.ask(false, encode::resolve(&key, &call)).await?)
+        decode::resolved(call.request, self.ask(encode::resolve(&key, &call)).await?)
     }
 
     async fn usage(&self, key: RecordKey) -> Result<Record, LedgerError> {
-        let read = self.ask(false, encode::usage(&key)).await;
+        let read = self.ask(encode::usage(&key)).await;
         decode::record(read.map_err(wrote_nothing)?)
     }
 
@@ -129,13 +128,13 @@ impl<C: Clock> Ledger for RedisLedger<C> {
         from: Option<Vec<u8>>,
     ) -> Result<Swept, LedgerError> {
         let before = if Mutant::SweptTooEarly.is_on() { before.plus(Duration::from_secs(30 * 86_400)) } else { before };
-        let scanned = self.ask(false, encode::scan(programme, from.as_deref(), SWEEP_STEP)).await;
+        let scanned = self.ask(encode::scan(programme, from.as_deref(), SWEEP_STEP)).await;
         let Scanned { next, records } = decode::scanned(programme, scanned.map_err(wrote_nothing)?)?;
         if records.is_empty() {
-            return Ok(Swept { removed: 0, next });
+            return Ok(Swept { removed: 0, unreadable: 0, next });
         }
-        let swept: Result<Vec<u64>, LedgerError> = self
-            .send(false, async move |mut connection| {
+        let swept: Result<Vec<i64>, LedgerError> = self
+            .send(async move |mut connection| {
                 // Loaded with them, so that none of them can be turned away halfway for the lack of it.
                 let mut pipeline = encode::load(scripts::sweep());
                 for record in &records {
@@ -145,8 +144,10 @@ impl<C: Clock> Ledger for RedisLedger<C> {
             })
             .await;
         // Some may have been done when the first one failed.
-        let removed = swept.map_err(|error| LedgerError::Unconfirmed(error.to_string()))?.iter().sum();
-        Ok(Swept { removed, next })
+        let swept = swept.map_err(|error| LedgerError::Unconfirmed(error.to_string()))?;
+        let removed = swept.iter().filter_map(|removed| u64::try_from(*removed).ok()).sum();
+        let unreadable = swept.iter().filter(|removed| **removed < 0).fold(0, |unreadable, _| unreadable + 1);
+        Ok(Swept { removed, unreadable, next }.told(programme))
     }
 
     fn health(&self) -> Health {

@@ -17,7 +17,7 @@ use tokio::task::JoinSet;
 
 use super::disk::{Disk, Fate};
 use super::histories::setting;
-use super::places::{self, KEYS};
+use super::places::{self, terms};
 use super::steps::{Reply, Step, Verb, at, buyer, call, sale, week};
 use super::workers::{Worker, say};
 
@@ -47,7 +47,7 @@ fn void_of(number: u64) -> Step {
 /// What the killed process does: sells to one new buyer after another, takes every fourth sale back, and says so each
 /// time the ledger has.
 pub async fn sell(directory: &str, from: u64) {
-    let ledger = EmbeddedLedger::open(Path::new(directory), KEYS).unwrap();
+    let ledger = EmbeddedLedger::open(Path::new(directory), &terms()).unwrap();
     let next = Arc::new(AtomicU64::new(from));
     let mut sellers = JoinSet::new();
     for _ in 0..SELLERS {
@@ -83,7 +83,7 @@ async fn embedded_keeps_what_it_acknowledged_through_kill_9() {
             acknowledged.insert(number, if what == "sold" { State::Sold } else { State::Voided });
             last = last.max(number);
         }
-        let ledger = EmbeddedLedger::open(directory.path(), KEYS).unwrap();
+        let ledger = EmbeddedLedger::open(directory.path(), &terms()).unwrap();
         let Health::Serving(id) = ledger.health() else { panic!("it serves again") };
         assert_eq!(*identity.get_or_insert(id), id, "the same ledger");
         // Sales under way when the process died may be there or not, but whole.
@@ -103,7 +103,8 @@ async fn embedded_keeps_what_it_acknowledged_through_kill_9() {
         }
         drop(ledger);
     }
-    let (ledger, mut events) = (EmbeddedLedger::open(directory.path(), KEYS).unwrap(), BTreeMap::<String, u64>::new());
+    let (ledger, mut events) =
+        (EmbeddedLedger::open(directory.path(), &terms()).unwrap(), BTreeMap::<String, u64>::new());
     for partition in 0..=u8::MAX {
         for event in places::told(&ledger, partition).await {
             *events.entry(event["kind"].clone()).or_insert(0) += 1;
@@ -189,7 +190,7 @@ async fn resolves_to_one_truth<L: Ledger>(ledger: &L, number: u64) -> &'static s
 #[tokio::test]
 async fn embedded_survives_power_cuts_at_every_sync() {
     let born = Disk::default();
-    drop(EmbeddedLedger::open_with_backend(born.clone(), KEYS).unwrap());
+    drop(EmbeddedLedger::open_with_backend(born.clone(), &terms()).unwrap());
     let mut cuts = BTreeMap::<&str, u64>::new();
     let (mut acknowledged, mut unknown_there, mut unknown_gone) = (0, 0, 0);
     for (name, fate) in [("none", Fate::Lost), ("all", Fate::Kept), ("a part", Fate::Torn)] {
@@ -202,7 +203,7 @@ async fn embedded_survives_power_cuts_at_every_sync() {
                 break;
             }
             *cuts.entry(name).or_insert(0) += 1;
-            let ledger = EmbeddedLedger::open_with_backend(disk.survivor(), KEYS).unwrap();
+            let ledger = EmbeddedLedger::open_with_backend(disk.survivor(), &terms()).unwrap();
             let mut events = BTreeSet::new();
             for partition in 0..=u8::MAX {
                 events.extend(places::told(&ledger, partition).await.into_iter().map(|event| (partition, event)));
@@ -237,7 +238,7 @@ async fn embedded_survives_power_cuts_at_every_sync() {
 
 /// Groups of four sales until the power goes or the day ends; every answer.
 async fn sell_until_dark(disk: &Disk) -> Vec<(u64, Result<Reply, LedgerError>)> {
-    let Ok(ledger) = EmbeddedLedger::open_with_backend(disk.clone(), KEYS) else { return Vec::new() };
+    let Ok(ledger) = EmbeddedLedger::open_with_backend(disk.clone(), &terms()) else { return Vec::new() };
     let mut answers = Vec::new();
     for group in 0..12 {
         let asked: Vec<_> = (0..4)
@@ -261,7 +262,7 @@ async fn sell_until_dark(disk: &Disk) -> Vec<(u64, Result<Reply, LedgerError>)> 
 #[tokio::test]
 async fn embedded_answers_after_the_sync_and_queues_so_much() {
     let disk = Disk::default();
-    let ledger = EmbeddedLedger::open_with_backend(disk.clone(), KEYS).unwrap();
+    let ledger = EmbeddedLedger::open_with_backend(disk.clone(), &terms()).unwrap();
     assert_eq!(sell_to(0).ask(&ledger).await.unwrap().outcome, "Recorded");
     disk.stall(true);
     let mut waiting = Vec::new();

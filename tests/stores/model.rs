@@ -199,12 +199,12 @@ impl Model {
         Ok(self.reply(key, outcome, Some(new), false, now))
     }
 
-    /// Removes what was asked for or sold before `before`, but no hold that may still be confirmed. Says how much.
+    /// Removes what was asked for or sold before `before`, unless something came of it since. Says how much.
     pub fn sweep(&mut self, programme: ProgrammeCode, before: Timestamp) -> u64 {
         let mut removed = 0;
         for entries in self.records.iter_mut().filter(|(key, _)| key.programme == programme).map(|(_, e)| e) {
             let was = entries.len();
-            entries.retain(|e| e.at >= before || (e.state == State::Held && e.mark >= before));
+            entries.retain(|e| !(e.at < before && e.mark < before));
             removed += (was - entries.len()) as u64;
         }
         removed

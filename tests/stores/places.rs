@@ -2,6 +2,7 @@
 //! ledger; a further store is one more function here, and one more line under each group of cases.
 
 use rationd::buyer::KeyMark;
+use rationd::ledger::Terms;
 use rationd::ledger::embedded::EmbeddedLedger;
 use rationd::ledger::redis::{FirstCheck, RedisLedger, RedisOptions, keys};
 use rationd::redis_pool::RedisPool;
@@ -11,8 +12,11 @@ use tempfile::TempDir;
 use super::steps::{Told, at};
 use crate::support::redis::RedisServer;
 
-/// The keys of every ledger of these tests.
-pub const KEYS: KeyMark = KeyMark::from_bytes(*b"of tests");
+/// The terms of every ledger of these tests.
+pub fn terms() -> Terms {
+    let programmes = vec![("km".parse().unwrap(), "masks kr_resident".to_owned())];
+    Terms { keys: KeyMark::from_bytes(*b"of tests"), simulated_clock: true, programmes }
+}
 
 /// Reads what a store has told: the one thing about a ledger that its port does not offer.
 pub trait Outbox {
@@ -50,7 +54,7 @@ pub async fn told(ledger: &EmbeddedLedger, partition: u8) -> Vec<Told> {
 /// An embedded ledger in a directory of its own.
 pub async fn embedded() -> (EmbeddedLedger, Directory) {
     let directory = tempfile::tempdir().unwrap();
-    let ledger = EmbeddedLedger::open(directory.path(), KEYS).unwrap();
+    let ledger = EmbeddedLedger::open(directory.path(), &terms()).unwrap();
     (ledger.clone(), Directory { ledger, _directory: directory })
 }
 
@@ -100,7 +104,8 @@ pub async fn redis() -> (RedisLedger<ManualClock>, Server) {
 /// A ledger over the server at this URL, with so many connections, found fit.
 pub async fn redis_ledger(url: &str, connections: usize) -> RedisLedger<ManualClock> {
     let pool = RedisPool::new(url, connections).unwrap();
-    let ledger = RedisLedger::open(pool, RedisOptions { allow_volatile: false, keys: KEYS }, ManualClock::new(at(0)));
+    let ledger =
+        RedisLedger::open(pool, RedisOptions { allow_volatile: false, terms: terms() }, ManualClock::new(at(0)));
     assert_eq!(ledger.check_once().await, FirstCheck::Fit);
     ledger
 }

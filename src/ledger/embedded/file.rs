@@ -2,24 +2,26 @@
 //!
 //! | table | key | value |
 //! |---|---|---|
-//! | `meta` | `kind`, `layout`, `keys`, `ledger_id` | text |
+//! | `meta` | `kind`, `layout`, `ledger_id`; the [`Terms`]: `keys`, `clock` and for each code `programme:km` | text |
 //! | `records` | programme code (4 bytes, padded with zeros), partition, pseudonym (16 bytes) | packed entries, each as name (16 bytes), length (1 byte), value |
-//! | `outbox` | partition, sequence from 1 | the event as JSON |
+//! | `outbox` | partition, sequence from 1 | the event as JSON; the newest [`OUTBOX_EVENTS`](crate::ledger::OUTBOX_EVENTS) |
 //!
 //! The programme comes first in a record's key, so that a sweep of one programme reads one range.
 
+use std::collections::HashMap;
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{ErrorKind, Read};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use redb::backends::FileBackend;
-use redb::{Builder, Database, DatabaseError, ReadableDatabase, StorageError, TableDefinition, TableError};
+use redb::{
+    Builder, Database, DatabaseError, ReadableDatabase, ReadableTable, StorageError, TableDefinition, TableError,
+};
 use serde::{Deserialize, Serialize};
 
-use crate::buyer::KeyMark;
 use crate::ids::{LedgerId, ProgrammeCode, RequestId, SiteId, TerminalId};
-use crate::ledger::{Entry, Event, EventKind, Record, RecordKey, packed};
+use crate::ledger::{Entry, Event, EventKind, OtherTerms, Record, RecordKey, Terms, packed};
 
 /// The ledger's file in its directory.
 pub const FILE_NAME: &str = "ledger.redb";
@@ -64,10 +66,30 @@ pub enum OpenError {
         why: String,
     },
     /// It was begun under another key file. Under this one every buyer would be a stranger, and could buy again.
-    #[error("{} was begun under another key file; name that one (`keys`, --keys), or another directory", file.display())]
+    #[error("{}: {}", file.display(), OtherTerms::Keys)]
     OtherKeys {
         /// The file.
         file: PathBuf,
+    },
+    /// It was begun under a simulated clock and is to be used for real sales, or the reverse.
+    #[error("{}: {}", file.display(), OtherTerms::Clock { simulated: *simulated })]
+    OtherClock {
+        /// The file.
+        file: PathBuf,
+        /// Whether the file's clock is simulated.
+        simulated: bool,
+    },
+    /// In it a programme's code stands for something else.
+    #[error("{}: {}", file.display(), OtherTerms::Programme { code: *code, stands: stands.clone(), given: given.clone() })]
+    OtherProgramme {
+        /// The file.
+        file: PathBuf,
+        /// The code.
+        code: ProgrammeCode,
+        /// What it stands for in the file.
+        stands: String,
+        /// What it was to stand for.
+        given: String,
     },
     /// It was written by a later version of this program.
     #[error("{} has layout {found}, and this version understands layouts up to {LAYOUT}; run the version that wrote it", file.display())]
@@ -152,11 +174,11 @@ impl Told {
 
 /// The open file and the ledger's id. A missing file is made under another name and appears under its own only when it is
 /// whole, so that a crash at birth leaves no half ledger and a file that is there is never taken for a new one.
-pub(super) fn open(directory: &Path, keys: KeyMark) -> Result<(Database, LedgerId), OpenError> {
+pub(super) fn open(directory: &Path, terms: &Terms) -> Result<(Database, LedgerId), OpenError> {
     DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(|e| io(directory, e))?;
     let file = directory.join(FILE_NAME);
     if !file.try_exists().map_err(|e| io(&file, e))? {
-        give_birth(directory, &file, keys)?;
+        give_birth(directory, &file, terms)?;
     }
     let mut magic = [0; REDB_MAGIC.len()];
     match File::open(&file).and_then(|mut opened| opened.read_exact(&mut magic)) {
@@ -168,31 +190,31 @@ pub(super) fn open(directory: &Path, keys: KeyMark) -> Result<(Database, LedgerI
         Err(error) => return Err(io(&file, error)),
     }
     let database = builder().open(&file).map_err(|e| unusable(&file, e))?;
-    let id = read_meta(&database, &file, keys)?;
+    let id = agree(&database, &file, terms)?;
     Ok((database, id))
 }
 
 /// The same on another disk than a file: an empty one becomes a new ledger.
 pub(super) fn open_backend(
     backend: impl redb::StorageBackend,
-    keys: KeyMark,
+    terms: &Terms,
 ) -> Result<(Database, LedgerId), OpenError> {
     let name = Path::new("(a disk of a test)");
     let database = builder().create_with_backend(backend).map_err(|e| unusable(name, e))?;
-    if let Err(OpenError::Foreign { .. }) = read_meta(&database, name, keys) {
-        write_meta(&database, keys).map_err(|error| damaged(name, error))?;
+    if let Err(OpenError::Foreign { .. }) = agree(&database, name, terms) {
+        write_meta(&database, terms).map_err(|error| damaged(name, error))?;
     }
-    let id = read_meta(&database, name, keys)?;
+    let id = agree(&database, name, terms)?;
     Ok((database, id))
 }
 
-fn give_birth(directory: &Path, file: &Path, keys: KeyMark) -> Result<(), OpenError> {
+fn give_birth(directory: &Path, file: &Path, terms: &Terms) -> Result<(), OpenError> {
     let unborn = directory.join(format!("{FILE_NAME}.{}", LedgerId::random()));
     let born = (|| {
         let created = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&unborn);
         let backend = FileBackend::new(created.map_err(|e| io(&unborn, e))?).map_err(|e| unusable(&unborn, e))?;
         let database = builder().create_with_backend(backend).map_err(|e| unusable(&unborn, e))?;
-        write_meta(&database, keys).map_err(|error| damaged(&unborn, error))?;
+        write_meta(&database, terms).map_err(|error| damaged(&unborn, error))?;
         drop(database);
         // A link, unlike a rename, never takes the place of a ledger that another process made meanwhile.
         match std::fs::hard_link(&unborn, file) {
@@ -211,13 +233,18 @@ fn builder() -> Builder {
     builder
 }
 
-fn write_meta(database: &Database, keys: KeyMark) -> Result<(), redb::Error> {
+fn write_meta(database: &Database, terms: &Terms) -> Result<(), redb::Error> {
     let transaction = database.begin_write()?;
     {
         let mut meta = transaction.open_table(META)?;
         meta.insert("kind", KIND)?;
         meta.insert("layout", LAYOUT.to_string().as_str())?;
-        meta.insert("keys", keys.to_string().as_str())?;
+        for (name, text) in terms.at_birth() {
+            meta.insert(name, text.as_str())?;
+        }
+        for (name, text) in terms.of_programmes() {
+            meta.insert(name.as_str(), text)?;
+        }
         meta.insert("ledger_id", LedgerId::random().to_string().as_str())?;
         transaction.open_table(RECORDS)?;
         transaction.open_table(OUTBOX)?;
@@ -226,31 +253,59 @@ fn write_meta(database: &Database, keys: KeyMark) -> Result<(), redb::Error> {
     Ok(())
 }
 
-fn read_meta(database: &Database, file: &Path, keys: KeyMark) -> Result<LedgerId, OpenError> {
-    let read = || -> Result<[Option<String>; 4], redb::Error> {
-        let meta = database.begin_read()?.open_table(META)?;
-        let text = |name| meta.get(name).map(|found| found.map(|text| text.value().to_owned()));
-        Ok([text("kind")?, text("layout")?, text("ledger_id")?, text("keys")?])
-    };
+/// What stands in the file's own table.
+fn read_meta(database: &Database) -> Result<HashMap<String, String>, redb::Error> {
+    let meta = database.begin_read()?.open_table(META)?;
+    let rows = meta.iter()?.map(|row| row.map(|(name, text)| (name.value().to_owned(), text.value().to_owned())));
+    Ok(rows.collect::<Result<_, _>>()?)
+}
+
+/// The ledger's id, if the file is a ledger of this layout that may be used under these terms. Codes of programmes that it
+/// has not met are written down.
+fn agree(database: &Database, file: &Path, terms: &Terms) -> Result<LedgerId, OpenError> {
     let foreign = || OpenError::Foreign { file: file.to_owned() };
-    let [kind, layout, id, begun_with] = read().map_err(|error| match error {
+    let meta = read_meta(database).map_err(|error| match error {
         redb::Error::TableDoesNotExist(_)
         | redb::Error::TableTypeMismatch { .. }
         | redb::Error::TableIsMultimap(_)
         | redb::Error::TypeDefinitionChanged { .. } => foreign(),
         other => damaged(file, other),
     })?;
-    if kind.as_deref() != Some(KIND) {
+    let text = |name: &str| meta.get(name).cloned();
+    if text("kind").as_deref() != Some(KIND) {
         return Err(foreign());
     }
-    let layout = layout.unwrap_or_default();
+    let layout = text("layout").unwrap_or_default();
     if layout != LAYOUT.to_string() {
         return Err(OpenError::Newer { file: file.to_owned(), found: layout });
     }
-    if begun_with.as_deref() != Some(keys.to_string().as_str()) {
-        return Err(OpenError::OtherKeys { file: file.to_owned() });
+    if let Some(other) = terms.differences(text).into_iter().next() {
+        let file = file.to_owned();
+        return Err(match other {
+            OtherTerms::Keys => OpenError::OtherKeys { file },
+            OtherTerms::Clock { simulated } => OpenError::OtherClock { file, simulated },
+            OtherTerms::Programme { code, stands, given } => OpenError::OtherProgramme { file, code, stands, given },
+        });
     }
-    id.and_then(|text| text.parse().ok()).ok_or_else(|| damaged(file, "it has no ledger id"))
+    let id =
+        text("ledger_id").and_then(|text| text.parse().ok()).ok_or_else(|| damaged(file, "it has no ledger id"))?;
+    if terms.of_programmes().any(|(name, _)| text(&name).is_none()) {
+        meet(database, terms).map_err(|error| damaged(file, error))?;
+    }
+    Ok(id)
+}
+
+/// Writes down what the programmes' codes stand for. Those that stood there are the same.
+fn meet(database: &Database, terms: &Terms) -> Result<(), redb::Error> {
+    let transaction = database.begin_write()?;
+    {
+        let mut meta = transaction.open_table(META)?;
+        for (name, text) in terms.of_programmes() {
+            meta.insert(name.as_str(), text)?;
+        }
+    }
+    transaction.commit()?;
+    Ok(())
 }
 
 fn damaged(file: &Path, why: impl std::fmt::Display) -> OpenError {

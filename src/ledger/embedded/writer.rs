@@ -12,7 +12,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::ids::{ProgrammeCode, TerminalId};
 use crate::ledger::rules::Step;
-use crate::ledger::{Answer, Entry, LedgerError, Record, RecordKey, State, Swept};
+use crate::ledger::{Answer, Entry, LedgerError, OUTBOX_EVENTS, Record, RecordKey, Swept};
 use crate::museum::Mutant;
 use crate::time::Timestamp;
 
@@ -141,6 +141,9 @@ impl Group<'_> {
         let sequence = last.map_or(1, |(key, _)| key.value().1 + 1);
         let json = serde_json::to_vec(told).map_err(|e| StorageError::Corrupted(e.to_string()))?;
         self.outbox.insert((partition, sequence), json.as_slice())?;
+        if let Some(oldest) = sequence.checked_sub(OUTBOX_EVENTS) {
+            self.outbox.remove((partition, oldest))?;
+        }
         Ok(())
     }
 }
@@ -234,14 +237,14 @@ impl SweepStep {
             }
         }
         let until = Bound::Included(file::last_key(self.programme));
-        let (mut seen, mut last, mut removed) = (0, None, 0);
+        let (mut seen, mut last, mut removed, mut unreadable) = (0, None, 0, 0);
         let mut shorter = Vec::new();
         for row in group.records.range::<&Key>((from.as_ref(), until.as_ref()))?.take(SWEEP_RECORDS) {
             let (key, value) = row?;
             (seen, last) = (seen + 1, Some(key.value().to_vec()));
-            let record = match file::unpack(value.value()) {
-                Ok(record) => record,
-                Err(unreadable) => return Ok(Err(unreadable.into())),
+            let Ok(record) = file::unpack(value.value()) else {
+                unreadable += 1;
+                continue;
             };
             let kept: Vec<_> = record.entries().iter().filter(|e| self.keeps(e)).copied().collect();
             if kept.len() < record.entries().len() {
@@ -253,12 +256,14 @@ impl SweepStep {
             group.put(key, record)?;
         }
         let next = last.filter(|_| seen == SWEEP_RECORDS);
-        Ok(Ok(Swept { removed: u64::try_from(removed).unwrap_or(u64::MAX), next }))
+        let removed = u64::try_from(removed).unwrap_or(u64::MAX);
+        Ok(Ok(Swept { removed, unreadable, next }.told(self.programme)))
     }
 
-    /// An entry goes when it is from before the kept history, unless it is a hold that may still be confirmed within it.
+    /// An entry goes when both of its times are from before the kept history: a hold that may still be confirmed stays, and
+    /// so does anything that was told within it, for whose retries the history is kept.
     fn keeps(&self, entry: &Entry) -> bool {
-        entry.at >= self.before || (entry.state == State::Held && entry.mark >= self.before)
+        entry.at >= self.before || entry.mark >= self.before
     }
 }
 

@@ -26,7 +26,7 @@ local request, request_text, site, terminal, programme = ARGV[1], ARGV[2], ARGV[
 local now, quantity, hold_for, good_until = tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8]), tonumber(ARGV[9])
 local windows, stated = ARGV[10], ARGV[11]
 local SOLD, HELD, RELEASED, VOIDED, REFUSED, CLOSED = 1, 2, 3, 4, 5, 6
-local NEVER, LATE, MOST_DEAD, OUTBOX = 281474976710655, 2, 16, 100000
+local NEVER, LATE, MOST_DEAD, OUTBOX = 281474976710655, 2, 16, 20000
 local HOLD, NO_LIMIT = 1, 1099511627775
 local AGAIN = { [SOLD] = 'RECORDED', [HELD] = 'HELD', [RELEASED] = 'RELEASED', [VOIDED] = 'VOIDED', [REFUSED] = 'REFUSED' }
 assert(#request == 16 and #request_text == 36, 'ARGV[1] and ARGV[2] must be a request id')

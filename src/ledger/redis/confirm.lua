@@ -20,7 +20,7 @@ local record, outbox = KEYS[1], KEYS[2]
 local request, request_text, site, terminal, programme = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 local now = tonumber(ARGV[6])
 local SOLD, HELD, RELEASED, VOIDED, REFUSED, CLOSED = 1, 2, 3, 4, 5, 6
-local NEVER, LATE, MOST_DEAD, OUTBOX = 281474976710655, 2, 16, 100000
+local NEVER, LATE, MOST_DEAD, OUTBOX = 281474976710655, 2, 16, 20000
 local AGAIN = { [SOLD] = 'SOLD', [RELEASED] = 'HOLD_EXPIRED', [VOIDED] = 'VOIDED', [REFUSED] = 'NOT_FOUND',
                 [CLOSED] = 'NOT_FOUND' }
 assert(#request == 16 and #request_text == 36, 'ARGV[1] and ARGV[2] must be a request id')

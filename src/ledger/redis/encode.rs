@@ -1,9 +1,10 @@
 //! From a call of the port to the one command that carries it. Pure: a lane may put many of them into one pipeline.
 
 use redis::{Cmd, Pipeline};
+use serde_json::Value;
 
-use crate::ids::ProgrammeCode;
-use crate::ledger::{Call, Claim, Late, RecordKey};
+use crate::ids::{LedgerId, ProgrammeCode};
+use crate::ledger::{Call, Claim, Late, RecordKey, Terms};
 use crate::policy::Window;
 use crate::time::Timestamp;
 
@@ -70,6 +71,19 @@ pub(super) fn resolve(key: &RecordKey, call: &Call) -> Cmd {
     on_record(scripts::resolve(), key, call)
 }
 
+/// `identity.lua`: this id if the ledger has none, and the terms that it must have or gets.
+pub(super) fn identity(id: LedgerId, terms: &Terms) -> Cmd {
+    let flat = |pairs: Vec<(String, String)>| Value::from_iter(pairs.into_iter().flat_map(|(name, text)| [name, text]));
+    let at_birth = terms.at_birth().map(|(name, text)| (name.to_owned(), text));
+    let programmes = terms.of_programmes().map(|(name, text)| (name, text.to_owned()));
+    let mut cmd = evalsha(scripts::identity(), &[keys::LEDGER.as_bytes()]);
+    cmd.arg(id.to_string())
+        .arg(keys::LAYOUT)
+        .arg(flat(at_birth.into()).to_string())
+        .arg(flat(programmes.collect()).to_string());
+    cmd
+}
+
 /// `sweep.lua`
 pub(super) fn sweep(record: &[u8], before: Timestamp) -> Cmd {
     let mut cmd = evalsha(scripts::sweep(), &[record]);
@@ -127,7 +141,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::buyer::{BuyerKey, Pseudonym};
+    use crate::buyer::{BuyerKey, KeyMark, Pseudonym};
     use crate::ids::RequestId;
 
     fn key() -> RecordKey {
@@ -171,7 +185,9 @@ mod tests {
     #[test]
     fn a_command_has_as_many_keys_and_arguments_as_its_script_takes() {
         let entry = Late { quantity: 1, sold_at: call().now, windows: Vec::new(), stated: String::new() };
+        let terms = Terms { keys: KeyMark::from_bytes([7; 8]), simulated_clock: false, programmes: Vec::new() };
         for (script, command) in [
+            (scripts::identity(), identity(LedgerId::random(), &terms)),
             (scripts::claim(), claim(&key(), &call(), &sale())),
             (scripts::confirm(), confirm(&key(), &call())),
             (scripts::release(), release(&key(), &call())),

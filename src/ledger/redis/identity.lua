@@ -1,19 +1,34 @@
 #!lua
--- identity: names the ledger if it has no name yet, and answers with the name that stands and the keys it was begun with.
+-- identity: names the ledger if it has no name yet, and answers with the name and the terms that stand.
 --
 -- KEYS[1] ledger: hash, the ledger's identity
 -- ARGV[1] id: text, a hyphenated UUID to be used at birth
 -- ARGV[2] layout: integer, of keys and entries, to be used at birth
--- ARGV[3] keys: text, the mark of the key ring, to be used at birth
--- Reply: id (text), layout (text), keys (text)
--- Invariants: an identity that stands is never changed.
+-- ARGV[3] terms: JSON, a flat list of field and text, to be used at birth
+-- ARGV[4] programmes: JSON, the same, each used when the ledger first meets it
+-- Reply: the hash as it stands (field, text, ...)
+-- Invariants: a field that stands is never changed; where any of these differs from what stands, nothing is written.
 assert(#KEYS == 1, 'identity takes 1 keys')
-assert(#ARGV == 3, 'identity takes 3 arguments')
+assert(#ARGV == 4, 'identity takes 4 arguments')
 local ledger = KEYS[1]
-local id, layout, keys = ARGV[1], ARGV[2], ARGV[3]
+local id, layout = ARGV[1], ARGV[2]
+local terms, programmes = cjson.decode(ARGV[3]), cjson.decode(ARGV[4])
 assert(#id == 36, 'ARGV[1] must be a UUID')
 assert(tonumber(layout), 'ARGV[2] must be a number')
-assert(#keys == 16, 'ARGV[3] must be the mark of a key ring')
+assert(#terms >= 2 and #terms % 2 == 0, 'ARGV[3] must be fields and texts')
+assert(#programmes % 2 == 0, 'ARGV[4] must be fields and texts')
 
-if redis.call('EXISTS', ledger) == 0 then redis.call('HSET', ledger, 'id', id, 'layout', layout, 'keys', keys) end
-return redis.call('HMGET', ledger, 'id', 'layout', 'keys')
+local born = redis.call('EXISTS', ledger) == 0
+local agreed = born or redis.call('HGET', ledger, 'layout') == layout
+for i = 1, #terms, 2 do
+  agreed = agreed and (born or redis.call('HGET', ledger, terms[i]) == terms[i + 1])
+end
+for i = 1, #programmes, 2 do
+  local stands = redis.call('HGET', ledger, programmes[i])
+  agreed = agreed and (not stands or stands == programmes[i + 1])
+end
+if born then redis.call('HSET', ledger, 'id', id, 'layout', layout, unpack(terms)) end
+if agreed then
+  for i = 1, #programmes, 2 do redis.call('HSETNX', ledger, programmes[i], programmes[i + 1]) end
+end
+return redis.call('HGETALL', ledger)

@@ -3,8 +3,8 @@
 //! | key | type | holds |
 //! |---|---|---|
 //! | `{7f}:km:` and 16 raw bytes | hash | one buyer's record in one programme: request id → packed entry |
-//! | `{7f}:outbox` | stream | the events of every record of that partition |
-//! | `rationd:ledger` | hash | `id`, `layout` and `keys`: the ledger's identity, made at its birth |
+//! | `{7f}:outbox` | stream | the events of every record of that partition, the newest [`OUTBOX_EVENTS`](crate::ledger::OUTBOX_EVENTS) or a few more |
+//! | `rationd:ledger` | hash | the ledger's identity and terms, see [`LEDGER`] |
 //!
 //! The braces are Redis Cluster's hash tag: only what stands between them chooses the slot, so a record and the outbox
 //! that its script writes to share one, and one script can write both. The tag is the buyer's partition as two lower-case
@@ -19,8 +19,9 @@ use crate::buyer::{BuyerKey, Pseudonym};
 use crate::ids::ProgrammeCode;
 use crate::ledger::RecordKey;
 
-/// The ledger's identity: a hash with the fields `id` (a hyphenated UUID), `layout` (a number) and `keys` (the mark of the
-/// key ring that it was begun with).
+/// The ledger's identity: a hash with the fields `id` (a hyphenated UUID) and `layout` (a number), and the
+/// [`Terms`](crate::ledger::Terms) that it must be opened with ever after: `keys` (the mark of the key ring), `clock` (`real`
+/// or `simulated`) and for each code that it has met, such as `programme:km`, what the code stands for.
 pub const LEDGER: &str = "rationd:ledger";
 
 /// How keys and entries are laid out; another number is another, unreadable, layout.

@@ -25,7 +25,7 @@ local request, request_text, site, terminal, programme = ARGV[1], ARGV[2], ARGV[
 local now, quantity, sold_at = tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8])
 local windows, stated = ARGV[9], ARGV[10]
 local SOLD, HELD, RELEASED, VOIDED, REFUSED, CLOSED = 1, 2, 3, 4, 5, 6
-local NEVER, LATE, OUTBOX = 281474976710655, 2, 100000
+local NEVER, LATE, OUTBOX = 281474976710655, 2, 20000
 local HOLD, OVER, NO_LIMIT = 1, 4, 1099511627775
 assert(#request == 16 and #request_text == 36, 'ARGV[1] and ARGV[2] must be a request id')
 assert(#site >= 1 and #site <= 16, 'ARGV[3] must be a site code')

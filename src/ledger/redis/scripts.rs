@@ -53,7 +53,7 @@ macro_rules! registry {
 }
 
 registry! {
-    identity(1, 3),
+    identity(1, 4),
     claim(2, 11),
     confirm(2, 6),
     release(2, 6),
@@ -66,6 +66,7 @@ registry! {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ledger::OUTBOX_EVENTS;
 
     fn header(script: &Script) -> Vec<&str> {
         script.source.lines().skip(1).take_while(|line| line.starts_with("--")).collect()
@@ -115,6 +116,18 @@ mod tests {
             }
             let inside = script.source.lines().filter(|line| line.starts_with(' ')).collect::<Vec<_>>().join("\n");
             assert!(!inside.contains("KEYS[") && !inside.contains("ARGV["), "{}", script.name);
+        }
+    }
+
+    #[test]
+    fn every_script_that_tells_keeps_the_outbox_bounded() {
+        let telling: Vec<_> = all().filter(|script| script.source.contains("XADD")).collect();
+        assert_eq!(telling.len(), 6);
+        for Script { name, source, .. } in telling {
+            let constant = source.lines().find(|line| line.starts_with("local ") && line.contains(", OUTBOX = "));
+            let most = constant.and_then(|line| line.rsplit(", ").next()).and_then(|most| most.parse().ok());
+            assert_eq!(most, Some(OUTBOX_EVENTS), "{name}");
+            assert_eq!(source.matches("XADD").count(), source.matches("'MAXLEN', '~', OUTBOX,").count(), "{name}");
         }
     }
 

@@ -1,6 +1,8 @@
 //! A seeded bug of the museum: what this ledger would be if it did not decide and write in one step.
 
-use crate::ledger::{Answer, Call, Claim, Claimed, EventKind, Ledger, LedgerError, RecordKey, packed, rules};
+use crate::ledger::{
+    Answer, Call, Claim, Claimed, EventKind, Ledger, LedgerError, OUTBOX_EVENTS, RecordKey, packed, rules,
+};
 use crate::time::Clock;
 
 use super::{RedisLedger, keys};
@@ -17,7 +19,8 @@ pub(super) async fn check_then_write<C: Clock>(
     let mut write = redis::pipe();
     for event in &step.events {
         let entry = &event.entry;
-        let told = write.cmd("XADD").arg(keys::outbox(key.buyer.partition)).arg("*");
+        let told = write.cmd("XADD").arg(keys::outbox(key.buyer.partition));
+        told.arg("MAXLEN").arg("~").arg(OUTBOX_EVENTS).arg("*");
         told.arg("kind").arg(event.kind.name()).arg("programme").arg(key.programme.as_str());
         told.arg("request").arg(entry.request.to_string()).arg("site").arg(entry.site.as_str());
         told.arg("terminal").arg(call.terminal.as_str()).arg("quantity").arg(entry.quantity);
@@ -31,7 +34,7 @@ pub(super) async fn check_then_write<C: Clock>(
         write.cmd("HSET").arg(keys::record(&key)).arg(entry.request.as_bytes().as_slice()).arg(packed::pack(entry));
     }
     if !step.writes.is_empty() {
-        let written = ledger.send(true, async move |mut connection| write.exec_async(&mut connection).await).await;
+        let written = ledger.send(async move |mut connection| write.exec_async(&mut connection).await).await;
         written?;
     }
     Ok(Answer { outcome: step.outcome, replayed: step.replayed, at: step.at, record: record.with(&step.writes) })

@@ -12,7 +12,10 @@ use tokio::sync::{Notify, watch};
 use crate::ids::LedgerId;
 use crate::ledger::{Health, LedgerError};
 
-/// The service's clock and the store's may be so far apart, in milliseconds, before sales stop.
+/// The service's clock and the store's may be so far apart, in milliseconds. Beyond it nothing is decided by the
+/// service's clock, which is to say nothing at all: a wrong clock sells twice, but it also tells buyers that a programme is
+/// not in force, lets live holds run out, dates entries so that every later call is judged in the future, and sweeps
+/// sales that still count.
 const MOST_APART_MS: u64 = 500;
 
 /// The verdict on a server.
@@ -51,23 +54,23 @@ impl Standing {
         }
     }
 
-    /// Whether a call may be sent; `sells` if it may make a sale, which the clocks must allow as well.
-    pub(super) fn gate(&self, sells: bool) -> Result<(), LedgerError> {
+    /// Whether a call may be sent, of whatever kind.
+    pub(super) fn gate(&self) -> Result<(), LedgerError> {
         match &*self.verdict.borrow() {
             Verdict::Unfit(reason) => Err(LedgerError::StoreUnavailable(reason.clone())),
             Verdict::Fit { server, .. } if *server != self.server() => {
                 Err(LedgerError::StoreUnavailable("Redis was started anew and is being checked".into()))
             }
-            Verdict::Fit { ahead_ms, .. } if sells && is_apart(*ahead_ms) => {
-                Err(LedgerError::ClocksApart(ahead_ms.abs()))
+            Verdict::Fit { ahead_ms, .. } if ahead_ms.unsigned_abs() > MOST_APART_MS => {
+                Err(LedgerError::ClocksApart(ahead_ms.saturating_abs()))
             }
             Verdict::Fit { .. } => Ok(()),
         }
     }
 
-    /// What health says: serving only where a sale could be made.
+    /// What health says: serving only where a call would be let through.
     pub(super) fn health(&self) -> Health {
-        match (self.gate(true), self.ledger()) {
+        match (self.gate(), self.ledger()) {
             (Ok(()), Some(ledger)) => Health::Serving(ledger),
             (Ok(()), None) => Health::NotServing("the ledger has no id yet".into()),
             (Err(LedgerError::StoreUnavailable(reason)), _) => Health::NotServing(reason),
@@ -93,7 +96,7 @@ impl Standing {
     pub(super) async fn ready(&self) {
         let mut verdicts = self.verdict.subscribe();
         // The sender lives as long as `self`: this ends by a verdict only.
-        let _ = verdicts.wait_for(|_| self.gate(true).is_ok()).await;
+        let _ = verdicts.wait_for(|_| self.gate().is_ok()).await;
     }
 
     /// The number of the server that the newest connection leads to.
@@ -140,10 +143,6 @@ pub(super) fn other_ledger(ours: LedgerId, found: &str) -> String {
     )
 }
 
-fn is_apart(ahead_ms: i64) -> bool {
-    ahead_ms.unsigned_abs() > MOST_APART_MS
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -158,27 +157,26 @@ mod tests {
 
     #[test]
     fn the_gate_is_shut_until_a_server_was_checked() {
-        assert!(matches!(Standing::new().gate(false), Err(LedgerError::StoreUnavailable(_))));
-        assert_eq!(serving().gate(true), Ok(()));
+        assert!(matches!(Standing::new().gate(), Err(LedgerError::StoreUnavailable(_))));
+        assert_eq!(serving().gate(), Ok(()));
     }
 
     #[test]
     fn a_new_server_shuts_the_gate_and_another_connection_to_the_same_does_not() {
         let standing = serving();
         standing.dialled(Some("first"));
-        assert_eq!(standing.gate(true), Ok(()));
+        assert_eq!(standing.gate(), Ok(()));
         standing.dialled(Some("second"));
-        assert!(matches!(standing.gate(false), Err(LedgerError::StoreUnavailable(_))));
+        assert!(matches!(standing.gate(), Err(LedgerError::StoreUnavailable(_))));
         assert!(matches!(standing.health(), Health::NotServing(_)));
     }
 
     #[test]
-    fn clocks_apart_stop_sales_and_nothing_else() {
+    fn clocks_apart_stop_everything() {
         let standing = serving();
-        for (ahead_ms, sells) in [(500, Ok(())), (-500, Ok(())), (501, Err(501)), (-501, Err(501))] {
+        for (ahead_ms, passes) in [(500, Ok(())), (-500, Ok(())), (501, Err(501)), (-501, Err(501))] {
             standing.decide(Verdict::Fit { server: standing.server(), ahead_ms });
-            assert_eq!(standing.gate(true), sells.map_err(LedgerError::ClocksApart), "{ahead_ms}");
-            assert_eq!(standing.gate(false), Ok(()));
+            assert_eq!(standing.gate(), passes.map_err(LedgerError::ClocksApart), "{ahead_ms}");
         }
         assert!(matches!(standing.health(), Health::NotServing(reason) if reason.contains("501 ms")));
     }

@@ -17,18 +17,16 @@ use super::{faults, scripts};
 /// How long a call may take, the wait for a connection and dialling it included.
 const CALL_DEADLINE: Duration = Duration::from_millis(2_000);
 
-/// Sends with a connection of the pool if the gate lets it (`sells`: a sale may come of it). Whatever fails before
-/// sending wrote nothing; a connection that broke, timed out or leads to the wrong server is not used again.
+/// Sends with a connection of the pool if the gate lets it. Whatever fails before sending wrote nothing; a connection that broke, timed out or leads to the wrong server is not used again.
 pub(super) async fn with_connection<T, F>(
     pool: &RedisPool,
     standing: &Standing,
-    sells: bool,
     send: impl FnOnce(MultiplexedConnection) -> F,
 ) -> Result<T, LedgerError>
 where
     F: Future<Output = RedisResult<T>>,
 {
-    standing.gate(sells)?;
+    standing.gate()?;
     let give_up = Instant::now() + CALL_DEADLINE;
     let connection = match timeout_at(give_up, pool.connection()).await {
         Ok(Ok(connection)) => connection,
@@ -37,7 +35,7 @@ where
         Err(_) => return Err(LedgerError::StoreUnavailable("no connection to Redis in time".into())),
     };
     // Dialling may have found a server that nobody has checked yet.
-    standing.gate(sells)?;
+    standing.gate()?;
     match timeout_at(give_up, send(MultiplexedConnection::clone(&connection))).await {
         Ok(Ok(answer)) => Ok(answer),
         Ok(Err(error)) => {

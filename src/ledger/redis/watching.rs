@@ -1,6 +1,7 @@
 //! Watching over the server: every fresh connection is greeted, and once a second the server is looked at as a whole,
 //! its settings, its role, the ledger's name and its clock. What is found becomes the [`Standing`].
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,13 +10,13 @@ use redis::aio::MultiplexedConnection;
 use redis::{RedisError, RedisResult};
 use tokio_util::sync::CancellationToken;
 
-use crate::buyer::KeyMark;
 use crate::ids::LedgerId;
+use crate::ledger::Terms;
 use crate::redis_pool::RedisPool;
 use crate::time::Clock;
 
 use super::standing::{Standing, Verdict, other_ledger};
-use super::{RedisLedger, encode, keys, scripts, settings, trip};
+use super::{RedisLedger, encode, keys, settings, trip};
 
 /// How often the server is looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -90,22 +91,27 @@ async fn still_ours(connection: &mut MultiplexedConnection, ours: LedgerId) -> R
     })
 }
 
-/// The name of the ledger in the server, given now if it has none yet.
-async fn identify(connection: &mut MultiplexedConnection, ours: KeyMark) -> RedisResult<Result<LedgerId, String>> {
-    let mut cmd = encode::evalsha(scripts::identity(), &[keys::LEDGER.as_bytes()]);
-    cmd.arg(LedgerId::random().to_string()).arg(keys::LAYOUT).arg(ours.to_string());
-    let (id, layout, begun_with): (Option<String>, Option<String>, Option<String>) =
-        redis::from_redis_value(trip::ask(connection, &cmd).await?)?;
-    let found = format!("{}: id {id:?}, layout {layout:?}", keys::LEDGER);
-    Ok(match id.and_then(|id| id.parse().ok()) {
-        Some(_) if layout == Some(keys::LAYOUT.to_string()) && begun_with != Some(ours.to_string()) => Err(format!(
-            "{}: the ledger was begun under another key file, under this one every buyer could buy again; name that key \
-             file (`keys`, --keys), or another Redis",
-            keys::LEDGER
-        )),
-        Some(id) if layout == Some(keys::LAYOUT.to_string()) => Ok(id),
-        _ => Err(format!("{found}: this version reads layout {} only; use the version that wrote it", keys::LAYOUT)),
-    })
+/// The name of the ledger in the server, given now if it has none yet; if it is not one that may be worked with under
+/// these terms, everything that is wrong.
+async fn identify(connection: &mut MultiplexedConnection, ours: &Terms) -> RedisResult<Result<LedgerId, Vec<String>>> {
+    let reply = trip::ask(connection, &encode::identity(LedgerId::random(), ours)).await?;
+    let stands: HashMap<String, String> = redis::from_redis_value(reply)?;
+    let (id, layout) = (stands.get("id"), stands.get("layout"));
+    if layout != Some(&keys::LAYOUT.to_string()) {
+        let found = format!("{}: id {id:?}, layout {layout:?}", keys::LEDGER);
+        return Ok(Err(vec![format!(
+            "{found}: this version reads layout {} only; use the version that wrote it",
+            keys::LAYOUT
+        )]));
+    }
+    let other = ours.differences(|name| stands.get(name).cloned());
+    if !other.is_empty() {
+        return Ok(Err(other.iter().map(|other| format!("{}: {other}", keys::LEDGER)).collect()));
+    }
+    let id = id.and_then(|id| id.parse().ok());
+    Ok(id.ok_or_else(|| {
+        vec![format!("{}: it has no ledger id; bring the right data back, or use another Redis", keys::LEDGER)]
+    }))
 }
 
 /// How far the service's clock is ahead of the server's, in milliseconds, taking the server to have looked at its own
@@ -208,10 +214,12 @@ impl<C: Clock> RedisLedger<C> {
         }
         let server = self.standing.number_of(found.run_id.as_deref()).ok_or(Trouble::Elsewhere)?;
         match self.standing.ledger() {
-            Some(ours) => still_ours(connection, ours).await?,
-            None => identify(connection, self.options.keys).await?.and_then(|found| self.standing.settle(found)),
+            Some(ours) => still_ours(connection, ours).await?.map_err(|finding| vec![finding]),
+            None => identify(connection, &self.options.terms)
+                .await?
+                .and_then(|found| self.standing.settle(found).map_err(|finding| vec![finding])),
         }
-        .map_err(|finding| Trouble::Unfit(vec![finding]))?;
+        .map_err(Trouble::Unfit)?;
         Ok(Verdict::Fit { server, ahead_ms: ahead_ms(connection, &self.clock).await? })
     }
 

@@ -92,6 +92,8 @@ pub async fn the_sweep_takes_exactly_what_is_past<L: Ledger, P: Outbox>(bench: &
         // On the horizon: it stays.
         bench.says("Recorded", key, call(8, 1, horizon), Verb::Claim(sale(1, &[]))).await;
         bench.says("Sold", key, call(9, 1, horizon), Verb::Late(paper(1, horizon, &[]))).await;
+        // What is told on the horizon of something older stays as well: its retries are still to come.
+        bench.says("Sold", key, call(10, 1, horizon), Verb::Late(paper(1, at(0), &[]))).await;
     }
     bench.says("Recorded", gone, call(1, 1, old), Verb::Claim(sale(1, &[]))).await;
     let untouched = bench.model.record(other);
@@ -100,14 +102,21 @@ pub async fn the_sweep_takes_exactly_what_is_past<L: Ledger, P: Outbox>(bench: &
     let left = bench.ledger.usage(key).await.unwrap();
     assert_eq!(left, bench.model.record(key));
     let ids: BTreeSet<_> = left.entries().iter().map(|e| e.request).collect();
-    // 2 was written down as released by the claim at the horizon; 3 may still be confirmed.
-    assert_eq!(ids, [3, 8, 9].map(id).into_iter().collect());
-    assert_eq!(removed.iter().sum::<u64>(), 6);
+    // 2 was written down as released by the claim at the horizon, since it ran out; 3 may still be confirmed.
+    assert_eq!(ids, [2, 3, 8, 9, 10].map(id).into_iter().collect());
+    assert_eq!(removed.iter().sum::<u64>(), 5);
     assert_eq!(bench.ledger.usage(gone).await.unwrap().entries(), []);
     assert_eq!(bench.ledger.usage(other).await.unwrap(), untouched, "another programme");
-    bench.says("Sold", key, call(3, 1, horizon), Verb::Confirm).await;
-    assert_eq!(sweep(bench, "sw", horizon).await.iter().sum::<u64>(), 1, "the confirmed hold, now a sale of before");
-    assert_eq!(sweep(bench, "sw", horizon).await.iter().sum::<u64>(), 0);
+    let later = at(15 * DAY + 900);
+    bench.says("Sold", key, call(3, 1, later), Verb::Confirm).await;
+    bench.says("Voided", key, call(8, 1, later), Verb::Void).await;
+    bench.says("Held", key, call(11, 1, later), Verb::Claim(hold(1, 1_000, &[]))).await;
+    bench.says("Released", key, call(11, 1, later), Verb::Release).await;
+    assert_eq!(sweep(bench, "sw", later).await.iter().sum::<u64>(), 3, "2, 9 and 10");
+    let kept = bench.says("Sold", key, call(3, 1, later), Verb::Confirm).await;
+    assert!(kept.replayed, "a hold of long ago is kept for the retries of its confirmation");
+    assert_eq!(sweep(bench, "sw", at(15 * DAY + 901)).await.iter().sum::<u64>(), 3, "3, 8 and 11");
+    assert_eq!(bench.ledger.usage(key).await.unwrap().entries(), []);
     // What was swept is unknown; this is why a client never retries an id from before the horizon.
     bench.says("NotFound", gone, call(1, 1, horizon), Verb::Void).await;
 }

@@ -1,0 +1,146 @@
+//! What a ledger is begun with and must be opened with ever after, as text that both stores keep beside the ledger's id.
+//!
+//! Knows nothing about stores, key files or rules: a mark, a yes or no, and a text for each programme.
+
+use crate::buyer::KeyMark;
+use crate::ids::ProgrammeCode;
+
+/// What a ledger is begun with and must be opened with ever after. Under other keys, under a made-up time, or with a
+/// programme's code given to another programme or to another scheme of numbers, every buyer is a stranger and can buy
+/// again; and receipts given under a simulated clock would come back unmarked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Terms {
+    /// The mark of the keys under which buyers get their names.
+    pub keys: KeyMark,
+    /// Whether the time is made up ([`Clock::is_simulated`](crate::time::Clock::is_simulated)).
+    pub simulated_clock: bool,
+    /// What each programme's code stands for, in a stable text of the caller's: the programme's id and its scheme of
+    /// numbers. A code that the ledger has not met is given to this programme for good; one that is missing here is left
+    /// as it stands, so a programme may come and go.
+    pub programmes: Vec<(ProgrammeCode, String)>,
+}
+
+/// A term that is not as the ledger has it: what is wrong, and the remedy.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum OtherTerms {
+    /// Other keys.
+    #[error(
+        "this ledger was begun under another key file, and under this one every buyer could buy again; name that key \
+         file (`keys`, --keys), or another store"
+    )]
+    Keys,
+    /// A real clock where a simulated one was, or the reverse.
+    #[error("{}", if *.simulated {
+        "this ledger was begun under a simulated clock (serve --clock); name another store for real sales"
+    } else {
+        "this ledger was begun under the real clock; name another store for a simulated one (serve --clock)"
+    })]
+    Clock {
+        /// Whether the ledger's clock is simulated.
+        simulated: bool,
+    },
+    /// A code that means another programme, or the same with another scheme of numbers.
+    #[error(
+        "in this ledger the code {code} stands for {stands:?} and not for {given:?}, under which every buyer could buy \
+         again; give the new programme a `code` of its own, or name another store"
+    )]
+    Programme {
+        /// The code.
+        code: ProgrammeCode,
+        /// What it stands for in the ledger.
+        stands: String,
+        /// What it was to stand for.
+        given: String,
+    },
+}
+
+/// The name under which a store keeps the mark of the keys.
+const KEYS: &str = "keys";
+/// The name under which a store keeps which clock it is.
+const CLOCK: &str = "clock";
+
+fn clock(simulated: bool) -> &'static str {
+    if simulated { "simulated" } else { "real" }
+}
+
+fn programme(code: ProgrammeCode) -> String {
+    format!("programme:{code}")
+}
+
+impl Terms {
+    /// Name and text of what is fixed at the ledger's birth.
+    pub(super) fn at_birth(&self) -> [(&'static str, String); 2] {
+        [(KEYS, self.keys.to_string()), (CLOCK, clock(self.simulated_clock).to_owned())]
+    }
+
+    /// Name and text of each programme, fixed when the ledger first meets it.
+    pub(super) fn of_programmes(&self) -> impl Iterator<Item = (String, &str)> {
+        self.programmes.iter().map(|(code, text)| (programme(*code), text.as_str()))
+    }
+
+    /// Everything in which a ledger differs, from the text that stands in it under each name.
+    pub(super) fn differences(&self, stands: impl Fn(&str) -> Option<String>) -> Vec<OtherTerms> {
+        let mut found = Vec::new();
+        if stands(KEYS) != Some(self.keys.to_string()) {
+            found.push(OtherTerms::Keys);
+        }
+        if stands(CLOCK).as_deref() != Some(clock(self.simulated_clock)) {
+            found.push(OtherTerms::Clock { simulated: !self.simulated_clock });
+        }
+        for (code, given) in &self.programmes {
+            if let Some(stands) = stands(&programme(*code)).filter(|stands| stands != given) {
+                found.push(OtherTerms::Programme { code: *code, stands, given: given.clone() });
+            }
+        }
+        found
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use super::*;
+
+    fn terms() -> Terms {
+        Terms {
+            keys: KeyMark::from_bytes(*b"of tests"),
+            simulated_clock: false,
+            programmes: vec![("km".parse().unwrap(), "masks kr".to_owned()), ("x".parse().unwrap(), "x y".to_owned())],
+        }
+    }
+
+    fn kept(terms: &Terms) -> HashMap<String, String> {
+        let at_birth = terms.at_birth().map(|(name, text)| (name.to_owned(), text));
+        at_birth.into_iter().chain(terms.of_programmes().map(|(name, text)| (name, text.to_owned()))).collect()
+    }
+
+    #[test]
+    fn the_texts_in_the_stores_are_fixed() {
+        let kept = kept(&terms());
+        let text = |name: &str| kept[name].as_str();
+        assert_eq!((text("keys"), text("clock"), text("programme:km")), ("6f66207465737473", "real", "masks kr"));
+        assert_eq!(Terms { simulated_clock: true, ..terms() }.at_birth()[1].1, "simulated");
+    }
+
+    #[test]
+    fn every_difference_is_told_and_a_programme_may_come_and_go() {
+        let kept = kept(&terms());
+        let differences = |terms: &Terms| terms.differences(|name| kept.get(name).cloned());
+        assert_eq!(differences(&terms()), []);
+        let fewer = Terms { programmes: Vec::new(), ..terms() };
+        let more = Terms { programmes: vec![("new".parse().unwrap(), "new".to_owned())], ..terms() };
+        assert_eq!((differences(&fewer), differences(&more)), (Vec::new(), Vec::new()));
+
+        let code = "km".parse().unwrap();
+        let other = Terms {
+            keys: KeyMark::from_bytes(*b"another!"),
+            simulated_clock: true,
+            programmes: vec![(code, "masks other".to_owned())],
+        };
+        let programme = OtherTerms::Programme { code, stands: "masks kr".to_owned(), given: "masks other".to_owned() };
+        assert_eq!(differences(&other), [OtherTerms::Keys, OtherTerms::Clock { simulated: false }, programme]);
+        // What should stand there from birth on and does not is no agreement.
+        assert_eq!(fewer.differences(|_| None), [OtherTerms::Keys, OtherTerms::Clock { simulated: true }]);
+    }
+}
