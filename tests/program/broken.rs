@@ -51,7 +51,7 @@ async fn a_door_that_closed_for_good_ends_the_process_with_a_failure() {
     service.await_health(0);
     fill_the_disk(&service, directory.path());
     let refused = service.call(&["sell", "-n", "1", "--json"], &format!("{}\n", number(1)));
-    assert!(refused.out.contains("STORE_UNAVAILABLE"), "no session is opened: {refused:?}");
+    assert!(refused.out.contains("SESSION_UNCONFIRMED"), "no session is opened: {refused:?}");
     assert_eq!(service.ended(IN_TIME), 70, "{}", service.log());
     let log = service.log();
     assert!(log.contains("the door's file") && log.contains("only a new start can open it again"), "{log}");

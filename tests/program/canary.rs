@@ -126,7 +126,7 @@ fn scenario(service: &Service, artefacts: &mut Artefacts) {
         call(&["release", "--request-id", &hold], number, 1);
         call(&["void", "--request-id", &sale], number, 0);
         call(&["void", "--request-id", &sale, "--site", "11000002"], number, 1);
-        call(&["resolve", "--request-id", &sale], number, 0);
+        call(&["resolve", "--request-id", &sale], number, 1);
         call(&["resolve", "--request-id", &id(20 + nth)], number, 1);
         call(&["sell", "--relation", "family", "--agent-birth-year", "1980"], number, 1);
         call(&["check", "--programme", "kr-public-mask-2020", "-n", "2"], number, 0);

@@ -125,7 +125,7 @@ fn a_foreign_or_truncated_database_is_refused_and_left_alone() {
             let file = directory.path().join("rationd-data").join(name);
             let spoilt = spoil(fs::read(&file).unwrap());
             fs::write(&file, &spoilt).unwrap();
-            let ran = refused(directory.path(), &[]);
+            let ran = refused(directory.path(), &["--clock", SATURDAY]);
             println!("{what} {name}: {}", ran.err.trim());
             assert_eq!(ran.code, 64, "{what} {name}: {ran:?}");
             assert!(ran.err.contains(name), "{what}: {ran:?}");
@@ -151,7 +151,7 @@ fn a_second_process_on_the_same_data_is_refused() {
     // A port that is taken.
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
-    let serve = ["serve", "--listen", &address, "--admin-listen", "127.0.0.1:0"];
+    let serve = ["serve", "--clock", SATURDAY, "--listen", &address, "--admin-listen", "127.0.0.1:0"];
     let ran = rationd(directory.path(), &serve, "");
     assert_eq!((ran.code, ran.err.contains(&format!("{address}: cannot listen there"))), (64, true), "{ran:?}");
 }
