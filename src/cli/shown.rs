@@ -127,6 +127,7 @@ impl Shown {
             "decision": self.decision(),
             "programme": self.programme.to_string(),
             "request_id": result.request_id,
+            "ledger_id": result.ledger_id,
             "replayed": result.replayed,
             "reasons": self.reasons().iter().map(|r| json!({ "name": name(r.refusal()), "why": r.why })).collect::<Vec<_>>(),
             "left": standing.map(|s| json!({ "units": s.units_left, "purchases": s.purchases_left })),
@@ -201,8 +202,9 @@ impl fmt::Display for Shown {
             write!(f, "\n  {:<8} {}", key.trim_end_matches("_at"), self.local(at))?;
         }
         if let Some(standing) = &self.result.standing {
-            let units = standing.units_left.map_or("no limit in units".into(), |n| format!("{n} units"));
-            let purchases = standing.purchases_left.map(|n| format!(", {n} purchases")).unwrap_or_default();
+            let units = standing.units_left.map_or("no limit in units".into(), |n| counted(n, "unit"));
+            let purchases =
+                standing.purchases_left.map(|n| format!(", {}", counted(n, "purchase"))).unwrap_or_default();
             write!(f, "\n  left     {units}{purchases}")?;
             for earlier in &standing.earlier {
                 let at = earlier.at.as_ref().map(|at| self.local(at)).unwrap_or_default();
@@ -216,6 +218,10 @@ impl fmt::Display for Shown {
         }
         Ok(())
     }
+}
+
+fn counted(n: u32, what: &str) -> String {
+    format!("{n} {what}{}", if n == 1 { "" } else { "s" })
 }
 
 fn name(refusal: v1::Refusal) -> &'static str {
