@@ -16,7 +16,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{Config, ConfigErrors, Keys, LogFormat, Store, environment};
-use crate::drain::{Drain, TimeUp, signalled};
+use crate::drain::{Asked, Drain, TimeUp};
 use crate::grpc::{Counters, Health, serve_admin};
 use crate::ledger::embedded::EmbeddedLedger;
 use crate::ledger::redis::{FirstCheck, RedisLedger, RedisOptions};
@@ -136,15 +136,13 @@ pub async fn serve(config: Config, greet: impl FnOnce(&Running)) -> Result<(), A
 }
 
 async fn serve_watched(config: Config, telemetry: &Telemetry, greet: impl FnOnce(&Running)) -> Result<(), AppError> {
+    let mut asked = Asked::listen().map_err(AppError::Signals)?;
     let clock = config.clock.map_or_else(SystemClock::real, SystemClock::starting_at);
     let watched = Watched { metrics: telemetry.metrics(), scrape: telemetry.scrape_router() };
     let running = start(config, clock, watched).await?;
     greet(&running);
     tokio::select! {
-        heard = signalled() => {
-            heard.map_err(AppError::Signals)?;
-            tracing::info!("asked to stop");
-        }
+        () = asked.to_stop() => tracing::info!("asked to stop"),
         // It stops by itself only because something broke.
         () = running.stop.cancelled() => {}
     }

@@ -83,7 +83,7 @@ pub struct Settings {
     /// Configuration file (TOML); also RATIOND_CONFIG
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Where sales are recorded: embedded:PATH, redis://HOST:PORT/ or rediss://HOST:PORT/ [default: embedded:./rationd-data]
+    /// Where sales are recorded: embedded:PATH, redis://HOST:PORT/ or rediss://HOST:PORT/ [default: embedded:./rationd-data, with --clock embedded:./rationd-data-simulated]
     #[arg(long, value_name = "URL")]
     store: Option<String>,
     /// Where terminals call, on loopback [default: 127.0.0.1:7420]

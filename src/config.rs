@@ -30,6 +30,8 @@ use file::Settings;
 
 /// Beside the place where the process was started, so that trying it out leaves nothing elsewhere.
 const DEFAULT_DATA: &str = "./rationd-data";
+/// The same under a simulated clock: a ledger of real sales and one of made-up times never meet.
+const DEFAULT_SIMULATED_DATA: &str = "./rationd-data-simulated";
 /// The key file's name beside the data.
 const KEY_FILE: &str = "keys.toml";
 /// Loopback, because terminals cannot prove who they are yet.
@@ -268,7 +270,8 @@ impl Config {
         let max_in_flight = positive(s, &["max_in_flight"], DEFAULT_MAX_IN_FLIGHT, MAX_IN_FLIGHT);
         let drain = seconds(s, &["drain_seconds"], DEFAULT_DRAIN_SECONDS, MAX_DRAIN_SECONDS);
 
-        let store = store.unwrap_or_else(|| Store::Embedded(DEFAULT_DATA.into()));
+        let data = if clock.is_some() { DEFAULT_SIMULATED_DATA } else { DEFAULT_DATA };
+        let store = store.unwrap_or_else(|| Store::Embedded(data.into()));
         let counters = counters.unwrap_or(DEFAULT_COUNTERS);
         let admin = admin.unwrap_or(DEFAULT_ADMIN);
         // Port 0 asks for any free port, so two of them do not collide. A refused address is told by itself.

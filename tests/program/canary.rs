@@ -233,7 +233,7 @@ async fn no_canary_is_found_with_the_embedded_store() {
     let logs = logs_of(&service);
     service.stop();
     every_file(directory.path(), &mut artefacts);
-    let keys = pseudonyms(&directory.path().join("rationd-data/keys.toml"));
+    let keys = pseudonyms(&directory.path().join("rationd-data-simulated/keys.toml"));
     let (_, ledger) = artefacts.iter().find(|(name, _)| name.ends_with("ledger.redb")).unwrap();
     assert!(keys.iter().all(|key| has_pseudonym(ledger, key)), "the buyers are in the ledger, by their pseudonyms");
     search("embedded store, JSON log", artefacts, logs, &keys);

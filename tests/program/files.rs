@@ -122,7 +122,7 @@ fn a_foreign_or_truncated_database_is_refused_and_left_alone() {
         for name in ["ledger.redb", "door.redb"] {
             let directory = tempfile::tempdir().unwrap();
             Service::start(directory.path(), &["--clock", SATURDAY], &[]).stop();
-            let file = directory.path().join("rationd-data").join(name);
+            let file = directory.path().join("rationd-data-simulated").join(name);
             let spoilt = spoil(fs::read(&file).unwrap());
             fs::write(&file, &spoilt).unwrap();
             let ran = refused(directory.path(), &["--clock", SATURDAY]);
