@@ -62,7 +62,13 @@ impl Greeting<'_> {
     fn today(&self, programme: &Programme) -> String {
         let date = programme.date(self.now);
         let place = Place { channel: self.channel(), region: String::new() };
-        let in_force = match programme.assess(&in_person(1980), 0, &place, self.now, LineSet::default()) {
+        let in_force = match programme.assess(
+            &in_person(Person { birth_year: 1980, foreign: false }),
+            0,
+            &place,
+            self.now,
+            LineSet::default(),
+        ) {
             Assessment::Judged(_) => "in force",
             Assessment::NotRequired(_) => "not in force",
         };
@@ -78,7 +84,7 @@ impl Greeting<'_> {
     fn first_sale(&self) -> Option<String> {
         let programme = self.policies.iter().find(|p| p.is_demo())?;
         let (number, site) = SYNTHETIC.iter().find_map(|number| {
-            let person = birth_year(number)?;
+            let person = person(number)?;
             self.sites.iter().find(|site| self.may_buy(programme, person, site)).map(|site| (number, site))
         })?;
         let address = match self.counters.port() {
@@ -88,25 +94,53 @@ impl Greeting<'_> {
         Some(format!("{} sell --number {number} --quantity 2 --site {}{address}", program(), site.id))
     }
 
-    fn may_buy(&self, programme: &Programme, birth_year: i16, site: &Site) -> bool {
+    fn may_buy(&self, programme: &Programme, buyer: Person, site: &Site) -> bool {
         let place = Place { channel: site.channel, region: site.region.clone() };
-        let verdict = programme.assess(&in_person(birth_year), 0, &place, self.now, LineSet::default());
+        let verdict = programme.assess(&in_person(buyer), 0, &place, self.now, LineSet::default());
         matches!(verdict, Assessment::Judged(judgement) if judgement.refusals.is_empty())
     }
 }
 
-/// The birth year of a synthetic citizen's number.
-fn birth_year(number: &str) -> Option<i16> {
+/// What the rules see of a synthetic number's owner: the seventh digit names the century and who is a foreigner.
+fn person(number: &str) -> Option<Person> {
     let year: i16 = number.get(..2)?.parse().ok()?;
-    match number.get(7..8)? {
-        "1" | "2" => Some(1900 + year),
-        "3" | "4" => Some(2000 + year),
-        _ => None,
-    }
+    let (century, foreign) = match number.get(7..8)? {
+        "9" | "0" => (1800, false),
+        "1" | "2" => (1900, false),
+        "3" | "4" => (2000, false),
+        "5" | "6" => (1900, true),
+        "7" | "8" => (2000, true),
+        _ => return None,
+    };
+    Some(Person { birth_year: century + year, foreign })
 }
 
-fn in_person(birth_year: i16) -> Visit {
-    let buyer = Person { birth_year, foreign: false };
+fn in_person(buyer: Person) -> Visit {
     let line = Line { buyer, relation: None, papers: SmallVec::new(), quantity: 2 };
     Visit { agent: None, lines: smallvec![line], family: SmallVec::new() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_day_of_the_week_has_a_first_sale() {
+        let (policies, sites) = (Policies::built_in(), Sites::demo());
+        for day in 23..30 {
+            let greeting = Greeting {
+                counters: SocketAddr::from(([127, 0, 0, 1], 7420)),
+                admin: SocketAddr::from(([127, 0, 0, 1], 7421)),
+                store: "embedded:./rationd-data",
+                volatile: false,
+                policies: &policies,
+                sites: &sites,
+                now: format!("2026-11-{day}T09:00:00+09:00").parse().unwrap(),
+                simulated: false,
+            };
+            let sale = greeting.first_sale().unwrap_or_else(|| panic!("no sale on 2026-11-{day}"));
+            assert!(sale.ends_with("--site 11000001"), "{sale}");
+            assert!(greeting.to_string().contains(&sale));
+        }
+    }
 }
