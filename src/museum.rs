@@ -8,7 +8,7 @@ pub enum Mutant {
     Control,
     /// The Redis ledger reads the record, decides outside the script and writes in a second command.
     CheckThenWrite,
-    /// The sweep removes entries as soon as they are eight days old, however long the window is.
+    /// The sweep removes entries up to thirty days before it may, so also those whose window has not ended.
     SweptTooEarly,
     /// The number of live seats of a site is counted in one command and the seat granted in another.
     CapOutsideScript,
