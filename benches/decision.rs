@@ -68,6 +68,8 @@ fn decide(c: &mut Criterion) {
     };
     let pseudonym = |number: &str| ring.key_of(&parse_kr_resident(number, today, true).unwrap(), masks.id());
     let typed = "810305-1000112";
+    let one = allocation_counter::measure(|| drop(black_box(Box::new(1_u8))));
+    assert_eq!(one.count_total, 1, "what says 0 below must be able to say 1");
     for (name, memory) in [
         ("parse and assess", allocation_counter::measure(|| _ = black_box(decide(typed)))),
         ("parse and make the pseudonym", allocation_counter::measure(|| _ = black_box(pseudonym(typed)))),

@@ -129,14 +129,14 @@ async fn a_visit_that_does_not_hang_together_is_refused_whole(world: World) {
 }
 
 async fn a_sale_of_another_day_lends_its_day_to_nobody(world: World) {
-    // A Wednesday, the child's day, and then a Thursday, nobody's.
+    // A Wednesday, the child's day, and the Wednesday after it: the day fits, but the child takes nothing on it.
     let service = world.serve("2020-04-29T10:00:00+09:00").await;
     let seller = service.counter(SEJONG).await;
     let childs = Visit::of(vec![child(21, 3)]).by(1985);
     assert_eq!(all_said(&seller.purchase(&childs).await.unwrap()), ["APPROVED"]);
     let mut both = Visit::of(vec![agent(21, 3), childs.lines[0].clone()]).by(1985);
     assert_eq!(all_said(&seller.purchase(&both).await.unwrap()), ["APPROVED", "APPROVED"], "the same day it does");
-    service.set("2020-05-07T10:00:00+09:00");
+    service.set("2020-05-06T10:00:00+09:00");
     both = Visit::of(vec![agent(22, 3), childs.lines[0].clone()]).by(1985);
     let late = seller.purchase(&both).await.unwrap();
     assert_eq!(all_said(&late), ["NOT_YOUR_DAY", "APPROVED"]);
