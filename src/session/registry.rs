@@ -253,8 +253,14 @@ impl<D: Door, C: Clock> Registry<D, C> {
 
     fn keep(&self, seat: Seat, readings: u64) {
         let mut known = self.known();
-        let newer = known.live.get(&seat.key).is_some_and(|live| live.fence > seat.fence);
-        if known.readings == readings && !newer {
+        if known.live.get(&seat.key).is_some_and(|live| live.fence > seat.fence) {
+            return;
+        }
+        // A grant ends every older one of its slot, whether or not this answer may be kept.
+        if known.live.get(&seat.key).is_some_and(|live| live.fence < seat.fence) {
+            known.live.remove(&seat.key);
+        }
+        if known.readings == readings {
             known.live.insert(seat.key, seat);
         }
     }
