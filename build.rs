@@ -3,10 +3,11 @@
 use std::path::PathBuf;
 use std::{env, fs};
 
-const FILES: [&str; 2] = ["rationd/v1/purchase_service.proto", "rationd/v1/session_service.proto"];
+const FILES: [&str; 3] =
+    ["rationd/v1/operator_service.proto", "rationd/v1/purchase_service.proto", "rationd/v1/session_service.proto"];
 
 /// Messages that can carry a buyer's number, and those that contain one: they get no `Debug`, so that nobody can print them.
-const WITHOUT_DEBUG: [&str; 10] = [
+const WITHOUT_DEBUG: [&str; 11] = [
     ".rationd.v1.Buyer",
     ".rationd.v1.OpaqueBuyer",
     ".rationd.v1.Line",
@@ -17,6 +18,7 @@ const WITHOUT_DEBUG: [&str; 10] = [
     ".rationd.v1.ReleaseHoldRequest",
     ".rationd.v1.VoidPurchaseRequest",
     ".rationd.v1.GetPurchaseRequest",
+    ".rationd.v1.PurchaseStreamRequest",
 ];
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -28,6 +30,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     fs::write(out.join("descriptor.bin"), compiler.encode_file_descriptor_set())?;
     tonic_prost_build::configure()
         .build_transport(true)
+        .codec_path("crate::grpc::codec::SmallBuffers")
         .skip_debug(WITHOUT_DEBUG)
         .compile_fds(compiler.file_descriptor_set())?;
     Ok(())

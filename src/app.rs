@@ -17,9 +17,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::{Config, ConfigErrors, Keys, LogFormat, Store, environment};
 use crate::drain::{Asked, Drain, TimeUp};
-use crate::grpc::{Counters, Health, serve_admin};
+use crate::export::Exports;
+use crate::grpc::{Admin, Counters, Health};
 use crate::ledger::embedded::EmbeddedLedger;
-use crate::ledger::redis::{FirstCheck, RedisLedger, RedisOptions};
+use crate::ledger::redis::{FirstCheck, Lanes, RedisLedger, RedisOptions};
 use crate::ledger::{Durability, Ledger, Terms};
 use crate::policy::{BuyerIds, Policies};
 use crate::purchase::Purchases;
@@ -37,7 +38,7 @@ use files::Loaded;
 use observed::Observed;
 use tasks::{Broke, End, Tasks};
 
-/// Connections to Redis for claims, and as many again for sessions.
+/// Connections to Redis for sessions, and for claims those beside the lanes'.
 const REDIS_CONNECTIONS: usize = 16;
 
 /// Why the service does not start, or did not end well.
@@ -190,9 +191,10 @@ pub async fn start<C: Clock>(config: Config, clock: C, watched: Watched) -> Resu
             run(Parts { config, clock, watched, keys, loaded, lease, ledger, door, drain, store }).await
         }
         Store::Redis(url) => {
-            let pool = || RedisPool::new(url.expose(), REDIS_CONNECTIONS).map_err(|e| AppError::Store(e.to_string()));
-            let options = RedisOptions { allow_volatile: config.allow_volatile, terms };
-            let ledger = RedisLedger::open(pool()?, options, clock.clone());
+            let pool = |size| RedisPool::new(url.expose(), size).map_err(|e| AppError::Store(e.to_string()));
+            let lanes = Lanes { count: config.lanes.count, group: config.lanes.group, queue: config.lanes.queue };
+            let options = RedisOptions { allow_volatile: config.allow_volatile, terms, lanes };
+            let ledger = RedisLedger::open(pool(lanes.count.get() + REDIS_CONNECTIONS)?, options, clock.clone());
             match ledger.check_once().await {
                 FirstCheck::Fit => {}
                 FirstCheck::Unfit(problems) => return Err(AppError::Unfit(problems.join("\n"))),
@@ -200,7 +202,7 @@ pub async fn start<C: Clock>(config: Config, clock: C, watched: Watched) -> Resu
                     tracing::warn!(%why, "the store is away; the service starts and keeps trying");
                 }
             }
-            let door = RedisDoor::new(pool()?, lease);
+            let door = RedisDoor::new(pool(REDIS_CONNECTIONS)?, lease);
             // It ends by itself at the stop: broken off, it would shut the ledger to calls under way.
             let (watching, closing) = (ledger.clone(), drain.closing.clone());
             let watch = async move {
@@ -288,9 +290,15 @@ async fn run<L: Ledger, D: Door, C: Clock>(parts: Parts<L, D, C>) -> Result<Runn
         let _answered = answered;
         edge.serve(counters, shown, closing).await.map_err(|error| error.to_string())
     });
+    let operators = Admin {
+        exports: Exports::new(ledger.clone(), policies.clone()),
+        draining: drain.draining.clone(),
+        metrics: watched.metrics.clone(),
+        clock: clock.clone(),
+    };
     let (shown, scrape) = (health.clone(), watched.scrape);
-    tasks.spawn("the listener for health and metrics", async move {
-        serve_admin(admin, shown, scrape, quiet).await.map_err(|error| error.to_string())
+    tasks.spawn("the listener for operators, health and metrics", async move {
+        operators.serve(admin, shown, scrape, quiet).await.map_err(|error| error.to_string())
     });
     let metrics = watched.metrics;
     let follow_health = upkeep::follow_health(ledger.clone(), registry.clone(), health.clone(), metrics.clone());

@@ -15,11 +15,11 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::num::NonZeroU32;
+use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-pub use environment::{environment, program};
+pub use environment::{environment, executable, program, scratch};
 pub use keys::Keys;
 pub use store_url::{BadStore, RedisUrl, Store};
 
@@ -49,6 +49,12 @@ const DEFAULT_LOG_FILTER: &str = "info";
 const DEFAULT_RELOAD_SECONDS: u32 = 2;
 /// A second's work of a small machine: what waits longer is better told to come back.
 const DEFAULT_MAX_IN_FLIGHT: u32 = 1024;
+/// Enough that one lane fills its group while others wait for the store's sync; more would only make groups smaller.
+const DEFAULT_LANES: u32 = 3;
+/// Enough to pay for a sync, short enough that nobody waits long behind it.
+const DEFAULT_GROUP: u32 = 256;
+/// Some groups for every lane: what would wait longer is better told to come back.
+const DEFAULT_QUEUE: u32 = 4096;
 /// The bound on a clean stop.
 const DEFAULT_DRAIN_SECONDS: u32 = 10;
 
@@ -60,16 +66,23 @@ const MAX_CAP: u32 = 1000;
 const MAX_RELOAD_SECONDS: u32 = 3600;
 /// The most calls at once.
 const MAX_IN_FLIGHT: u32 = 1_000_000;
+/// The most lanes: each is a connection.
+const MAX_LANES: u32 = 256;
+/// The largest group: a server that works on one trip for longer keeps everybody else waiting.
+const MAX_GROUP: u32 = 4096;
+/// The longest queue.
+const MAX_QUEUE: u32 = 1_000_000;
 /// The longest stop.
 const MAX_DRAIN_SECONDS: u32 = 600;
 
 /// The sections of the file.
-const SECTIONS: [&[&str]; 6] = [
+const SECTIONS: [&[&str]; 7] = [
     &["counters"],
     &["admin"],
     &["sessions"],
     &["sessions", "cap_by_channel"],
     &["sessions", "cap_by_site"],
+    &["lanes"],
     &["telemetry"],
 ];
 
@@ -97,6 +110,8 @@ pub struct Config {
     pub make_keys: bool,
     /// Who may be connected.
     pub sessions: Sessions,
+    /// How calls share trips to Redis. The embedded store shares its syncs by itself.
+    pub lanes: Lanes,
     /// What is logged, and how.
     pub telemetry: Telemetry,
     /// How often policies and sites are looked at for changes.
@@ -128,6 +143,17 @@ impl Sessions {
         let own = self.cap_by_site.get(&site).or_else(|| self.cap_by_channel.get(&channel));
         own.copied().unwrap_or(self.cap_default)
     }
+}
+
+/// How calls share trips to Redis.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Lanes {
+    /// Connections that carry calls.
+    pub count: NonZeroUsize,
+    /// The most calls that share a trip.
+    pub group: NonZeroUsize,
+    /// The most calls that wait for a trip; more are told to come back.
+    pub queue: NonZeroUsize,
 }
 
 /// What is logged, and how. Traces and metrics are sent where the standard `OTEL_…` variables say.
@@ -263,6 +289,11 @@ impl Config {
         let cap_default = positive(s, &["sessions", "cap_default"], DEFAULT_CAP, MAX_CAP);
         let cap_by_channel = caps(s, "cap_by_channel");
         let cap_by_site = caps(s, "cap_by_site");
+        let lanes = Lanes {
+            count: size(s, &["lanes", "count"], DEFAULT_LANES, MAX_LANES),
+            group: size(s, &["lanes", "group"], DEFAULT_GROUP, MAX_GROUP),
+            queue: size(s, &["lanes", "queue"], DEFAULT_QUEUE, MAX_QUEUE),
+        };
         let log_format = s.text(&["telemetry", "log_format"], log_format).unwrap_or(LogFormat::Human);
         let log_filter = s.text(&["telemetry", "log_filter"], log_filter);
         let reload = seconds(s, &["reload_seconds"], DEFAULT_RELOAD_SECONDS, MAX_RELOAD_SECONDS);
@@ -290,6 +321,7 @@ impl Config {
             policies,
             sites,
             sessions: Sessions { lease, cap_default, cap_by_channel, cap_by_site },
+            lanes,
             telemetry: Telemetry {
                 log_format,
                 log_filter: log_filter.unwrap_or_else(|| DEFAULT_LOG_FILTER.to_owned()),
@@ -371,6 +403,10 @@ fn positive(settings: &mut Settings, path: &[&str], default: u32, most: u32) -> 
     NonZeroU32::new(settings.number(path, 1, most).unwrap_or(default)).unwrap_or(NonZeroU32::MIN)
 }
 
+fn size(settings: &mut Settings, path: &[&str], default: u32, most: u32) -> NonZeroUsize {
+    positive(settings, path, default, most).try_into().unwrap_or(NonZeroUsize::MIN)
+}
+
 /// The caps of a section whose keys are names of sites or channels.
 fn caps<Name>(settings: &mut Settings, section: &str) -> BTreeMap<Name, NonZeroU32>
 where
@@ -422,6 +458,9 @@ fn log_format(text: &str) -> Result<LogFormat, &'static str> {
 }
 
 fn log_filter(text: &str) -> Result<String, String> {
+    if text.contains('[') {
+        return Err("must not name spans: log lines stand in none; write levels such as \"info,rationd=debug\"".into());
+    }
     match text.parse::<tracing_subscriber::EnvFilter>() {
         Ok(_) => Ok(text.to_owned()),
         Err(error) => Err(format!("must be tracing directives such as \"info,rationd=debug\": {error}")),

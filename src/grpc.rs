@@ -1,12 +1,15 @@
-//! The gRPC edge: one file per service, `convert` between wire and domain, `status` for errors, `identity` for who is calling,
-//! `layers` for what every call passes through.
+//! The gRPC edge: one file per service, `convert` between wire and domain, `codec` for the wire's buffers, `status` for errors,
+//! `identity` for who is calling, `layers` for what every call passes through.
 //!
 //! Knows the use cases and the door, never a concrete store and never configuration.
 
+mod codec;
 mod convert;
+mod corked;
 mod health;
 mod identity;
 mod layers;
+mod operator;
 mod purchase;
 mod session;
 mod status;
@@ -23,10 +26,12 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::service::Routes;
 use tonic::transport::Server;
+use tower::Layer;
 
 pub use health::Health;
 pub use session::Cap;
 
+use crate::export::Exports;
 use crate::ids::LedgerId;
 use crate::ledger::Ledger;
 use crate::purchase::Purchases;
@@ -36,10 +41,13 @@ use crate::sites::Sites;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::scrape::Page;
 use crate::time::Clock;
+use corked::Corked;
 use identity::Callers;
 use layers::OutermostLayer;
+use operator::OperatorEdge;
 use purchase::PurchaseEdge;
 use session::SessionEdge;
+use v1::operator_service_server::OperatorServiceServer;
 use v1::purchase_service_server::PurchaseServiceServer;
 use v1::session_service_server::SessionServiceServer;
 
@@ -63,6 +71,9 @@ const MAX_MESSAGE: usize = 16 * 1024;
 
 /// How long a unary call may take at the most; a client may ask for less.
 const LONGEST_CALL: Duration = Duration::from_secs(10);
+
+/// The most operator calls that may be waiting for their answer at once.
+const MAX_OPERATOR_CALLS: usize = 16;
 
 /// A peer that vanished without a word keeps its streams, and so its seats are renewed, until a ping goes unanswered: this
 /// long after its last sign of life at the most. Its seats come free a lease later.
@@ -94,7 +105,7 @@ pub struct Counters<L, D, C> {
     pub metrics: Arc<Metrics>,
     /// The clock that calls are measured by.
     pub clock: C,
-    /// The most calls under way at once; more are turned away with a time to retry.
+    /// The most calls under way at once; more are turned away with a time to retry. As many again may be calls of streams.
     pub max_in_flight: usize,
     /// Whether reflection is served.
     pub reflection: bool,
@@ -119,19 +130,20 @@ impl<L: Ledger, D: Door, C: Clock> Counters<L, D, C> {
 
     fn routes(self, health: Health) -> Routes {
         let callers = Arc::new(Callers { sites: self.sites, registry: self.registry, door_key: self.door_key });
-        let purchase = PurchaseEdge {
+        let purchase = Arc::new(PurchaseEdge {
             purchases: self.purchases,
             callers: callers.clone(),
-            tasks: self.tasks.clone(),
-            commits: Arc::new(Semaphore::new(self.max_in_flight)),
+            tasks: self.tasks,
+            streamed: Semaphore::new(self.max_in_flight),
+            visits: Arc::new(Semaphore::new(self.max_in_flight)),
+            draining: self.draining.clone(),
             metrics: self.metrics.clone(),
-        };
+        });
         let session = SessionEdge {
             callers,
             cap: self.cap,
             lease: self.lease,
             ledger: self.ledger,
-            tasks: self.tasks,
             draining: self.draining,
             metrics: self.metrics,
         };
@@ -146,19 +158,38 @@ impl<L: Ledger, D: Door, C: Clock> Counters<L, D, C> {
     }
 }
 
-/// Serves what operators and probes ask: health over gRPC and `scrape` over HTTP, on one listener.
-pub async fn serve_admin(
-    listener: TcpListener,
-    health: Health,
-    scrape: Page,
-    stop: CancellationToken,
-) -> Result<(), tonic::transport::Error> {
-    let routes = Routes::from(scrape).add_service(health.server());
-    builder()
-        .accept_http1(true)
-        .add_routes(routes)
-        .serve_with_incoming_shutdown(incoming(listener), stop.cancelled_owned())
-        .await
+/// All that the admin listener serves from, beside health and metrics.
+pub struct Admin<L, C> {
+    /// What operators may export.
+    pub exports: Exports<L>,
+    /// Cancelled when the instance begins to drain.
+    pub draining: CancellationToken,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+    /// The clock that calls are measured by.
+    pub clock: C,
+}
+
+impl<L: Ledger, C: Clock> Admin<L, C> {
+    /// Serves what operators and probes ask: `OperatorService` and health over gRPC and `scrape` over HTTP, on one listener.
+    pub async fn serve(
+        self,
+        listener: TcpListener,
+        health: Health,
+        scrape: Page,
+        stop: CancellationToken,
+    ) -> Result<(), tonic::transport::Error> {
+        let edge = OperatorEdge::new(self.exports, listener.local_addr().ok(), self.draining);
+        let service = OperatorServiceServer::new(edge).max_decoding_message_size(MAX_MESSAGE);
+        // Probes and scrapes are no calls: they are neither measured nor turned away.
+        let operator = OutermostLayer::new(self.metrics, self.clock, MAX_OPERATOR_CALLS).layer(service);
+        let routes = Routes::from(scrape).add_service(health.server()).add_service(operator);
+        builder()
+            .accept_http1(true)
+            .add_routes(routes)
+            .serve_with_incoming_shutdown(incoming(listener), stop.cancelled_owned())
+            .await
+    }
 }
 
 fn with_reflection(routes: Routes) -> Routes {
@@ -178,8 +209,10 @@ fn with_reflection(routes: Routes) -> Routes {
     }
 }
 
-/// Every limit said aloud: several of tonic's own defaults are "none".
-fn builder() -> Server {
+/// Every limit said aloud: several of tonic's own defaults are "none". Public for the echo that the benchmark `side_by_side`
+/// compares this service with.
+#[doc(hidden)]
+pub fn builder() -> Server {
     Server::builder()
         .timeout(LONGEST_CALL)
         .max_concurrent_streams(64)
@@ -192,7 +225,8 @@ fn builder() -> Server {
         .http2_keepalive_timeout(Some(PEER_ANSWERS_WITHIN))
 }
 
-/// The builder's own `tcp_nodelay` is ignored with a listener of ours, so it is set on each socket.
-fn incoming(listener: TcpListener) -> impl tokio_stream::Stream<Item = std::io::Result<tokio::net::TcpStream>> {
-    TcpListenerStream::new(listener).map(|socket| socket.and_then(|s| s.set_nodelay(true).map(|()| s)))
+/// The builder's own `tcp_nodelay` is ignored with a listener of ours, so it is set on each socket. Public as [`builder`] is.
+#[doc(hidden)]
+pub fn incoming(listener: TcpListener) -> impl tokio_stream::Stream<Item = std::io::Result<Corked>> {
+    TcpListenerStream::new(listener).map(|socket| socket.and_then(|s| s.set_nodelay(true).map(|()| Corked::new(s))))
 }

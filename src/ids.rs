@@ -37,6 +37,24 @@ impl<const N: usize> Inline<N> {
     }
 }
 
+/// Reading is parsing: what cannot be accepted cannot be deserialized either.
+macro_rules! as_text {
+    ($type:ident) => {
+        impl serde::Serialize for $type {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.collect_str(self)
+            }
+        }
+
+        impl<'de> serde::Deserialize<'de> for $type {
+            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let text = <std::borrow::Cow<'de, str>>::deserialize(deserializer)?;
+                text.parse().map_err(serde::de::Error::custom)
+            }
+        }
+    };
+}
+
 macro_rules! name {
     ($(#[$doc:meta])* $type:ident, $max:literal, $what:literal, $shape:literal, $accept:expr) => {
         $(#[$doc])*
@@ -75,18 +93,7 @@ macro_rules! name {
             }
         }
 
-        impl serde::Serialize for $type {
-            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-                serializer.serialize_str(self.as_str())
-            }
-        }
-
-        impl<'de> serde::Deserialize<'de> for $type {
-            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                let text = <std::borrow::Cow<'de, str>>::deserialize(deserializer)?;
-                text.parse().map_err(serde::de::Error::custom)
-            }
-        }
+        as_text!($type);
     };
 }
 
@@ -181,6 +188,8 @@ macro_rules! uuid_id {
                 fmt::Display::fmt(self, f)
             }
         }
+
+        as_text!($type);
     };
 }
 

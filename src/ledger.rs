@@ -135,9 +135,9 @@ impl Record {
 pub const DEAD_ENTRIES_PER_SITE: usize = 16;
 
 /// The most events of a partition that the outbox keeps; the oldest go first. There are 256 partitions: this is about a
-/// day of a nation's sales for each, and a gigabyte at most for all of them, so that nobody who reads the outbox too
-/// slowly, or not at all, can fill the store that sales are recorded in. Redis cuts in whole nodes of its stream and
-/// keeps up to a hundred more.
+/// day of a nation's sales for each, and half a gigabyte at most for all of them, so that nobody who reads the outbox too
+/// slowly, or not at all, can fill the store that sales are recorded in. Redis is cut in whole nodes of its stream and not
+/// at every event, and keeps a hundred or two more.
 pub const OUTBOX_EVENTS: u64 = 20_000;
 
 /// Who asks, under which id, and when by the service's clock.
@@ -406,6 +406,16 @@ impl Swept {
     }
 }
 
+/// One step of an export.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Exported {
+    /// Records, each with its buyer: to tell them apart, because a later step may give one again. The buyer's key must not
+    /// leave the process. `None` stands for a record that cannot be read.
+    pub records: Vec<(BuyerKey, Option<Record>)>,
+    /// Where to go on; `None` when everything has been given.
+    pub next: Option<Vec<u8>>,
+}
+
 /// The store of claims. Every verb is one atomic step: check all, then write all, the outbox event with the record.
 /// Dropping a returned future never leaves half a state, but may leave the outcome unknown to the caller.
 pub trait Ledger: Clone + Send + Sync + 'static {
@@ -455,6 +465,14 @@ pub trait Ledger: Clone + Send + Sync + 'static {
         before: Timestamp,
         from: Option<Vec<u8>>,
     ) -> impl Future<Output = Result<Swept, LedgerError>> + Send;
+
+    /// Reads the records of a programme: at most some hundreds a step, starting from `from` (`None` at first). Over all the
+    /// steps each record that stands still is given at least once and alike. A later step fails rather than leave any out.
+    fn export(
+        &self,
+        programme: ProgrammeCode,
+        from: Option<Vec<u8>>,
+    ) -> impl Future<Output = Result<Exported, LedgerError>> + Send;
 
     /// The store's state as last known, for health and for opening sessions. Never asks the store.
     fn health(&self) -> Health;

@@ -34,6 +34,7 @@
 //! | [`ledger`] | the port, [`ledger::rules`] (the semantics, once), `ledger::redis` and `ledger::embedded` |
 //! | [`session`] | seats of terminals: the limiter, pure; the doors in Redis and redb; the registry of one instance |
 //! | [`purchase`] | the use case |
+//! | [`export`] | the records of a programme, for an audit |
 //! | [`grpc`] | the services, errors as statuses, who is calling |
 //! | [`terminal`] | the client library |
 //! | [`config`], [`telemetry`], [`redis_pool`], [`drain`] | what their names say |
@@ -71,6 +72,7 @@ pub mod ledger;
 pub mod redis_pool;
 pub mod session;
 
+pub mod export;
 pub mod purchase;
 
 pub mod grpc;

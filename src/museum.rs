@@ -16,17 +16,20 @@ pub enum Mutant {
     PolicyBeforeReplay,
     /// A voided sale asked for again answers with its old receipt.
     VoidedReplaysReceipt,
+    /// A claim is answered as soon as it has been put into a lane's queue, as if nobody had bought before.
+    AnsweredBeforeReply,
 }
 
 impl Mutant {
     /// Every exhibit, with the name that chooses it.
-    pub const ALL: [(Self, &'static str); 6] = [
+    pub const ALL: [(Self, &'static str); 7] = [
         (Self::Control, "control"),
         (Self::CheckThenWrite, "check-then-write"),
         (Self::SweptTooEarly, "swept-too-early"),
         (Self::CapOutsideScript, "cap-outside-script"),
         (Self::PolicyBeforeReplay, "policy-before-replay"),
         (Self::VoidedReplaysReceipt, "voided-replays-receipt"),
+        (Self::AnsweredBeforeReply, "answered-before-reply"),
     ];
 
     /// Whether this bug is switched on in this process (`RATIOND_MUTANT=name` in a museum build).

@@ -11,9 +11,11 @@ mod answer;
 mod judging;
 mod prepare;
 
+use std::future::{Future, ready};
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use futures_util::future::Either;
 use smallvec::smallvec;
 
 pub use crate::ledger::{Durability, LedgerError};
@@ -57,23 +59,23 @@ impl<L: Ledger, C: Clock> Purchases<L, C> {
     }
 
     /// What [`Purchases::buy`] would answer for each line. Changes nothing.
-    pub async fn check(&self, visit: Prepared, caller: &Caller) -> Vec<LineAnswer> {
+    pub async fn check(&self, visit: &Prepared, caller: &Caller) -> Vec<LineAnswer> {
         self.each_line(visit, caller, Verb::Check).await
     }
 
     /// Sells or holds each line that every rule and window allows. Lines that others lean on go first; a line that leans
     /// on one that failed is not tried: what is not decided is no reason to refuse.
-    pub async fn buy(&self, visit: Prepared, caller: &Caller) -> Vec<LineAnswer> {
+    pub async fn buy(&self, visit: &Prepared, caller: &Caller) -> Vec<LineAnswer> {
         self.each_line(visit, caller, Verb::Buy).await
     }
 
-    async fn each_line(&self, visit: Prepared, caller: &Caller, verb: Verb) -> Vec<LineAnswer> {
+    async fn each_line(&self, visit: &Prepared, caller: &Caller, verb: Verb) -> Vec<LineAnswer> {
         let mut answers: Vec<Option<LineAnswer>> = visit.lines.iter().map(|_| None).collect();
         let (mut granted, mut unsettled) = (LineSet::default(), LineSet::default());
-        let programme = visit.programme.clone();
+        let programme = &visit.programme;
         for index in programme.order(&visit.visit) {
             let Some(line) = visit.lines.get(index) else { continue };
-            let line = Judging { visit: &visit, index, line, caller, granted, unsettled };
+            let line = Judging { visit, index, line, caller, granted, unsettled };
             let answer = match verb {
                 Verb::Check => self.check_line(line).await,
                 Verb::Buy => self.buy_line(line).await,
@@ -112,7 +114,7 @@ impl<L: Ledger, C: Clock> Purchases<L, C> {
         for _ in 0..ASSESSMENTS {
             let judgement = match line.assess(now) {
                 Assessment::NotRequired(why) => {
-                    let record = match self.unless_known(&line, now).await {
+                    let record = match Box::pin(self.unless_known(&line, now)).await {
                         Ok(record) => record,
                         Err(answer) => return *answer,
                     };
@@ -125,7 +127,7 @@ impl<L: Ledger, C: Clock> Purchases<L, C> {
                 }
                 Assessment::Judged(judgement) if judgement.refusals.is_empty() => judgement,
                 Assessment::Judged(judgement) => {
-                    let record = match self.unless_known(&line, now).await {
+                    let record = match Box::pin(self.unless_known(&line, now)).await {
                         Ok(record) => record,
                         Err(answer) => return *answer,
                     };
@@ -176,14 +178,16 @@ impl<L: Ledger, C: Clock> Purchases<L, C> {
         }
     }
 
-    async fn claim(
+    fn claim(
         &self,
         line: &Judging<'_>,
         now: Timestamp,
         windows: Windows,
         good_until: Timestamp,
-    ) -> Result<Answer<Claimed>, LedgerError> {
-        let Some(request) = line.line.request else { return Err(LedgerError::RequestIdClosed) };
+    ) -> impl Future<Output = Result<Answer<Claimed>, LedgerError>> + Send {
+        let Some(request) = line.line.request else {
+            return Either::Left(ready(Err(LedgerError::RequestIdClosed)));
+        };
         let call = Call { request, site: line.caller.site, terminal: line.caller.terminal, now };
         let claim = Claim {
             quantity: line.asked().quantity,
@@ -192,7 +196,7 @@ impl<L: Ledger, C: Clock> Purchases<L, C> {
             good_until,
             stated: line.line.stated.clone(),
         };
-        self.ledger.claim(line.line.key, call, claim).await
+        Either::Right(self.ledger.claim(line.line.key, call, claim))
     }
 
     fn claimed(&self, line: &Judging<'_>, answer: Answer<Claimed>, windows: &[Window]) -> LineAnswer {

@@ -26,8 +26,8 @@ use opentelemetry::trace::TracerProvider;
 use opentelemetry_sdk::metrics::SdkMeterProvider;
 use opentelemetry_sdk::propagation::TraceContextPropagator;
 use opentelemetry_sdk::trace::SdkTracerProvider;
-use tracing::{Dispatch, Level};
-use tracing_subscriber::filter::{EnvFilter, Targets};
+use tracing::{Dispatch, Level, Metadata};
+use tracing_subscriber::filter::{EnvFilter, FilterExt, LevelFilter, Targets, filter_fn};
 use tracing_subscriber::layer::{Layer, SubscriberExt};
 
 use export::Plan;
@@ -144,9 +144,11 @@ pub fn prepare(
             .with_filter(Targets::new().with_target("rationd", Level::INFO))
     });
     let lines = Lines::to(out, options.json)?;
+    // Without a hint of its own it would have every callsite of every crate asked anew each time.
+    let events = filter_fn(|what: &Metadata<'_>| what.is_event()).with_max_level_hint(LevelFilter::TRACE);
     let subscriber = tracing_subscriber::registry()
         .with(spans)
-        .with(logging::layer(options.json, lines.clone()).with_filter(filter));
+        .with(logging::layer(options.json, lines.clone()).with_filter(filter.and(events)));
 
     let metrics = Arc::new(Metrics::new(&meters.meter("rationd")));
     Ok((Telemetry { metrics, registry, meters, tracers, lines: LastLines(lines) }, Dispatch::new(subscriber)))

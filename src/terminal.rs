@@ -3,11 +3,18 @@
 //! A request id is made and shown to the caller before anything is sent, so that an unknown outcome can always be resolved.
 //! Knows the wire and nothing of the server behind it.
 
+mod connection;
+mod gateway;
+mod operator;
+
 use std::time::Duration;
 
+pub use connection::{Connection, Tls};
+pub use gateway::Gateway;
+pub use operator::{Export, ExportError, Operator};
 pub use prost_types::Timestamp as WireTimestamp;
 use tonic::metadata::{Ascii, MetadataValue};
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Channel;
 use tonic::{Code, Request, Status, Streaming};
 use tonic_types::StatusExt;
 
@@ -72,18 +79,30 @@ pub enum CallError {
     Unknown(String),
 }
 
+impl CallError {
+    /// Only a reason that is listed as not executed means that nothing was written.
+    fn told(reason: &str, message: &str, retry_after: Option<Duration>) -> Self {
+        if NOT_EXECUTED.contains(&reason) {
+            Self::NotExecuted { reason: reason.to_owned(), message: message.to_owned(), retry_after }
+        } else {
+            Self::Unknown(message.to_owned())
+        }
+    }
+}
+
 impl From<Status> for CallError {
-    /// Only a status that carries a reason of ours, and one that is listed as not executed, means that nothing was written.
     fn from(status: Status) -> Self {
         let details = status.get_error_details();
-        match details.error_info().filter(|info| info.domain == DOMAIN) {
-            Some(info) if NOT_EXECUTED.contains(&info.reason.as_str()) => Self::NotExecuted {
-                reason: info.reason.clone(),
-                message: status.message().to_string(),
-                retry_after: details.retry_info().and_then(|retry| retry.retry_delay),
-            },
-            _ => Self::Unknown(status.message().to_string()),
-        }
+        let ours = details.error_info().filter(|info| info.domain == DOMAIN);
+        let retry_after = details.retry_info().and_then(|retry| retry.retry_delay);
+        Self::told(ours.map_or("", |info| &info.reason), status.message(), retry_after)
+    }
+}
+
+impl From<v1::Failure> for CallError {
+    fn from(failure: v1::Failure) -> Self {
+        let reason = if failure.outcome_unknown { "" } else { &failure.reason };
+        Self::told(reason, &failure.message, failure.retry_after.and_then(|after| after.try_into().ok()))
     }
 }
 
@@ -113,22 +132,29 @@ pub enum Opened {
 
 /// A live session. Its seat is held for as long as this is kept, and for the lease time after it is dropped.
 pub struct Session {
-    terminal: Terminal,
-    token: MetadataValue<Ascii>,
+    seat: Seat,
     /// What the service said when it let the terminal in.
     pub admitted: v1::Admitted,
     /// Further events of the session.
     pub events: Streaming<v1::OpenSessionResponse>,
 }
 
+/// What a terminal sells with while its session lives. Clones share the seat; none of them keeps it.
+#[derive(Clone)]
+pub struct Seat {
+    terminal: Terminal,
+    token: MetadataValue<Ascii>,
+}
+
 impl Terminal {
     /// Connects to `address` (`http://127.0.0.1:7420`).
     pub async fn connect(address: &str, site: SiteId, name: TerminalId) -> Result<Self, Unreachable> {
-        let unreachable = |why: String| Unreachable { address: address.to_string(), why };
-        let endpoint = Endpoint::from_shared(address.to_string()).map_err(|e| unreachable(e.to_string()))?;
-        let endpoint = endpoint.connect_timeout(CONNECT_TIMEOUT).timeout(CALL_TIMEOUT).tcp_nodelay(true);
-        let channel = endpoint.connect().await.map_err(|e| unreachable(root_cause(&e)))?;
-        Ok(Self { channel, site, name })
+        Ok(Self::on(&Connection::open(address, None).await?, site, name))
+    }
+
+    /// On a connection that others may use too.
+    pub fn on(connection: &Connection, site: SiteId, name: TerminalId) -> Self {
+        Self { channel: connection.channel(), site, name }
     }
 
     /// Opens this terminal's session. One that it has already is replaced.
@@ -138,7 +164,8 @@ impl Terminal {
         match events.message().await?.and_then(|first| first.event) {
             Some(Event::Admitted(admitted)) => {
                 let token = metadata(&admitted.session_token)?;
-                Ok(Opened::Admitted(Box::new(Session { terminal: self.clone(), token, admitted, events })))
+                let seat = Seat { terminal: self.clone(), token };
+                Ok(Opened::Admitted(Box::new(Session { seat, admitted, events })))
             }
             Some(Event::SiteFull(full)) => Ok(Opened::SiteFull(full)),
             Some(Event::Ended(_)) | None => Err(CallError::Unknown("the session ended before it began".into())),
@@ -188,7 +215,7 @@ impl Terminal {
     }
 }
 
-impl Session {
+impl Seat {
     /// Sells.
     pub async fn purchase(&self, visit: v1::PurchaseRequest) -> Result<v1::PurchaseResponse, CallError> {
         Ok(self.terminal.purchases().purchase(self.request(visit)).await?.into_inner())
@@ -211,17 +238,43 @@ impl Session {
         Ok(self.terminal.purchases().confirm_hold(self.request(hold)).await?.into_inner())
     }
 
-    /// Gives the seat back at once.
-    pub async fn close(self) -> Result<bool, CallError> {
-        let request = v1::CloseSessionRequest { session_token: self.admitted.session_token.clone() };
-        let mut client = SessionServiceClient::new(self.terminal.channel.clone());
-        Ok(client.close_session(request).await?.into_inner().closed)
-    }
-
     fn request<M>(&self, message: M) -> Request<M> {
         let mut request = Request::new(message);
         request.metadata_mut().insert("rationd-session", self.token.clone());
         request
+    }
+}
+
+impl Session {
+    /// What the terminal sells with, for as long as this session is kept.
+    pub fn seat(&self) -> Seat {
+        self.seat.clone()
+    }
+
+    /// Sells.
+    pub async fn purchase(&self, visit: v1::PurchaseRequest) -> Result<v1::PurchaseResponse, CallError> {
+        self.seat.purchase(visit).await
+    }
+
+    /// Holds for so long.
+    pub async fn hold(
+        &self,
+        visit: v1::PurchaseRequest,
+        span: Duration,
+    ) -> Result<v1::HoldPurchaseResponse, CallError> {
+        self.seat.hold(visit, span).await
+    }
+
+    /// Makes a hold a sale.
+    pub async fn confirm(&self, hold: v1::ConfirmHoldRequest) -> Result<v1::ConfirmHoldResponse, CallError> {
+        self.seat.confirm(hold).await
+    }
+
+    /// Gives the seat back at once.
+    pub async fn close(self) -> Result<bool, CallError> {
+        let request = v1::CloseSessionRequest { session_token: self.admitted.session_token.clone() };
+        let mut client = SessionServiceClient::new(self.seat.terminal.channel.clone());
+        Ok(client.close_session(request).await?.into_inner().closed)
     }
 }
 

@@ -21,14 +21,14 @@ use rationd::buyer::{BuyerKey, KeyMark, Pseudonym};
 use rationd::ids::RequestId;
 use rationd::ledger::redis::{FirstCheck, RedisLedger, RedisOptions, keys};
 use rationd::ledger::{
-    Answer, Call, Claim, Claimed, Durability, Health, Late, Ledger, LedgerError, OUTBOX_EVENTS, RecordKey, Resolved,
-    Terms, packed,
+    Answer, Call, Claim, Claimed, Durability, Health, Late, Ledger, LedgerError, OUTBOX_EVENTS, Record, RecordKey,
+    Resolved, Terms, packed,
 };
 use rationd::policy::Window;
 use rationd::redis_pool::RedisPool;
 use rationd::time::{Clock, SystemClock, Timestamp};
 use redis::Value;
-use support::redis::{DURABLE, RedisServer};
+use support::redis::{DURABLE, RedisServer, lanes};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -44,7 +44,7 @@ const ANSWERED_WITHIN: Duration = Duration::from_millis(2_500);
 const HEALED_WITHIN: Duration = Duration::from_secs(10);
 
 fn open<C: Clock>(server: &RedisServer, allow_volatile: bool, clock: C) -> RedisLedger<C> {
-    let options = RedisOptions { allow_volatile, terms: terms(&clock) };
+    let options = RedisOptions { allow_volatile, terms: terms(&clock), lanes: lanes() };
     RedisLedger::open(RedisPool::new(&server.url(), 8).unwrap(), options, clock)
 }
 
@@ -343,7 +343,7 @@ async fn a_ledger_is_opened_under_its_own_terms_only() {
         Terms { programmes, ..ours.clone() }
     };
     let check = async |terms: Terms| {
-        let options = RedisOptions { allow_volatile: true, terms };
+        let options = RedisOptions { allow_volatile: true, terms, lanes: lanes() };
         let pool = RedisPool::new(&server.url(), 2).unwrap();
         RedisLedger::open(pool, options, SystemClock::real()).check_once().await
     };
@@ -376,6 +376,21 @@ async fn a_ledger_is_opened_under_its_own_terms_only() {
     assert_eq!(check(ours.clone()).await, FirstCheck::Fit);
     assert!(matches!(check(with(&[("new", "other opaque")])).await, FirstCheck::Unfit(_)));
     assert_eq!(check(with(&[])).await, FirstCheck::Fit);
+}
+
+#[tokio::test]
+async fn a_ledger_of_another_layout_is_refused_and_left_alone() {
+    let server = RedisServer::start();
+    for layout in [keys::LAYOUT - 1, keys::LAYOUT + 1] {
+        tell(&server, &["HSET", keys::LEDGER, "id", &RequestId::random().to_string(), "layout", &layout.to_string()])
+            .await;
+        let FirstCheck::Unfit(findings) = open(&server, true, SystemClock::real()).check_once().await else {
+            panic!("layout {layout} was taken")
+        };
+        let said = format!("this version reads layout {} only; use the version that wrote it", keys::LAYOUT);
+        assert!(findings.len() == 1 && findings[0].contains(&said), "{findings:?}");
+        assert_eq!(tell(&server, &["HLEN", keys::LEDGER]).await, Value::Int(2), "nothing was added");
+    }
 }
 
 #[tokio::test]
@@ -596,7 +611,7 @@ async fn a_question_from_8_days_ahead_writes_nothing() {
 }
 
 #[tokio::test]
-async fn a_record_that_cannot_be_read_is_corrupt_and_ends_no_sweep() {
+async fn a_record_that_cannot_be_read_is_corrupt_and_ends_no_sweep_and_no_export() {
     let server = RedisServer::start();
     let (ledger, _watching) = serving(&server).await;
     let mut connection = client(&server).await;
@@ -604,16 +619,27 @@ async fn a_record_that_cannot_be_read_is_corrupt_and_ends_no_sweep() {
         let past = Call { now: Timestamp::from_millis(1_000), ..call(RequestId::random()) };
         assert!(matches!(ledger.claim(buyer(number), past, sale()).await.unwrap().outcome, Claimed::Recorded(_)));
     }
-    let damage: [(u8, &[u8], &[u8]); 4] =
-        [(3, &[7; 16], b"short"), (9, &[7; 16], &[9; 26]), (20, b"no id", &[1; 26]), (31, &[7; 16], b"")];
-    for (number, name, value) in damage {
-        let mut hset = redis::cmd("HSET");
-        let _: i64 =
-            hset.arg(keys::record(&buyer(number))).arg(name).arg(value).query_async(&mut connection).await.unwrap();
+    let good: Vec<u8> = redis::cmd("GET").arg(keys::record(&buyer(3))).query_async(&mut connection).await.unwrap();
+    let state_0 = [&good[..17], &[0], &good[18..]].concat();
+    let flag_8 = [&good[..18], &[8], &good[19..]].concat();
+    let no_site = [&good[..16], &[18], &good[17..35]].concat();
+    let damage: [(u8, &[u8]); 5] = [(3, b"short"), (9, &state_0), (20, &flag_8), (31, &good[..42]), (35, &no_site)];
+    for (number, value) in damage {
+        let mut append = redis::cmd("APPEND");
+        let _: i64 = append.arg(keys::record(&buyer(number))).arg(value).query_async(&mut connection).await.unwrap();
     }
-    let mut set = redis::cmd("SET");
-    let _: String = set.arg(keys::record(&buyer(33))).arg("text").query_async(&mut connection).await.unwrap();
-    let unreadable = [3, 9, 20, 31, 33];
+    let key = keys::record(&buyer(33));
+    tell(&server, &["DEL", std::str::from_utf8(&key).unwrap()]).await;
+    let mut hset = redis::cmd("HSET");
+    let _: i64 = hset.arg(&key).arg("a hash").arg("text").query_async(&mut connection).await.unwrap();
+    let unreadable = [3, 9, 20, 31, 33, 35];
+    let exported = export(&ledger).await;
+    let read = |number: u8| exported.iter().filter(move |(of, _)| *of == buyer(number).buyer).map(|(_, record)| record);
+    for number in 0..40 {
+        let found: Vec<_> = read(number).collect();
+        let expected = if unreadable.contains(&number) { None } else { ledger.usage(buyer(number)).await.ok() };
+        assert_eq!(found, [&expected], "{number}");
+    }
     let (mut removed, mut passed_over, mut from) = (0, 0, None);
     loop {
         let step = ledger.sweep(buyer(1).programme, Timestamp::from_millis(2_000), from).await.unwrap();
@@ -624,7 +650,7 @@ async fn a_record_that_cannot_be_read_is_corrupt_and_ends_no_sweep() {
             break;
         }
     }
-    assert_eq!((removed, passed_over), (35, 5));
+    assert_eq!((removed, passed_over), (34, 6));
     for number in unreadable {
         let read = ledger.usage(buyer(number)).await;
         assert!(matches!(read, Err(LedgerError::Corrupt(_))), "{number}: {read:?}");
@@ -634,6 +660,73 @@ async fn a_record_that_cannot_be_read_is_corrupt_and_ends_no_sweep() {
     }
 }
 
+/// Every step of an export.
+async fn export<C: Clock>(ledger: &RedisLedger<C>) -> Vec<(BuyerKey, Option<Record>)> {
+    let (mut records, mut from) = (Vec::new(), None);
+    loop {
+        let step = ledger.export(buyer(1).programme, from).await.unwrap();
+        records.extend(step.records);
+        from = step.next;
+        if from.is_none() {
+            return records;
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_export_goes_on_in_the_server_where_it_began_or_not_at_all() {
+    const BUYERS: u8 = 250;
+    let mut server = RedisServer::start();
+    let (ledger, _watching) = serving(&server).await;
+    for number in 0..BUYERS {
+        let claimed = ledger.claim(buyer(number), call(RequestId::random()), sale()).await.unwrap();
+        assert!(matches!(claimed.outcome, Claimed::Recorded(_)));
+    }
+    let programme = buyer(1).programme;
+    let begun = ledger.export(programme, None).await.unwrap();
+    assert!(begun.next.is_some(), "there is more");
+    let going_on = ledger.export(programme, begun.next.clone()).await;
+    assert!(going_on.is_ok(), "{going_on:?}");
+    // A client of its own does not make it another server.
+    tell(&server, &["PING"]).await;
+    server.kill();
+    let away = ledger.export(programme, begun.next.clone()).await;
+    assert!(matches!(away, Err(LedgerError::StoreUnavailable(_))), "{away:?}");
+    server.restart();
+    healed(&ledger).await;
+    until_sold(&ledger).await;
+    let elsewhere = ledger.export(programme, begun.next).await;
+    assert!(
+        matches!(&elsewhere, Err(LedgerError::StoreUnavailable(why)) if why.contains("during an export")),
+        "a cursor of SCAN means nothing to another server: {elsewhere:?}"
+    );
+    assert_eq!(export(&ledger).await.len(), usize::from(BUYERS), "begun again, it is whole");
+    for nowhere in [b"".as_slice(), b"7"] {
+        let nowhere = ledger.export(programme, Some(nowhere.to_vec())).await;
+        assert!(matches!(nowhere, Err(LedgerError::Corrupt(_))), "{nowhere:?}");
+    }
+}
+
+/// Health may still be of the server before; a sale is not.
+async fn until_sold<C: Clock>(ledger: &RedisLedger<C>) {
+    let (request, started) = (RequestId::random(), Instant::now());
+    while sell(ledger, request).await.is_err() {
+        assert!(started.elapsed() < HEALED_WITHIN, "nothing can be sold");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test]
+async fn records_that_may_not_be_read_are_not_taken_for_unreadable_ones() {
+    let server = RedisServer::start();
+    let (ledger, _watching) = serving(&server).await;
+    sold(&ledger, RequestId::random()).await;
+    assert_eq!(export(&ledger).await.len(), 1);
+    tell(&server, &["ACL", "SETUSER", "default", "-get"]).await;
+    let step = ledger.export(buyer(1).programme, None).await;
+    assert!(step.is_err(), "{step:?}");
+}
+
 #[tokio::test]
 async fn an_outbox_holds_so_many_events_and_no_more() {
     let server = RedisServer::start();
@@ -641,14 +734,24 @@ async fn an_outbox_holds_so_many_events_and_no_more() {
     let mut connection = client(&server).await;
     let outbox = keys::outbox(1);
     let mut fill = redis::pipe();
-    for _ in 0..OUTBOX_EVENTS + 500 {
+    for _ in 0..500 {
         fill.cmd("XADD").arg(&outbox).arg("*").arg("kind").arg("sold").ignore();
     }
-    fill.exec_async(&mut connection).await.unwrap();
-    sold(&ledger, RequestId::random()).await;
-    let length: u64 = redis::cmd("XLEN").arg(&outbox).query_async(&mut connection).await.unwrap();
-    // Redis cuts whole nodes of a stream, which hold at most 100 events.
-    assert!((OUTBOX_EVENTS..OUTBOX_EVENTS + 100).contains(&length), "{length}");
+    for _ in 0..OUTBOX_EVENTS / 500 + 1 {
+        fill.exec_async(&mut connection).await.unwrap();
+    }
+    let mut sales = 0;
+    loop {
+        sold(&ledger, RequestId::random()).await;
+        sales += 1;
+        let length: u64 = redis::cmd("XLEN").arg(&outbox).query_async(&mut connection).await.unwrap();
+        // Redis cuts whole nodes of a stream, which hold at most 100 events.
+        if (OUTBOX_EVENTS..OUTBOX_EVENTS + 100).contains(&length) {
+            break;
+        }
+        // One step of sixteen cuts: this many that do not would be a wonder.
+        assert!(length == OUTBOX_EVENTS + 500 + sales && sales < 500, "{length} after {sales} sales");
+    }
 }
 
 #[tokio::test]
@@ -679,23 +782,25 @@ async fn health_says_so_when_nobody_watches_any_more() {
 }
 
 #[tokio::test]
-async fn entries_stand_as_they_are_packed_in_a_listpack_without_a_ttl() {
+async fn a_record_stands_as_it_is_packed_in_one_string_without_a_ttl() {
     let server = RedisServer::start();
     let (ledger, _watching) = serving(&server).await;
-    let site = "sixteen-letters1".parse().unwrap();
-    for _ in 0..40 {
-        let call = Call { site, ..call(RequestId::random()) };
-        let Claimed::Recorded(entry) = ledger.claim(buyer(1), call, sale()).await.unwrap().outcome else { panic!() };
-        let mut get = redis::cmd("HGET");
-        get.arg(keys::record(&buyer(1))).arg(entry.request.as_bytes().as_slice());
-        let stored: Vec<u8> = get.query_async(&mut client(&server).await).await.unwrap();
-        assert_eq!(stored, packed::pack(&entry));
-    }
     let mut connection = client(&server).await;
     let key = keys::record(&buyer(1));
-    let encoding: String = redis::cmd("OBJECT").arg("ENCODING").arg(&key).query_async(&mut connection).await.unwrap();
+    let mut sales = Vec::new();
+    for site in ["11000001"].into_iter().chain(std::iter::repeat_n("sixteen-letters1", 40)) {
+        let call = Call { site: site.parse().unwrap(), ..call(RequestId::random()) };
+        let Claimed::Recorded(entry) = ledger.claim(buyer(1), call, sale()).await.unwrap().outcome else { panic!() };
+        sales.push(entry);
+        let stored: Vec<u8> = redis::cmd("GET").arg(&key).query_async(&mut connection).await.unwrap();
+        assert_eq!(stored, packed::pack(&sales));
+        let encoding: String =
+            redis::cmd("OBJECT").arg("ENCODING").arg(&key).query_async(&mut connection).await.unwrap();
+        // The usual record stands in one piece with its object, which is what its memory rests on.
+        assert_eq!(encoding, if sales.len() == 1 { "embstr" } else { "raw" });
+    }
     let ttl: i64 = redis::cmd("PTTL").arg(&key).query_async(&mut connection).await.unwrap();
-    assert_eq!((encoding.as_str(), ttl), ("listpack", -1));
+    assert_eq!(ttl, -1);
 }
 
 #[tokio::test]
@@ -715,19 +820,25 @@ async fn a_year_of_windows_fits_into_one_call() {
         };
         let _recorded = ledger.late(buyer(1), call(RequestId::random()), late).await.unwrap();
     }
-    tell(&server, &["CONFIG", "RESETSTAT"]).await;
-    for _ in 0..20 {
-        let late = Late {
-            quantity: 1,
-            sold_at: call(RequestId::random()).now,
-            windows: windows.clone(),
-            stated: String::new(),
-        };
-        let _recorded = ledger.late(buyer(1), call(RequestId::random()), late).await.unwrap();
+    // The least of five rounds: what a busy machine adds to one of them is not the script's.
+    let mut micros = f64::INFINITY;
+    for _ in 0..5 {
+        tell(&server, &["CONFIG", "RESETSTAT"]).await;
+        for _ in 0..4 {
+            let late = Late {
+                quantity: 1,
+                sold_at: call(RequestId::random()).now,
+                windows: windows.clone(),
+                stated: String::new(),
+            };
+            let _recorded = ledger.late(buyer(1), call(RequestId::random()), late).await.unwrap();
+        }
+        let stats: String =
+            redis::cmd("INFO").arg("commandstats").query_async(&mut client(&server).await).await.unwrap();
+        let line = stats.lines().find(|line| line.starts_with("cmdstat_evalsha:calls=4,")).unwrap();
+        let each = line.split(',').find_map(|part| part.strip_prefix("usec_per_call=")).unwrap();
+        micros = micros.min(each.parse().unwrap());
     }
-    let stats: String = redis::cmd("INFO").arg("commandstats").query_async(&mut client(&server).await).await.unwrap();
-    let line = stats.lines().find(|line| line.starts_with("cmdstat_evalsha:")).unwrap();
-    let micros: f64 = line.split(',').find_map(|part| part.strip_prefix("usec_per_call=")).unwrap().parse().unwrap();
     println!("late.lua with 365 windows over 70 entries: {micros} us");
-    assert!(micros < 5_000.0, "{line}");
+    assert!(micros < 5_000.0, "{micros}");
 }

@@ -19,11 +19,15 @@ mod service {
 
     mod bad_input;
     mod behaviour;
+    mod gateway;
     mod holds;
     mod instances;
+    mod operator;
     mod outages;
     mod replay;
     mod sessions;
+    mod stream;
+    mod stream_load;
     mod vectors;
     mod visits;
 }

@@ -22,21 +22,22 @@ use tidy::source::{Source, Token, after_group, lex};
 const IMPORTS_LINE: usize = line!() as usize + 1;
 const IMPORTS: &str = "
     main               → cli, app
-    app                → config, telemetry, drain, grpc, feed, purchase, stock, journal, redis_pool, sites
+    app                → config, telemetry, drain, grpc, feed, purchase, export, stock, journal, redis_pool, sites
     app                → ledger, ledger::{redis, embedded}, session, session::{redis, embedded}
     app                → buyer, policy, ids, time
     cli                → config, policy, terminal, load, grpc::{v1, PURCHASE_SERVICE}, sites, ids, time
-    grpc               → purchase, session, stock, journal, ledger::Ledger, policy::{LineSet, Place, Refusal}
+    grpc               → purchase, export, session, stock, journal, ledger::Ledger, policy::{LineSet, Place, Refusal}
     grpc               → sites, ids, time, telemetry, drain
     feed               → stock, ids, time
     terminal           → grpc::v1, ids, time
-    load               → grpc::v1, ids, time
+    load               → terminal, grpc::{v1, PURCHASE_SERVICE}, sites, ids, time
     purchase           → buyer, policy, ledger, sites, ids, time
+    export             → buyer::BuyerKey, policy::Policies, ledger, ids
     journal            → ledger, policy, buyer, ids, time
     stock              → ledger, ids, time
     ledger             → buyer::{BuyerKey, KeyMark}, policy::{Used, Window, Windows}, ids, time
     ledger::redis      → ledger, redis_pool, buyer::{BuyerKey, KeyMark, Pseudonym}, policy::{Used, Window, Windows}, ids, time
-    ledger::embedded   → ledger, buyer::{BuyerKey, KeyMark}, policy::{Used, Window, Windows}, ids, time
+    ledger::embedded   → ledger, buyer::{BuyerKey, KeyMark, Pseudonym}, policy::{Used, Window, Windows}, ids, time
     session            → sites, ids, time
     session::redis     → session, redis_pool, ids, time
     session::embedded  → session, ids, time

@@ -7,8 +7,8 @@ use tracing::Instrument;
 
 use crate::ids::{LedgerId, ProgrammeCode};
 use crate::ledger::{
-    Answer, Call, Claim, Claimed, Confirmed, Durability, Entered, Health, Late, Ledger, LedgerError, Record, RecordKey,
-    Released, Resolved, Swept, Voided,
+    Answer, Call, Claim, Claimed, Confirmed, Durability, Entered, Exported, Health, Late, Ledger, LedgerError, Record,
+    RecordKey, Released, Resolved, Swept, Voided,
 };
 use crate::telemetry::metrics::{Metrics, StoreVerb, TripOutcome};
 use crate::time::{Clock, Timestamp};
@@ -34,6 +34,7 @@ impl<L: Ledger, C: Clock> Observed<L, C> {
         trip: impl Future<Output = Result<T, LedgerError>>,
     ) -> Result<T, LedgerError> {
         let begun = self.clock.monotonic();
+        // Costs nothing unless somebody takes spans.
         let span = tracing::debug_span!(
             "trip",
             otel.name = verb.name(),
@@ -100,6 +101,10 @@ impl<L: Ledger, C: Clock> Ledger for Observed<L, C> {
         from: Option<Vec<u8>>,
     ) -> Result<Swept, LedgerError> {
         self.trip(StoreVerb::Sweep, self.ledger.sweep(programme, before, from)).await
+    }
+
+    async fn export(&self, programme: ProgrammeCode, from: Option<Vec<u8>>) -> Result<Exported, LedgerError> {
+        self.trip(StoreVerb::Export, self.ledger.export(programme, from)).await
     }
 
     fn health(&self) -> Health {

@@ -48,6 +48,10 @@ impl Config {
         for (site, cap) in &sessions.cap_by_site {
             out.line(&quoted(site), cap);
         }
+        out.section("lanes");
+        out.value("connections that carry calls to Redis", "count", self.lanes.count);
+        out.value("calls that share a trip, at the most", "group", self.lanes.group);
+        out.value("calls that wait for a trip, at the most; more are told to come back", "queue", self.lanes.queue);
         out.section("telemetry");
         out.text("human or json", "log_format", self.telemetry.log_format.name());
         out.text("which log lines are written, as tracing directives", "log_filter", &self.telemetry.log_filter);

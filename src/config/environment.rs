@@ -2,6 +2,7 @@
 //! (`RATIOND_COUNTERS__LISTEN`). The only reader of the process's environment.
 
 use std::ffi::OsString;
+use std::path::PathBuf;
 
 use super::file::Settings;
 
@@ -22,6 +23,16 @@ pub fn environment() -> impl Iterator<Item = (OsString, OsString)> {
 /// How this program was called, for commands that it prints to be pasted.
 pub fn program() -> String {
     std::env::args_os().next().map_or_else(|| "rationd".into(), |name| name.to_string_lossy().into_owned())
+}
+
+/// The file that this program was started from, to start it again.
+pub fn executable() -> std::io::Result<PathBuf> {
+    std::env::current_exe()
+}
+
+/// Where files may be put that nobody keeps.
+pub fn scratch() -> PathBuf {
+    std::env::temp_dir()
 }
 
 /// The variables that are ours, by name; a value that is not UTF-8 is noted.

@@ -3,12 +3,13 @@
 use prost_types::{Duration as WireDuration, Timestamp as WireTimestamp};
 use smallvec::SmallVec;
 
-use super::status::{BadField, failure, outcome_unknown};
+use super::status::{self, BadField, Fault};
 use super::v1::{self, purchase_result::Outcome as WireOutcome};
+use crate::export::{Entry, Kind, Record, State};
 use crate::ids::{LedgerId, ProgrammeId, RequestId, SiteId};
 use crate::policy::{LineSet, Refusal};
 use crate::purchase::{
-    Asked, AskedLine, Durability, Earlier, Echo, Failure, Invalid, LineAnswer, Named, Outcome, Receipt, Standing,
+    Asked, AskedLine, Durability, Earlier, Echo, Invalid, LineAnswer, Named, Outcome, Receipt, Standing,
 };
 use crate::time::Timestamp;
 
@@ -27,6 +28,18 @@ pub(super) struct WireVisit<'a> {
     pub(super) hold_for: Option<Option<&'a WireDuration>>,
     /// Whether the lines carry request ids.
     pub(super) with_ids: bool,
+}
+
+impl<'a> WireVisit<'a> {
+    /// A purchase: nothing is held, and the lines carry request ids.
+    pub(super) fn of(
+        programme: &'a str,
+        agent: Option<&'a v1::Agent>,
+        lines: &'a [v1::Line],
+        family: &'a [i32],
+    ) -> Self {
+        Self { programme, agent, lines, family, hold_for: None, with_ids: true }
+    }
 }
 
 /// A visit, and every field that cannot be accepted. `None` where too little of it can be read for more to be found.
@@ -194,17 +207,20 @@ fn outcome(outcome: Outcome) -> WireOutcome {
         Outcome::NotFound => WireOutcome::NotFound(v1::NotFound {}),
         Outcome::NotRecorded => WireOutcome::NotRecorded(v1::NotRecorded {}),
         Outcome::NotYours => WireOutcome::NotYours(v1::NotYours {}),
-        Outcome::Failed(why) => WireOutcome::Failure(wire_failure(&why)),
+        Outcome::Failed(why) => WireOutcome::Failure(failure(status::failure(&why))),
     }
 }
 
-fn wire_failure(why: &Failure) -> v1::Failure {
-    let status = failure(why);
+/// A failure that stands in an answer.
+pub(super) fn failure(fault: Fault) -> v1::Failure {
+    let invalid = |BadField { path, problem }| v1::InvalidField { field: path, problem };
     v1::Failure {
-        code: status.code().into(),
-        reason: why.name().into(),
-        message: status.message().into(),
-        outcome_unknown: outcome_unknown(why),
+        code: fault.code.into(),
+        reason: fault.reason.into(),
+        message: fault.message.into(),
+        outcome_unknown: fault.outcome_unknown,
+        retry_after: fault.retry_after.map(span),
+        invalid_fields: fault.fields.into_iter().map(invalid).collect(),
     }
 }
 
@@ -260,6 +276,33 @@ pub(super) fn refusal(refusal: Refusal) -> v1::Refusal {
         Refusal::ProxyNotAllowed => v1::Refusal::ProxyNotAllowed,
         Refusal::NotYourDay => v1::Refusal::NotYourDay,
         Refusal::QuotaExhausted => v1::Refusal::QuotaExhausted,
+    }
+}
+
+/// A record on the wire. It says no more about whose it is than its place in the export.
+pub(super) fn exported(ordinal: u64, record: &Record) -> v1::ExportedRecord {
+    v1::ExportedRecord { ordinal, entries: record.entries().iter().map(exported_entry).collect() }
+}
+
+fn exported_entry(entry: &Entry) -> v1::ExportedEntry {
+    let state = match entry.state {
+        State::Sold => v1::EntryState::Sold,
+        State::Held => v1::EntryState::Held,
+        State::Released => v1::EntryState::Released,
+        State::Voided => v1::EntryState::Voided,
+        State::Refused => v1::EntryState::Refused,
+        State::Closed => v1::EntryState::Closed,
+    };
+    v1::ExportedEntry {
+        request_id: entry.request.to_string(),
+        state: state.into(),
+        site: entry.site.to_string(),
+        quantity: entry.quantity,
+        hold: entry.kind == Kind::Hold,
+        late: entry.late,
+        over: entry.over,
+        at: Some(instant(entry.at)),
+        mark: Some(instant(entry.mark)),
     }
 }
 

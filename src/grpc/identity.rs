@@ -4,10 +4,9 @@
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use tonic::Status;
 use tonic::metadata::MetadataMap;
 
-use super::status;
+use super::status::{self, Fault};
 use crate::ids::{SiteId, TerminalId};
 use crate::policy::Place;
 use crate::purchase::Caller;
@@ -25,6 +24,30 @@ const SESSION: &str = "rationd-session";
 /// The terminal of a caller that names none.
 const UNNAMED: &str = "unnamed";
 
+/// What a call says of who makes it.
+#[derive(Clone, Copy)]
+pub(super) struct Credentials<'a> {
+    metadata: &'a MetadataMap,
+    /// The session token that the call carries itself.
+    token: Option<&'a str>,
+}
+
+impl<'a> Credentials<'a> {
+    /// Of a call by itself.
+    pub(super) fn of(metadata: &'a MetadataMap) -> Self {
+        Self { metadata, token: None }
+    }
+
+    /// Of one call of a stream: its own token comes before what the stream's metadata say. Empty: there is none.
+    pub(super) fn with_token(metadata: &'a MetadataMap, token: &'a str) -> Self {
+        Self { metadata, token: (!token.is_empty()).then_some(token) }
+    }
+
+    fn token(self) -> Option<&'a str> {
+        self.token.or_else(|| text(self.metadata, SESSION))
+    }
+}
+
 /// Finds out who is calling.
 pub(super) struct Callers<D, C> {
     pub(super) sites: Arc<ArcSwap<Sites>>,
@@ -34,12 +57,12 @@ pub(super) struct Callers<D, C> {
 
 impl<D: Door, C: Clock> Callers<D, C> {
     /// The caller of a call for which the site's identity is enough.
-    pub(super) fn site(&self, metadata: &MetadataMap) -> Result<Caller, Status> {
-        if let Some(seat) = self.token(metadata)? {
-            return self.seated(&seat);
+    pub(super) fn site(&self, who: Credentials<'_>) -> Result<Caller, Fault> {
+        if let Some(token) = who.token() {
+            return self.seated(&self.read_token(token)?);
         }
-        let site = self.named_site(metadata)?;
-        let terminal = match text(metadata, TERMINAL) {
+        let site = self.named_site(who.metadata)?;
+        let terminal = match text(who.metadata, TERMINAL) {
             None => UNNAMED,
             Some(name) => name,
         };
@@ -50,8 +73,8 @@ impl<D: Door, C: Clock> Callers<D, C> {
     }
 
     /// The caller of a call that sells or holds: its session must be live.
-    pub(super) async fn session(&self, metadata: &MetadataMap) -> Result<Caller, Status> {
-        let seat = self.token(metadata)?.ok_or_else(status::session_required)?;
+    pub(super) async fn session(&self, who: Credentials<'_>) -> Result<Caller, Fault> {
+        let seat = self.read_token(who.token().ok_or_else(status::session_required)?)?;
         self.registry.check(&seat).await.map_err(|refused| match refused {
             Refused::Replaced => status::session_replaced(),
             Refused::Lost => status::session_lost(),
@@ -64,22 +87,18 @@ impl<D: Door, C: Clock> Callers<D, C> {
     }
 
     /// The calling site of a call that opens a session.
-    pub(super) fn named_site(&self, metadata: &MetadataMap) -> Result<Arc<Site>, Status> {
+    pub(super) fn named_site(&self, metadata: &MetadataMap) -> Result<Arc<Site>, Fault> {
         let code = text(metadata, SITE).ok_or_else(status::site_required)?;
         let id = code.parse::<SiteId>().map_err(|_| status::site_unknown())?;
         self.sites.load().get(id).cloned().ok_or_else(status::site_unknown)
     }
 
     /// The seat that a token stands for, without asking whether it is live.
-    pub(super) fn read_token(&self, text: &str) -> Result<Seat, Status> {
+    pub(super) fn read_token(&self, text: &str) -> Result<Seat, Fault> {
         token::read(text, &self.door_key).map_err(|_| status::session_invalid())
     }
 
-    fn token(&self, metadata: &MetadataMap) -> Result<Option<Seat>, Status> {
-        text(metadata, SESSION).map(|text| self.read_token(text)).transpose()
-    }
-
-    fn seated(&self, seat: &Seat) -> Result<Caller, Status> {
+    fn seated(&self, seat: &Seat) -> Result<Caller, Fault> {
         let site = self.sites.load().get(seat.key.site).cloned().ok_or_else(status::site_unknown)?;
         Ok(caller(&site, seat.terminal))
     }

@@ -10,6 +10,7 @@ use std::task::{Context, Poll};
 use futures_util::FutureExt;
 use tokio::sync::Semaphore;
 use tonic::body::Body;
+use tonic::server::NamedService;
 use tonic::{Code, Status};
 use tower::{Layer, Service};
 use tracing::Instrument;
@@ -20,7 +21,8 @@ use crate::telemetry::propagation::adopt_parent;
 use crate::time::Clock;
 
 /// The methods that are measured under their own name; every other path is `_OTHER`, so that nobody can make up labels.
-const METHODS: [&str; 10] = [
+const METHODS: [&str; 12] = [
+    "rationd.v1.OperatorService/ExportRecords",
     "rationd.v1.PurchaseService/CheckPurchase",
     "rationd.v1.PurchaseService/Purchase",
     "rationd.v1.PurchaseService/HoldPurchase",
@@ -28,6 +30,7 @@ const METHODS: [&str; 10] = [
     "rationd.v1.PurchaseService/ReleaseHold",
     "rationd.v1.PurchaseService/VoidPurchase",
     "rationd.v1.PurchaseService/GetPurchase",
+    "rationd.v1.PurchaseService/PurchaseStream",
     "rationd.v1.SessionService/OpenSession",
     "rationd.v1.SessionService/RenewSession",
     "rationd.v1.SessionService/CloseSession",
@@ -80,6 +83,7 @@ where
         let OutermostLayer { metrics, clock, permits } = self.shared.clone();
         let begun = clock.monotonic();
         let method = method_of(request.uri().path());
+        // Costs nothing unless somebody takes spans.
         let span = tracing::info_span!(
             "call",
             otel.name = method,
@@ -88,28 +92,33 @@ where
             rpc.method = method,
             rpc.response.status_code = tracing::field::Empty,
         );
-        adopt_parent(&span, request.headers());
+        if !span.is_disabled() {
+            adopt_parent(&span, request.headers());
+        }
         // The permit is for the work; a session's stream does not keep it once it has begun.
-        let answer = match permits.try_acquire_owned() {
-            Ok(permit) => {
-                let work = AssertUnwindSafe(self.inner.call(request)).catch_unwind();
-                async move {
-                    let _permit = permit;
-                    work.await.unwrap_or_else(|_| Ok(status::broken().into_http()))
-                }
-                .boxed()
-            }
-            Err(_) => async { Ok(status::overloaded().into_http()) }.boxed(),
-        };
+        // The admin listener speaks HTTP/1.1 too, and so does any page in a browser on the same machine.
+        let refused = (request.version() != http::Version::HTTP_2).then(status::not_http_2);
+        let permit = permits.try_acquire_owned().map_err(|_| status::overloaded());
+        let permit = refused.map_or(permit, Err);
+        let work = permit.map(|permit| (permit, AssertUnwindSafe(self.inner.call(request))));
+        let seen = span.clone();
         let measured = async move {
-            let response = answer.await.map(reasoned)?;
+            let response = match work {
+                Ok((_permit, work)) => work.catch_unwind().await.unwrap_or_else(|_| Ok(status::broken().into_http())),
+                Err(turned_away) => Ok(turned_away.into_http()),
+            };
+            let response = response.map(reasoned)?;
             let code = code_of(&response);
-            tracing::Span::current().record("rpc.response.status_code", code);
+            seen.record("rpc.response.status_code", code);
             metrics.called(method, code, clock.monotonic().saturating_sub(begun));
             Ok(response)
         };
         Box::pin(measured.instrument(span))
     }
+}
+
+impl<S: NamedService, C> NamedService for Outermost<S, C> {
+    const NAME: &'static str = S::NAME;
 }
 
 fn method_of(path: &str) -> &'static str {

@@ -1,18 +1,26 @@
-//! `PurchaseService`: convert the request, call the use case, convert the outcome.
+//! `PurchaseService`: convert the request, call the use case, convert the outcome. A call by itself and a call of a stream go
+//! the same way but for who waits for them.
 //!
-//! A client that hangs up cancels a look-up. Everything that changes the ledger runs to its end on a tracked task.
+//! A client that hangs up, or whose deadline passes, takes its call back if the store has not been asked yet; what the store
+//! has been asked runs to its end there. A visit of several lines goes on to its last.
 
-use std::future::Future;
+mod stream;
+
 use std::sync::Arc;
+use std::time::Duration;
 
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, mpsc};
+use tokio::time::timeout;
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tonic::{Request, Response, Status};
+use tonic::metadata::MetadataMap;
+use tonic::{Request, Response, Status, Streaming};
 
 use super::convert::{self, WireKnown, WireVisit};
-use super::identity::Callers;
-use super::status;
-use super::v1::{self, purchase_service_server::PurchaseService};
+use super::identity::{Callers, Credentials};
+use super::status::{self, Fault};
+use super::v1::{self, purchase_service_server::PurchaseService, purchase_stream_request::Call};
 use crate::ids::ProgrammeId;
 use crate::ledger::Ledger;
 use crate::purchase::{Caller, Known, LineAnswer, Outcome, Prepared, Purchases};
@@ -20,18 +28,138 @@ use crate::session::Door;
 use crate::telemetry::metrics::{Metrics, Verb};
 use crate::time::Clock;
 
+/// How long a call of a stream waits for a place.
+const LONGEST_WAIT: Duration = Duration::from_millis(500);
+
 /// The service over the use cases of one ledger.
 pub(super) struct PurchaseEdge<L, D, C> {
     pub(super) purchases: Purchases<L, C>,
     pub(super) callers: Arc<Callers<D, C>>,
     pub(super) tasks: TaskTracker,
-    /// How many commits may be under way at once.
-    pub(super) commits: Arc<Semaphore>,
+    /// Calls of streams that are under way at once. They have places of their own: a stream always has a next call, and would
+    /// leave no room to others.
+    pub(super) streamed: Semaphore,
+    /// Visits of several lines that are under way at once, whether or not their callers still wait for them.
+    pub(super) visits: Arc<Semaphore>,
+    /// Cancelled when the instance begins to drain.
+    pub(super) draining: CancellationToken,
     pub(super) metrics: Arc<Metrics>,
 }
 
+/// A call of a known caller whose every field is good. What is left is to ask the ledger.
+struct Ready {
+    caller: Caller,
+    programme: ProgrammeId,
+    verb: Verb,
+    act: Act,
+}
+
+/// What is asked of the use cases.
+enum Act {
+    Check(Prepared),
+    Buy(Prepared),
+    Confirm(Known),
+    Release(Known),
+    Void(Known),
+    Resolve(Known),
+}
+
 impl<L: Ledger, D: Door, C: Clock> PurchaseEdge<L, D, C> {
-    fn prepare(&self, wire: &WireVisit<'_>) -> Result<Prepared, Status> {
+    /// A call by itself. A visit of several lines that has begun goes on to its last line whoever still waits for it, so that
+    /// nobody finds half a family served; every other call is one step of the store.
+    async fn alone(self: &Arc<Self>, call: Call, metadata: &MetadataMap) -> Result<Vec<v1::PurchaseResult>, Fault> {
+        let Ready { caller, programme, verb, act } = self.ready(call, Credentials::of(metadata)).await?;
+        let answers = match act {
+            Act::Buy(visit) if visit.lines() > 1 => {
+                let place = self.visits.clone().try_acquire_owned().map_err(|_| status::overloaded())?;
+                let edge = Arc::clone(self);
+                let work = async move {
+                    let _place = place;
+                    edge.purchases.buy(&visit, &caller).await
+                };
+                self.tasks.spawn(work).await.map_err(|_| status::broken())?
+            }
+            act => {
+                // A stop that cannot wait for it says that something was under way.
+                let _tracked = self.tasks.token();
+                self.ask(act, &caller).await
+            }
+        };
+        self.results(answers, programme, verb)
+    }
+
+    /// A call of a stream. It waits a while for a place: clients send as fast as they are read, and most are soon served.
+    async fn streamed(
+        &self,
+        metadata: &MetadataMap,
+        request: v1::PurchaseStreamRequest,
+    ) -> Result<Vec<v1::PurchaseResult>, Fault> {
+        let place = timeout(LONGEST_WAIT, self.streamed.acquire()).await;
+        let _place = place.ok().and_then(Result::ok).ok_or_else(status::overloaded)?;
+        let v1::PurchaseStreamRequest { session_token, call, .. } = request;
+        let call = call.ok_or_else(|| status::invalid(vec![status::BadField::new("call", "is required")]))?;
+        let ready = self.ready(call, Credentials::with_token(metadata, &session_token)).await?;
+        let Ready { caller, programme, verb, act } = ready;
+        let answers = self.ask(act, &caller).await;
+        self.results(answers, programme, verb)
+    }
+
+    /// Everything that is looked at before the ledger is asked: who calls, and each field. The message with the number in it
+    /// ends here.
+    async fn ready(&self, call: Call, who: Credentials<'_>) -> Result<Ready, Fault> {
+        match &call {
+            Call::CheckPurchase(wire) => {
+                let caller = self.callers.site(who)?;
+                let visit = self.prepare(&WireVisit {
+                    with_ids: false,
+                    ..WireVisit::of(&wire.programme, wire.agent.as_ref(), &wire.lines, &wire.family_birth_years)
+                })?;
+                Ok(Ready { caller, programme: visit.programme(), verb: Verb::Check, act: Act::Check(visit) })
+            }
+            Call::Purchase(wire) => {
+                let caller = self.callers.session(who).await?;
+                self.same_ledger(&wire.ledger_id)?;
+                let visit = self.prepare(&WireVisit::of(
+                    &wire.programme,
+                    wire.agent.as_ref(),
+                    &wire.lines,
+                    &wire.family_birth_years,
+                ))?;
+                Ok(Ready { caller, programme: visit.programme(), verb: Verb::Purchase, act: Act::Buy(visit) })
+            }
+            Call::HoldPurchase(wire) => {
+                let caller = self.callers.session(who).await?;
+                self.same_ledger(&wire.ledger_id)?;
+                let visit = self.prepare(&WireVisit {
+                    hold_for: Some(wire.hold_for.as_ref()),
+                    ..WireVisit::of(&wire.programme, wire.agent.as_ref(), &wire.lines, &wire.family_birth_years)
+                })?;
+                Ok(Ready { caller, programme: visit.programme(), verb: Verb::Hold, act: Act::Buy(visit) })
+            }
+            Call::ConfirmHold(v1::ConfirmHoldRequest { programme, buyer, request_id, ledger_id }) => {
+                let caller = self.callers.session(who).await?;
+                let known = self.known(&WireKnown { programme, buyer: buyer.as_ref(), request_id, ledger_id })?;
+                Ok(Ready { caller, programme: known.programme(), verb: Verb::Confirm, act: Act::Confirm(known) })
+            }
+            Call::ReleaseHold(v1::ReleaseHoldRequest { programme, buyer, request_id, ledger_id }) => {
+                let caller = self.callers.site(who)?;
+                let known = self.known(&WireKnown { programme, buyer: buyer.as_ref(), request_id, ledger_id })?;
+                Ok(Ready { caller, programme: known.programme(), verb: Verb::Release, act: Act::Release(known) })
+            }
+            Call::VoidPurchase(v1::VoidPurchaseRequest { programme, buyer, request_id, ledger_id }) => {
+                let caller = self.callers.site(who)?;
+                let known = self.known(&WireKnown { programme, buyer: buyer.as_ref(), request_id, ledger_id })?;
+                Ok(Ready { caller, programme: known.programme(), verb: Verb::Void, act: Act::Void(known) })
+            }
+            Call::GetPurchase(v1::GetPurchaseRequest { programme, buyer, request_id, ledger_id }) => {
+                let caller = self.callers.site(who)?;
+                let known = self.known(&WireKnown { programme, buyer: buyer.as_ref(), request_id, ledger_id })?;
+                Ok(Ready { caller, programme: known.programme(), verb: Verb::Resolve, act: Act::Resolve(known) })
+            }
+        }
+    }
+
+    fn prepare(&self, wire: &WireVisit<'_>) -> Result<Prepared, Fault> {
         let (asked, mut bad) = convert::visit(wire);
         if let Some(asked) = asked {
             match self.purchases.prepare(&asked) {
@@ -49,7 +177,7 @@ impl<L: Ledger, D: Door, C: Clock> PurchaseEdge<L, D, C> {
     }
 
     /// A request id means something only under the ledger that it was written down with.
-    fn same_ledger(&self, wire: &str) -> Result<(), Status> {
+    fn same_ledger(&self, wire: &str) -> Result<(), Fault> {
         let wanted = convert::ledger(wire).map_err(|bad| status::invalid(vec![bad]))?;
         match (wanted, self.purchases.ledger_id()) {
             (Some(wanted), Some(ours)) if wanted != ours => Err(status::other_ledger(ours)),
@@ -58,39 +186,23 @@ impl<L: Ledger, D: Door, C: Clock> PurchaseEdge<L, D, C> {
         }
     }
 
-    /// A call that follows a purchase: it names the purchase, and changes at most what became of it.
-    async fn follow<W: Future<Output = LineAnswer> + Send + 'static>(
-        &self,
-        wire: WireKnown<'_>,
-        caller: Caller,
-        verb: Verb,
-        act: impl FnOnce(Purchases<L, C>, Known, Caller) -> W,
-    ) -> Result<Option<v1::PurchaseResult>, Status> {
+    /// What a call that follows a purchase names: the purchase, under this ledger.
+    fn known(&self, wire: &WireKnown<'_>) -> Result<Known, Fault> {
         self.same_ledger(wire.ledger_id)?;
-        let (programme, buyer, request) = convert::known(&wire).map_err(status::invalid)?;
-        let known = self
-            .purchases
-            .prepare_known(programme, buyer, request)
-            .map_err(|bad| status::invalid(bad.into_iter().map(convert::bad_field).collect()))?;
-        let answer = self.tracked(act(self.purchases.clone(), known, caller)).await?;
-        self.results(vec![answer], programme, verb).map(|mut results| results.pop())
+        let (programme, buyer, request) = convert::known(wire).map_err(status::invalid)?;
+        let known = self.purchases.prepare_known(programme, buyer, request);
+        known.map_err(|bad| status::invalid(bad.into_iter().map(convert::bad_field).collect()))
     }
 
-    /// Runs to its end whether or not anybody still waits for the answer. Those who hang up leave their work behind, so it is
-    /// bounded here too.
-    async fn tracked<T: Send + 'static>(&self, work: impl Future<Output = T> + Send + 'static) -> Result<T, Status> {
-        let permit = self.commits.clone().try_acquire_owned().map_err(|_| status::overloaded())?;
-        let work = async move {
-            let _permit = permit;
-            work.await
-        };
-        self.tasks.spawn(work).await.map_err(|_| status::broken())
-    }
-
-    async fn buy(&self, visit: Prepared, caller: Caller, verb: Verb) -> Result<Vec<v1::PurchaseResult>, Status> {
-        let (purchases, programme) = (self.purchases.clone(), visit.programme());
-        let answers = self.tracked(async move { purchases.buy(visit, &caller).await }).await?;
-        self.results(answers, programme, verb)
+    async fn ask(&self, act: Act, caller: &Caller) -> Vec<LineAnswer> {
+        match act {
+            Act::Check(visit) => self.purchases.check(&visit, caller).await,
+            Act::Buy(visit) => self.purchases.buy(&visit, caller).await,
+            Act::Confirm(known) => vec![self.purchases.confirm(known, caller).await],
+            Act::Release(known) => vec![self.purchases.release(known, caller).await],
+            Act::Void(known) => vec![self.purchases.void(known, caller).await],
+            Act::Resolve(known) => vec![self.purchases.resolve(known, caller).await],
+        }
     }
 
     /// The failure of a single line is the call's own error; of one among several it stands in its result.
@@ -99,7 +211,7 @@ impl<L: Ledger, D: Door, C: Clock> PurchaseEdge<L, D, C> {
         answers: Vec<LineAnswer>,
         programme: ProgrammeId,
         verb: Verb,
-    ) -> Result<Vec<v1::PurchaseResult>, Status> {
+    ) -> Result<Vec<v1::PurchaseResult>, Fault> {
         for answer in &answers {
             self.count(answer, programme, verb);
         }
@@ -127,40 +239,21 @@ impl<L: Ledger, D: Door, C: Clock> PurchaseEdge<L, D, C> {
 }
 
 #[tonic::async_trait]
-impl<L: Ledger, D: Door, C: Clock> PurchaseService for PurchaseEdge<L, D, C> {
+impl<L: Ledger, D: Door, C: Clock> PurchaseService for Arc<PurchaseEdge<L, D, C>> {
+    type PurchaseStreamStream = ReceiverStream<Result<v1::PurchaseStreamResponse, Status>>;
+
     async fn check_purchase(
         &self,
         request: Request<v1::CheckPurchaseRequest>,
     ) -> Result<Response<v1::CheckPurchaseResponse>, Status> {
-        let caller = self.callers.site(request.metadata())?;
-        let wire = request.get_ref();
-        let visit = self.prepare(&WireVisit {
-            programme: &wire.programme,
-            agent: wire.agent.as_ref(),
-            lines: &wire.lines,
-            family: &wire.family_birth_years,
-            hold_for: None,
-            with_ids: false,
-        })?;
-        let programme = visit.programme();
-        let answers = self.purchases.check(visit, &caller).await;
-        let results = self.results(answers, programme, Verb::Check)?;
+        let (metadata, _, message) = request.into_parts();
+        let results = self.alone(Call::CheckPurchase(message), &metadata).await?;
         Ok(Response::new(v1::CheckPurchaseResponse { results }))
     }
 
     async fn purchase(&self, request: Request<v1::PurchaseRequest>) -> Result<Response<v1::PurchaseResponse>, Status> {
-        let caller = self.callers.session(request.metadata()).await?;
-        let wire = request.get_ref();
-        self.same_ledger(&wire.ledger_id)?;
-        let visit = self.prepare(&WireVisit {
-            programme: &wire.programme,
-            agent: wire.agent.as_ref(),
-            lines: &wire.lines,
-            family: &wire.family_birth_years,
-            hold_for: None,
-            with_ids: true,
-        })?;
-        let results = self.buy(visit, caller, Verb::Purchase).await?;
+        let (metadata, _, message) = request.into_parts();
+        let results = self.alone(Call::Purchase(message), &metadata).await?;
         Ok(Response::new(v1::PurchaseResponse { results }))
     }
 
@@ -168,18 +261,8 @@ impl<L: Ledger, D: Door, C: Clock> PurchaseService for PurchaseEdge<L, D, C> {
         &self,
         request: Request<v1::HoldPurchaseRequest>,
     ) -> Result<Response<v1::HoldPurchaseResponse>, Status> {
-        let caller = self.callers.session(request.metadata()).await?;
-        let wire = request.get_ref();
-        self.same_ledger(&wire.ledger_id)?;
-        let visit = self.prepare(&WireVisit {
-            programme: &wire.programme,
-            agent: wire.agent.as_ref(),
-            lines: &wire.lines,
-            family: &wire.family_birth_years,
-            hold_for: Some(wire.hold_for.as_ref()),
-            with_ids: true,
-        })?;
-        let results = self.buy(visit, caller, Verb::Hold).await?;
+        let (metadata, _, message) = request.into_parts();
+        let results = self.alone(Call::HoldPurchase(message), &metadata).await?;
         Ok(Response::new(v1::HoldPurchaseResponse { results }))
     }
 
@@ -187,14 +270,8 @@ impl<L: Ledger, D: Door, C: Clock> PurchaseService for PurchaseEdge<L, D, C> {
         &self,
         request: Request<v1::ConfirmHoldRequest>,
     ) -> Result<Response<v1::ConfirmHoldResponse>, Status> {
-        let caller = self.callers.session(request.metadata()).await?;
-        let v1::ConfirmHoldRequest { programme, buyer, request_id, ledger_id } = request.get_ref();
-        let wire = WireKnown { programme, buyer: buyer.as_ref(), request_id, ledger_id };
-        let result = self
-            .follow(wire, caller, Verb::Confirm, |purchases, known, caller| async move {
-                purchases.confirm(known, &caller).await
-            })
-            .await?;
+        let (metadata, _, message) = request.into_parts();
+        let result = self.alone(Call::ConfirmHold(message), &metadata).await?.pop();
         Ok(Response::new(v1::ConfirmHoldResponse { result }))
     }
 
@@ -202,14 +279,8 @@ impl<L: Ledger, D: Door, C: Clock> PurchaseService for PurchaseEdge<L, D, C> {
         &self,
         request: Request<v1::ReleaseHoldRequest>,
     ) -> Result<Response<v1::ReleaseHoldResponse>, Status> {
-        let caller = self.callers.site(request.metadata())?;
-        let v1::ReleaseHoldRequest { programme, buyer, request_id, ledger_id } = request.get_ref();
-        let wire = WireKnown { programme, buyer: buyer.as_ref(), request_id, ledger_id };
-        let result = self
-            .follow(wire, caller, Verb::Release, |purchases, known, caller| async move {
-                purchases.release(known, &caller).await
-            })
-            .await?;
+        let (metadata, _, message) = request.into_parts();
+        let result = self.alone(Call::ReleaseHold(message), &metadata).await?.pop();
         Ok(Response::new(v1::ReleaseHoldResponse { result }))
     }
 
@@ -217,14 +288,8 @@ impl<L: Ledger, D: Door, C: Clock> PurchaseService for PurchaseEdge<L, D, C> {
         &self,
         request: Request<v1::VoidPurchaseRequest>,
     ) -> Result<Response<v1::VoidPurchaseResponse>, Status> {
-        let caller = self.callers.site(request.metadata())?;
-        let v1::VoidPurchaseRequest { programme, buyer, request_id, ledger_id } = request.get_ref();
-        let wire = WireKnown { programme, buyer: buyer.as_ref(), request_id, ledger_id };
-        let result =
-            self.follow(wire, caller, Verb::Void, |purchases, known, caller| async move {
-                purchases.void(known, &caller).await
-            })
-            .await?;
+        let (metadata, _, message) = request.into_parts();
+        let result = self.alone(Call::VoidPurchase(message), &metadata).await?.pop();
         Ok(Response::new(v1::VoidPurchaseResponse { result }))
     }
 
@@ -232,14 +297,23 @@ impl<L: Ledger, D: Door, C: Clock> PurchaseService for PurchaseEdge<L, D, C> {
         &self,
         request: Request<v1::GetPurchaseRequest>,
     ) -> Result<Response<v1::GetPurchaseResponse>, Status> {
-        let caller = self.callers.site(request.metadata())?;
-        let v1::GetPurchaseRequest { programme, buyer, request_id, ledger_id } = request.get_ref();
-        let wire = WireKnown { programme, buyer: buyer.as_ref(), request_id, ledger_id };
-        let result = self
-            .follow(wire, caller, Verb::Resolve, |purchases, known, caller| async move {
-                purchases.resolve(known, &caller).await
-            })
-            .await?;
+        let (metadata, _, message) = request.into_parts();
+        let result = self.alone(Call::GetPurchase(message), &metadata).await?.pop();
         Ok(Response::new(v1::GetPurchaseResponse { result }))
+    }
+
+    async fn purchase_stream(
+        &self,
+        request: Request<Streaming<v1::PurchaseStreamRequest>>,
+    ) -> Result<Response<Self::PurchaseStreamStream>, Status> {
+        let (metadata, _, requests) = request.into_parts();
+        let (answers, answered) = mpsc::channel(stream::PENDING);
+        let edge = Arc::clone(self);
+        // On a task of its own: what was read is finished also when the client has gone.
+        self.tasks.spawn(async move {
+            let work = |request| edge.streamed(&metadata, request);
+            stream::answer_all(requests, &answers, &edge.draining, work).await;
+        });
+        Ok(Response::new(ReceiverStream::new(answered)))
     }
 }

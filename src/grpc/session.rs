@@ -3,18 +3,17 @@
 //! A client that goes away drops its stream: the seat stays for the lease time, so that a lost connection costs nobody a
 //! place. Opening and closing are one atomic step at the door and are not undone by a disconnect.
 
+use std::future::ready;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::mpsc;
-use tokio_stream::wrappers::ReceiverStream;
+use futures_util::stream::{self, BoxStream, StreamExt};
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 use tonic::{Request, Response, Status};
 
 use super::convert::span;
 use super::identity::Callers;
-use super::status::{self, BadField};
+use super::status::{self, BadField, Fault};
 use super::v1::{self, open_session_response::Event, session_service_server::SessionService};
 use crate::ids::{Channel, LedgerId, SiteId, TerminalId};
 use crate::session::{Attachment, Door, DoorError, Holder, Opened, Standing, token};
@@ -31,13 +30,13 @@ pub(super) struct SessionEdge<D, C> {
     pub(super) lease: Duration,
     /// The ledger behind this service, once it is known.
     pub(super) ledger: Arc<dyn Fn() -> Option<LedgerId> + Send + Sync>,
-    pub(super) tasks: TaskTracker,
     /// Cancelled when the instance begins to drain.
     pub(super) draining: CancellationToken,
     pub(super) metrics: Arc<Metrics>,
 }
 
-type Events = ReceiverStream<Result<v1::OpenSessionResponse, Status>>;
+/// How a session began and, if it did, how it ends. Dropped when the client has gone.
+type Events = BoxStream<'static, Result<v1::OpenSessionResponse, Status>>;
 
 #[tonic::async_trait]
 impl<D: Door, C: Clock> SessionService for SessionEdge<D, C> {
@@ -58,33 +57,30 @@ impl<D: Door, C: Clock> SessionService for SessionEdge<D, C> {
         })?;
         let cap = (self.cap)(site.id, site.channel);
         let opened = self.callers.registry.open(site.id, terminal, cap).await.map_err(|e| self.away(&e))?;
-        // Two events at the most: how it began and how it ended.
-        let (sender, events) = mpsc::channel(2);
-        let begun = match opened {
+        let events = match opened {
             Opened::Granted { seat, replaced } => {
                 self.metrics.session_opened(match replaced {
                     Some(_) => SessionOutcome::Replaced,
                     None => SessionOutcome::Admitted,
                 });
                 let attachment = self.callers.registry.attach(seat);
-                self.tasks.spawn(tell_the_end(attachment, sender.clone(), self.draining.clone()));
-                Event::Admitted(v1::Admitted {
+                let admitted = v1::Admitted {
                     session_token: token::mint(&seat, &self.callers.door_key),
                     lease: Some(span(self.lease)),
                     ledger_id: ledger.to_string(),
                     slot: seat.key.slot.into(),
                     replaced_earlier: replaced.is_some(),
-                })
+                };
+                let end = stream::once(the_end(attachment, self.draining.clone()));
+                stream::once(ready(Event::Admitted(admitted))).chain(end).map(told).boxed()
             }
             Opened::SiteFull { holders } => {
                 self.metrics.session_opened(SessionOutcome::SiteFull);
                 let holders = holders.into_iter().map(holder).collect();
-                Event::SiteFull(v1::SiteFull { cap: cap.into(), holders })
+                stream::once(ready(Event::SiteFull(v1::SiteFull { cap: cap.into(), holders }))).map(told).boxed()
             }
         };
-        // There is room for it: nothing else has been sent yet but at most the end.
-        let _ = sender.try_send(Ok(v1::OpenSessionResponse { event: Some(begun) }));
-        Ok(Response::new(ReceiverStream::new(events)))
+        Ok(Response::new(events))
     }
 
     async fn renew_session(
@@ -94,8 +90,8 @@ impl<D: Door, C: Clock> SessionService for SessionEdge<D, C> {
         let seat = self.callers.read_token(required_token(&request.get_ref().session_token)?)?;
         match self.callers.registry.renew(seat).await.map_err(|e| self.away(&e))? {
             Standing::Live => Ok(Response::new(v1::RenewSessionResponse { lease: Some(span(self.lease)) })),
-            Standing::Replaced => Err(status::session_replaced()),
-            Standing::Lost => Err(status::session_lost()),
+            Standing::Replaced => Err(status::session_replaced().into()),
+            Standing::Lost => Err(status::session_lost().into()),
         }
     }
 
@@ -110,31 +106,32 @@ impl<D: Door, C: Clock> SessionService for SessionEdge<D, C> {
 }
 
 impl<D, C> SessionEdge<D, C> {
-    fn away(&self, error: &DoorError) -> Status {
+    fn away(&self, error: &DoorError) -> Fault {
         tracing::warn!(%error, "a session call could not be decided");
         status::door_away()
     }
 }
 
-/// Waits for the end of a session and tells its stream. Ends when the client has gone.
-async fn tell_the_end(
-    mut attachment: Attachment,
-    events: mpsc::Sender<Result<v1::OpenSessionResponse, Status>>,
-    draining: CancellationToken,
-) {
-    let why = tokio::select! {
-        () = events.closed() => return,
-        standing = attachment.ended() => match standing {
-            Standing::Replaced => v1::SessionEnd::Replaced,
-            Standing::Lost | Standing::Live => v1::SessionEnd::Lost,
-        },
-        () = draining.cancelled() => v1::SessionEnd::Draining,
-    };
-    let event = Event::Ended(v1::Ended { why: why.into() });
-    let _ = events.send(Ok(v1::OpenSessionResponse { event: Some(event) })).await;
+/// Waits for the end of a session. It is part of the stream and not a task of its own: there are as many as terminals.
+#[expect(clippy::manual_async_fn, reason = "an `async fn` keeps room for its arguments twice")]
+fn the_end(mut attachment: Attachment, draining: CancellationToken) -> impl Future<Output = Event> + Send {
+    async move {
+        let why = tokio::select! {
+            standing = attachment.ended() => match standing {
+                Standing::Replaced => v1::SessionEnd::Replaced,
+                Standing::Lost | Standing::Live => v1::SessionEnd::Lost,
+            },
+            () = draining.cancelled() => v1::SessionEnd::Draining,
+        };
+        Event::Ended(v1::Ended { why: why.into() })
+    }
 }
 
-fn required_token(token: &str) -> Result<&str, Status> {
+fn told(event: Event) -> Result<v1::OpenSessionResponse, Status> {
+    Ok(v1::OpenSessionResponse { event: Some(event) })
+}
+
+fn required_token(token: &str) -> Result<&str, Fault> {
     let missing =
         || status::invalid(vec![BadField::new("session_token", "is required: the token that OpenSession gave")]);
     if token.is_empty() { Err(missing()) } else { Ok(token) }

@@ -1,5 +1,7 @@
-//! The one place where failures become gRPC statuses. Every status carries `ErrorInfo{reason, domain}`; none is `UNKNOWN`.
+//! The one place that says how failures are told. A [`Fault`] becomes the status of a call by itself, with
+//! `ErrorInfo{reason, domain}` and never `UNKNOWN`, or a `Failure` within an answer.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use tonic::{Code, Status};
@@ -28,53 +30,78 @@ impl BadField {
     }
 }
 
-/// A status with its reason.
-pub(crate) fn status(code: Code, reason: &str, message: impl Into<String>) -> Status {
-    Status::with_error_details(code, message, details(reason))
+/// Why a call, or one line of it, has no answer.
+pub(crate) struct Fault {
+    pub(crate) code: Code,
+    /// The reason in `ErrorInfo`.
+    pub(crate) reason: &'static str,
+    /// For a person.
+    pub(crate) message: Cow<'static, str>,
+    /// When to come back; `None` where that does not help.
+    pub(crate) retry_after: Option<Duration>,
+    /// The fields that cannot be accepted.
+    pub(crate) fields: Vec<BadField>,
+    /// Whether a sale may have been recorded all the same.
+    pub(crate) outcome_unknown: bool,
 }
 
-fn details(reason: &str) -> ErrorDetails {
-    ErrorDetails::with_error_info(reason, DOMAIN, [])
+impl Fault {
+    fn retry(self, after: Duration) -> Self {
+        Self { retry_after: Some(after), ..self }
+    }
+
+    fn unknown(self) -> Self {
+        Self { outcome_unknown: true, ..self }
+    }
+
+    /// The response of a call that ends before its handler.
+    pub(crate) fn into_http<B: Default>(self) -> http::Response<B> {
+        Status::from(self).into_http()
+    }
 }
 
-/// A status that says when to come back.
-fn retry(code: Code, reason: &str, message: impl Into<String>, after: Duration) -> Status {
-    let mut details = details(reason);
-    details.set_retry_info(Some(after));
-    Status::with_error_details(code, message, details)
+impl From<Fault> for Status {
+    fn from(fault: Fault) -> Self {
+        let mut details = ErrorDetails::with_error_info(fault.reason, DOMAIN, []);
+        if fault.retry_after.is_some() {
+            details.set_retry_info(fault.retry_after);
+        }
+        for BadField { path, problem } in fault.fields {
+            details.add_bad_request_violation(path, problem);
+        }
+        Self::with_error_details(fault.code, fault.message, details)
+    }
+}
+
+/// A fault with its reason.
+pub(crate) fn status(code: Code, reason: &'static str, message: impl Into<Cow<'static, str>>) -> Fault {
+    let message = message.into();
+    Fault { code, reason, message, retry_after: None, fields: Vec::new(), outcome_unknown: false }
 }
 
 /// Every bad field at once.
-pub(crate) fn invalid(fields: Vec<BadField>) -> Status {
-    let mut details = details("INVALID_REQUEST");
-    let mut message = String::new();
-    for field in fields {
-        message.push_str(if message.is_empty() { "" } else { "; " });
-        message.push_str(&format!("{}: {}", field.path, field.problem));
-        details.add_bad_request_violation(field.path, field.problem);
-    }
-    Status::with_error_details(Code::InvalidArgument, message, details)
+pub(crate) fn invalid(fields: Vec<BadField>) -> Fault {
+    let problems: Vec<_> = fields.iter().map(|field| format!("{}: {}", field.path, field.problem)).collect();
+    Fault { fields, ..status(Code::InvalidArgument, "INVALID_REQUEST", problems.join("; ")) }
 }
 
 /// No decision could be had.
-pub(crate) fn failure(failure: &Failure) -> Status {
-    let (reason, message) = (failure.name(), message(failure));
+pub(crate) fn failure(failure: &Failure) -> Fault {
+    let told = |code| status(code, failure.name(), message(failure));
     match failure {
-        Failure::Ledger(LedgerError::RequestIdReused | LedgerError::RequestIdClosed) => {
-            status(Code::FailedPrecondition, reason, message)
+        Failure::Ledger(LedgerError::RequestIdReused | LedgerError::RequestIdClosed) => told(Code::FailedPrecondition),
+        Failure::Ledger(LedgerError::BuyerRecordFull) => told(Code::ResourceExhausted),
+        Failure::Ledger(LedgerError::Overloaded) => told(Code::ResourceExhausted).retry(RETRY_LOAD),
+        Failure::Ledger(LedgerError::StoreUnavailable(_) | LedgerError::ClocksApart(_)) | Failure::NotTried => {
+            told(Code::Unavailable).retry(RETRY_STORE)
         }
-        Failure::Ledger(LedgerError::BuyerRecordFull) => status(Code::ResourceExhausted, reason, message),
-        Failure::Ledger(LedgerError::Overloaded) => retry(Code::ResourceExhausted, reason, message, RETRY_LOAD),
-        Failure::Ledger(
-            LedgerError::StoreUnavailable(_) | LedgerError::ClocksApart(_) | LedgerError::Unconfirmed(_),
-        )
-        | Failure::NotTried => retry(Code::Unavailable, reason, message, RETRY_STORE),
-        Failure::Ledger(LedgerError::Corrupt(_)) => status(Code::Internal, reason, message),
+        Failure::Ledger(LedgerError::Unconfirmed(_)) => told(Code::Unavailable).retry(RETRY_STORE).unknown(),
+        Failure::Ledger(LedgerError::Corrupt(_)) => told(Code::Internal).unknown(),
     }
 }
 
 /// What a client is told. What the store itself said is for the log.
-fn message(failure: &Failure) -> String {
+fn message(failure: &Failure) -> Cow<'static, str> {
     match failure {
         Failure::Ledger(LedgerError::StoreUnavailable(_)) => {
             "the store cannot decide now; nothing was recorded by this attempt; try again".into()
@@ -85,81 +112,122 @@ fn message(failure: &Failure) -> String {
         Failure::Ledger(LedgerError::Corrupt(_)) => {
             "internal error; recorded or not, nobody can say: ask GetPurchase".into()
         }
-        Failure::Ledger(decided) => decided.to_string(),
+        Failure::Ledger(decided) => decided.to_string().into(),
         Failure::NotTried => {
             "not tried: another line of this visit, on which this one leans, failed; settle that one first".into()
         }
     }
 }
 
-/// Whether a sale may have been recorded all the same.
-pub(crate) fn outcome_unknown(failure: &Failure) -> bool {
-    matches!(failure, Failure::Ledger(LedgerError::Unconfirmed(_) | LedgerError::Corrupt(_)))
-}
-
 /// The caller must say which site it is.
-pub(crate) fn site_required() -> Status {
+pub(crate) fn site_required() -> Fault {
     status(Code::Unauthenticated, "SITE_REQUIRED", "name the calling site's code in the metadata rationd-site")
 }
 
 /// The site is not in the registry.
-pub(crate) fn site_unknown() -> Status {
+pub(crate) fn site_unknown() -> Fault {
     status(Code::Unauthenticated, "SITE_UNKNOWN", "no site of this code is in the registry")
 }
 
 /// The call needs a live session.
-pub(crate) fn session_required() -> Status {
-    let message =
-        "selling and holding need a session: OpenSession first, then its token in the metadata rationd-session";
+pub(crate) fn session_required() -> Fault {
+    let message = "selling and holding need a session: OpenSession first, then its token in the metadata rationd-session, or \
+                   on a stream in the request's session_token";
     status(Code::FailedPrecondition, "SESSION_REQUIRED", message)
 }
 
 /// The token is not one of ours.
-pub(crate) fn session_invalid() -> Status {
+pub(crate) fn session_invalid() -> Fault {
     status(Code::Unauthenticated, "SESSION_INVALID", "the session token was not given out by this service")
 }
 
 /// Another session took this one's place.
-pub(crate) fn session_replaced() -> Status {
+pub(crate) fn session_replaced() -> Fault {
     status(Code::FailedPrecondition, "SESSION_REPLACED", "another session took its place; open a new one")
 }
 
 /// The session ended.
-pub(crate) fn session_lost() -> Status {
+pub(crate) fn session_lost() -> Fault {
     let message = "the session was closed, or its lease ran out; open a new one";
     status(Code::FailedPrecondition, "SESSION_LOST", message)
 }
 
 /// Nobody can say now whether the session lives.
-pub(crate) fn session_unconfirmed() -> Status {
+pub(crate) fn session_unconfirmed() -> Fault {
     let message = "the session cannot be confirmed now; nothing was recorded by this attempt; try again";
-    retry(Code::Unavailable, "SESSION_UNCONFIRMED", message, RETRY_STORE)
+    status(Code::Unavailable, "SESSION_UNCONFIRMED", message).retry(RETRY_STORE)
 }
 
 /// The session store gave no answer: the session may have been opened or closed all the same. No sale hangs on it.
-pub(crate) fn door_away() -> Status {
-    retry(Code::Unavailable, "SESSION_UNCONFIRMED", "the session store gave no answer; try again", RETRY_STORE)
+pub(crate) fn door_away() -> Fault {
+    status(Code::Unavailable, "SESSION_UNCONFIRMED", "the session store gave no answer; try again").retry(RETRY_STORE)
 }
 
 /// The ledger behind this service is not yet known.
-pub(crate) fn ledger_away() -> Status {
-    retry(Code::Unavailable, "STORE_UNAVAILABLE", "the store cannot be reached; try again", RETRY_STORE)
+pub(crate) fn ledger_away() -> Fault {
+    status(Code::Unavailable, "STORE_UNAVAILABLE", "the store cannot be reached; try again").retry(RETRY_STORE)
+}
+
+/// Records could not be read.
+pub(crate) fn unread(error: LedgerError) -> Fault {
+    let again = "what has been sent is not the whole; begin the export again";
+    match error {
+        LedgerError::StoreUnavailable(_) | LedgerError::Unconfirmed(_) => {
+            let message = format!("the records cannot be read now; {again}");
+            status(Code::Unavailable, "STORE_UNAVAILABLE", message).retry(RETRY_STORE)
+        }
+        LedgerError::Corrupt(_) => {
+            status(Code::Internal, "INTERNAL", format!("the store's answer cannot be read; {again}"))
+        }
+        other => failure(&Failure::Ledger(other)),
+    }
+}
+
+/// Whoever calls cannot be identified, and may be anybody.
+pub(crate) fn not_on_loopback() -> Fault {
+    let message = "the admin listener is not on loopback, and this version cannot tell who calls: records are exported only \
+                   where admin.listen is on loopback";
+    status(Code::PermissionDenied, "NOT_ON_LOOPBACK", message)
+}
+
+/// gRPC is not spoken over this version of HTTP.
+pub(crate) fn not_http_2() -> Fault {
+    status(Code::Unimplemented, "HTTP2_REQUIRED", "calls are answered over HTTP/2 only")
+}
+
+/// The instance is being stopped.
+pub(crate) fn stopping() -> Fault {
+    let message = "this instance is being stopped; what has been sent is not the whole; begin the export again";
+    status(Code::Unavailable, "STOPPING", message).retry(RETRY_LOAD)
 }
 
 /// The client's request id belongs to another ledger.
-pub(crate) fn other_ledger(ours: LedgerId) -> Status {
+pub(crate) fn other_ledger(ours: LedgerId) -> Fault {
     let message =
         format!("this service works for the ledger {ours}; a request id means something only under its own ledger");
     status(Code::FailedPrecondition, "OTHER_LEDGER", message)
 }
 
 /// More calls are under way than the service takes at once.
-pub(crate) fn overloaded() -> Status {
-    retry(Code::ResourceExhausted, "OVERLOADED", "too many calls are under way; this one was not tried", RETRY_LOAD)
+pub(crate) fn overloaded() -> Fault {
+    status(Code::ResourceExhausted, "OVERLOADED", "too many calls are under way; this one was not tried")
+        .retry(RETRY_LOAD)
 }
 
 /// A task of ours broke. The call may have been recorded.
-pub(crate) fn broken() -> Status {
+pub(crate) fn broken() -> Fault {
     let message = "internal error; recorded or not, nobody can say: ask GetPurchase";
-    status(Code::Internal, "INTERNAL", message)
+    status(Code::Internal, "INTERNAL", message).unknown()
+}
+
+/// A message of a stream cannot be read. Neither it nor anything after it was looked at.
+pub(crate) fn unreadable(why: &Status) -> Fault {
+    match why.code() {
+        Code::OutOfRange => status(Code::InvalidArgument, "MESSAGE_TOO_LARGE", why.message().to_owned()),
+        _ => status(
+            Code::InvalidArgument,
+            "MESSAGE_MALFORMED",
+            "a message of the stream cannot be read; this one and those after it were not looked at",
+        ),
+    }
 }

@@ -10,6 +10,7 @@
 mod file;
 mod writer;
 
+use std::future::Future;
 use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::JoinHandle;
@@ -22,8 +23,8 @@ use crate::time::Timestamp;
 
 use super::rules::{self, Step};
 use super::{
-    Answer, Call, Claim, Claimed, Confirmed, Durability, Entered, Health, Late, Ledger, LedgerError, Record, RecordKey,
-    Released, Resolved, Swept, Terms, Voided,
+    Answer, Call, Claim, Claimed, Confirmed, Durability, Entered, Exported, Health, Late, Ledger, LedgerError, Record,
+    RecordKey, Released, Resolved, Swept, Terms, Voided,
 };
 
 pub use file::{FILE_NAME, OpenError, Told};
@@ -94,30 +95,34 @@ impl EmbeddedLedger {
         self.0.failed.get().map_or(Ok(()), |why| Err(LedgerError::StoreUnavailable(why.clone())))
     }
 
-    async fn verb<O: Send + 'static>(
+    /// The job is made before the future, so that what waits for the writer is not all that it was made of.
+    fn verb<O: Send + 'static>(
         &self,
         key: RecordKey,
         call: Call,
         stated: String,
         decide: impl FnOnce(&Record) -> Result<Step<O>, LedgerError> + Send + 'static,
-    ) -> Result<Answer<O>, LedgerError> {
-        self.submit(|reply| Box::new(Verb::new(key, call.terminal, stated, decide, reply))).await
+    ) -> impl Future<Output = Result<Answer<O>, LedgerError>> + Send {
+        self.submit(move |reply| Box::new(Verb::new(key, call.terminal, stated, decide, reply)))
     }
 
-    async fn submit<T>(
+    fn submit<T: Send>(
         &self,
         job: impl FnOnce(oneshot::Sender<Result<T, LedgerError>>) -> Box<dyn Job>,
-    ) -> Result<T, LedgerError> {
-        self.still_open()?;
-        let closed = || LedgerError::StoreUnavailable("the ledger's writer has ended".to_owned());
+    ) -> impl Future<Output = Result<T, LedgerError>> + Send {
         let (reply, answer) = oneshot::channel();
-        match self.0.jobs.as_ref().ok_or_else(closed)?.try_send(job(reply)) {
-            Ok(()) => {}
-            Err(mpsc::error::TrySendError::Full(_)) => return Err(LedgerError::Overloaded),
-            Err(mpsc::error::TrySendError::Closed(_)) => return Err(closed()),
+        let job = job(reply);
+        async move {
+            self.still_open()?;
+            let closed = || LedgerError::StoreUnavailable("the ledger's writer has ended".to_owned());
+            match self.0.jobs.as_ref().ok_or_else(closed)?.try_send(job) {
+                Ok(()) => {}
+                Err(mpsc::error::TrySendError::Full(_)) => return Err(LedgerError::Overloaded),
+                Err(mpsc::error::TrySendError::Closed(_)) => return Err(closed()),
+            }
+            // The writer answers everything that it has taken; only its panic breaks the promise.
+            answer.await.unwrap_or_else(|_| Err(LedgerError::Unconfirmed("the ledger's writer broke off".to_owned())))
         }
-        // The writer answers everything that it has taken; only its panic breaks the promise.
-        answer.await.unwrap_or_else(|_| Err(LedgerError::Unconfirmed("the ledger's writer broke off".to_owned())))
     }
 }
 
@@ -133,30 +138,50 @@ impl Drop for Shared {
 }
 
 impl Ledger for EmbeddedLedger {
-    async fn claim(&self, key: RecordKey, call: Call, claim: Claim) -> Result<Answer<Claimed>, LedgerError> {
-        let stated = claim.stated.clone();
-        self.verb(key, call, stated, move |record| rules::claim(record, &call, &claim)).await
+    fn claim(
+        &self,
+        key: RecordKey,
+        call: Call,
+        claim: Claim,
+    ) -> impl Future<Output = Result<Answer<Claimed>, LedgerError>> + Send {
+        self.verb(key, call, claim.stated.clone(), move |record| rules::claim(record, &call, &claim))
     }
 
-    async fn confirm(&self, key: RecordKey, call: Call) -> Result<Answer<Confirmed>, LedgerError> {
-        self.verb(key, call, String::new(), move |record| rules::confirm(record, &call)).await
+    fn confirm(
+        &self,
+        key: RecordKey,
+        call: Call,
+    ) -> impl Future<Output = Result<Answer<Confirmed>, LedgerError>> + Send {
+        self.verb(key, call, String::new(), move |record| rules::confirm(record, &call))
     }
 
-    async fn release(&self, key: RecordKey, call: Call) -> Result<Answer<Released>, LedgerError> {
-        self.verb(key, call, String::new(), move |record| rules::release(record, &call)).await
+    fn release(
+        &self,
+        key: RecordKey,
+        call: Call,
+    ) -> impl Future<Output = Result<Answer<Released>, LedgerError>> + Send {
+        self.verb(key, call, String::new(), move |record| rules::release(record, &call))
     }
 
-    async fn void(&self, key: RecordKey, call: Call) -> Result<Answer<Voided>, LedgerError> {
-        self.verb(key, call, String::new(), move |record| rules::void(record, &call)).await
+    fn void(&self, key: RecordKey, call: Call) -> impl Future<Output = Result<Answer<Voided>, LedgerError>> + Send {
+        self.verb(key, call, String::new(), move |record| rules::void(record, &call))
     }
 
-    async fn late(&self, key: RecordKey, call: Call, late: Late) -> Result<Answer<Entered>, LedgerError> {
-        let stated = late.stated.clone();
-        self.verb(key, call, stated, move |record| rules::late(record, &call, &late)).await
+    fn late(
+        &self,
+        key: RecordKey,
+        call: Call,
+        late: Late,
+    ) -> impl Future<Output = Result<Answer<Entered>, LedgerError>> + Send {
+        self.verb(key, call, late.stated.clone(), move |record| rules::late(record, &call, &late))
     }
 
-    async fn resolve(&self, key: RecordKey, call: Call) -> Result<Answer<Resolved>, LedgerError> {
-        self.verb(key, call, String::new(), move |record| rules::resolve(record, &call)).await
+    fn resolve(
+        &self,
+        key: RecordKey,
+        call: Call,
+    ) -> impl Future<Output = Result<Answer<Resolved>, LedgerError>> + Send {
+        self.verb(key, call, String::new(), move |record| rules::resolve(record, &call))
     }
 
     /// Reads what has been committed, which is all that has been answered.
@@ -171,6 +196,11 @@ impl Ledger for EmbeddedLedger {
         from: Option<Vec<u8>>,
     ) -> Result<Swept, LedgerError> {
         self.submit(|reply| Box::new(SweepStep::new(programme, before, from, reply))).await
+    }
+
+    /// Each step reads what has been committed when it begins; the writer never waits for it.
+    async fn export(&self, programme: ProgrammeCode, from: Option<Vec<u8>>) -> Result<Exported, LedgerError> {
+        self.read(move |database| file::export(database, programme, from.as_deref())).await
     }
 
     fn health(&self) -> Health {

@@ -1,25 +1,32 @@
-//! How an entry stands in a store: the same bytes in Redis and in redb.
+//! How a record stands in a store: the same bytes in Redis and in redb. A record is its entries, one after the other in
+//! any order; nothing stands between them, and an empty record is no bytes.
 //!
-//! | part | bytes | holds |
-//! |---|---|---|
-//! | name | 16 | the request id |
-//! | value | 1 | [`State`] |
-//! | | 1 | flags: 1 hold, 2 late, 4 over |
-//! | | 4 | quantity |
-//! | | 6 | `at`, milliseconds since 1970 |
-//! | | 6 | `mark`, the same |
-//! | | 1 to 16 | the site's code |
+//! | bytes | of an entry |
+//! |---|---|
+//! | 16 | the request id |
+//! | 1 | how many bytes follow |
+//! | 1 | [`State`] |
+//! | 1 | flags: 1 hold, 2 late, 4 over |
+//! | 4 | quantity |
+//! | 6 | `at`, milliseconds since 1970 |
+//! | 6 | `mark`, the same |
+//! | 1 to 16 | the site's code |
 //!
-//! Numbers are big-endian, which Lua's `struct` library writes as `>BBI4I6I6`. A value of 26 bytes (a site code of eight)
-//! and its name keep a buyer with one entry within 200 bytes of Redis memory.
+//! Numbers are big-endian: the fixed part is what Lua's `struct` library writes as `>c16BBBI4I6I6`. An entry of a site with
+//! a code of eight takes 43 bytes; Redis keeps a string of at most 44 in one piece with its object, which is what keeps a
+//! buyer with one entry well within 200 bytes of its memory.
 
 use crate::ids::{RequestId, SiteId};
 use crate::time::Timestamp;
 
-use super::{Entry, Kind, State};
+use super::{Entry, Kind, Record, State};
 
-/// Bytes before the site's code.
+/// Bytes of an entry that its length byte counts, but for the site's code.
 const FIXED: usize = 18;
+/// Bytes of an entry before what its length byte counts.
+const HEAD: usize = 17;
+/// Bytes of the longest entry, whose site has a code of sixteen.
+pub const LONGEST: usize = HEAD + FIXED + 16;
 const HOLD: u8 = 1;
 const LATE: u8 = 2;
 const OVER: u8 = 4;
@@ -29,36 +36,62 @@ const OVER: u8 = 4;
 #[error("a stored entry cannot be read: {0}")]
 pub struct NotAnEntry(&'static str);
 
-/// The value under which an entry is stored; its name is the request id.
-pub fn pack(entry: &Entry) -> Vec<u8> {
-    let mut value = Vec::with_capacity(FIXED + entry.site.as_str().len());
-    let hold = if entry.kind == Kind::Hold { HOLD } else { 0 };
-    value.push(entry.state as u8);
-    value.push(hold | if entry.late { LATE } else { 0 } | if entry.over { OVER } else { 0 });
-    value.extend_from_slice(&entry.quantity.to_be_bytes());
-    for instant in [entry.at, entry.mark] {
-        let [_, _, millis @ ..] = instant.as_millis().to_be_bytes();
-        value.extend_from_slice(&millis);
+/// A record of these entries.
+pub fn pack<'a>(entries: impl IntoIterator<Item = &'a Entry>) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for entry in entries {
+        push(&mut bytes, entry);
     }
-    value.extend_from_slice(entry.site.as_str().as_bytes());
-    value
+    bytes
 }
 
-/// An entry from its name and value.
-pub fn unpack(name: &[u8], value: &[u8]) -> Result<Entry, NotAnEntry> {
-    let request =
-        name.try_into().ok().and_then(RequestId::from_bytes).ok_or(NotAnEntry("its name is not a request id"))?;
-    let (fixed, site) = value.split_first_chunk::<FIXED>().ok_or(NotAnEntry("it is too short"))?;
+/// Puts an entry behind those that are there.
+pub fn push(bytes: &mut Vec<u8>, entry: &Entry) {
+    let site = entry.site.as_str().as_bytes();
+    bytes.reserve(HEAD + FIXED + site.len());
+    bytes.extend_from_slice(entry.request.as_bytes());
+    // A site's code has at most sixteen bytes.
+    bytes.extend(u8::try_from(FIXED + site.len()));
+    let hold = if entry.kind == Kind::Hold { HOLD } else { 0 };
+    bytes.push(entry.state as u8);
+    bytes.push(hold | if entry.late { LATE } else { 0 } | if entry.over { OVER } else { 0 });
+    bytes.extend_from_slice(&entry.quantity.to_be_bytes());
+    push_instant(bytes, entry.at);
+    push_instant(bytes, entry.mark);
+    bytes.extend_from_slice(site);
+}
+
+/// Six bytes of an instant, as everything that is packed holds it. It must lie between [`Timestamp::EPOCH`] and
+/// [`Timestamp::NEVER`].
+pub fn push_instant(bytes: &mut Vec<u8>, instant: Timestamp) {
+    let [_, _, millis @ ..] = instant.as_millis().to_be_bytes();
+    bytes.extend_from_slice(&millis);
+}
+
+/// The record in these bytes.
+pub fn unpack(mut bytes: &[u8]) -> Result<Record, NotAnEntry> {
+    let mut entries = Vec::with_capacity(bytes.len() / (HEAD + FIXED));
+    while !bytes.is_empty() {
+        let (entry, rest) = split_first(bytes)?;
+        entries.push(entry);
+        bytes = rest;
+    }
+    Ok(Record::new(entries))
+}
+
+/// The entry that the bytes begin with, and what follows it.
+pub fn split_first(bytes: &[u8]) -> Result<(Entry, &[u8]), NotAnEntry> {
+    const CUT_SHORT: NotAnEntry = NotAnEntry("it is cut short");
+    let (request, rest) = bytes.split_first_chunk::<16>().ok_or(CUT_SHORT)?;
+    let (length, rest) = rest.split_first().ok_or(CUT_SHORT)?;
+    let (value, rest) = rest.split_at_checked(usize::from(*length)).ok_or(CUT_SHORT)?;
+    let (fixed, site) = value.split_first_chunk::<FIXED>().ok_or(CUT_SHORT)?;
     let [state, flags, q0, q1, q2, q3, a0, a1, a2, a3, a4, a5, m0, m1, m2, m3, m4, m5] = *fixed;
     if flags & !(HOLD | LATE | OVER) != 0 {
         return Err(NotAnEntry("it has an unknown flag"));
     }
-    let instant = |bytes: [u8; 6]| {
-        let [b0, b1, b2, b3, b4, b5] = bytes;
-        Timestamp::from_millis(i64::from_be_bytes([0, 0, b0, b1, b2, b3, b4, b5]))
-    };
-    Ok(Entry {
-        request,
+    let entry = Entry {
+        request: RequestId::from_bytes(*request).ok_or(NotAnEntry("it does not begin with a request id"))?,
         state: state_of(state).ok_or(NotAnEntry("its state is unknown"))?,
         kind: if flags & HOLD != 0 { Kind::Hold } else { Kind::Sale },
         late: flags & LATE != 0,
@@ -70,7 +103,13 @@ pub fn unpack(name: &[u8], value: &[u8]) -> Result<Entry, NotAnEntry> {
             .ok()
             .and_then(|code| code.parse::<SiteId>().ok())
             .ok_or(NotAnEntry("its site is not a site code"))?,
-    })
+    };
+    Ok((entry, rest))
+}
+
+/// The instant in six bytes.
+pub fn instant([b0, b1, b2, b3, b4, b5]: [u8; 6]) -> Timestamp {
+    Timestamp::from_millis(i64::from_be_bytes([0, 0, b0, b1, b2, b3, b4, b5]))
 }
 
 fn state_of(number: u8) -> Option<State> {
@@ -98,21 +137,33 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_comes_back_as_it_was() {
-        let packed = pack(&entry());
-        assert_eq!(packed.len(), 26);
-        assert_eq!(unpack(&[7; 16], &packed), Ok(entry()));
+    fn a_record_comes_back_as_it_was() {
+        let second = Entry { request: RequestId::from_bytes([8; 16]).unwrap(), site: "s".parse().unwrap(), ..entry() };
+        let packed = pack([&second, &entry()]);
+        assert_eq!(packed.len(), 36 + 43);
+        assert_eq!(unpack(&packed), Ok(Record::new(vec![entry(), second])));
+        assert_eq!(split_first(&packed), Ok((second, pack([&entry()]).as_slice())));
+        assert_eq!((pack([]), unpack(&[])), (Vec::new(), Ok(Record::default())));
+    }
+
+    #[test]
+    fn the_longest_entry_has_the_longest_site() {
+        let packed = pack([&Entry { site: "sixteen-letters1".parse().unwrap(), ..entry() }]);
+        assert_eq!(packed.len(), LONGEST);
+        assert!(unpack(&packed).is_ok());
     }
 
     #[test]
     fn foreign_bytes_are_refused() {
-        let good = pack(&entry());
-        assert!(unpack(&[7; 15], &good).is_err());
-        assert!(unpack(&[7; 16], good.get(..18).unwrap()).is_err());
-        for (at, wrong) in [(0, 0), (0, 7), (1, 8), (20, b' ')] {
+        let good = pack([&entry()]);
+        for short in 1..good.len() {
+            assert!(unpack(good.get(..short).unwrap()).is_err(), "{short} bytes");
+        }
+        assert!(unpack(&[0; 43]).is_err());
+        for (at, wrong) in [(16, 17), (16, 18), (16, 25), (16, 27), (17, 0), (17, 7), (18, 8), (40, b' ')] {
             let mut bad = good.clone();
             *bad.get_mut(at).unwrap() = wrong;
-            assert!(unpack(&[7; 16], &bad).is_err(), "byte {at} = {wrong}");
+            assert!(unpack(&bad).is_err(), "byte {at} = {wrong}");
         }
     }
 }

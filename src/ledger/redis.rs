@@ -1,9 +1,9 @@
 //! The ledger in Redis: one script per verb, one trip per call.
 //!
-//! A record is a hash (see [`keys`]), an entry a packed field of it. Every verb is one Lua script that reads the record,
+//! A record is a string of packed entries (see [`keys`]). Every verb is one Lua script that reads the record,
 //! decides, and writes the record and the outbox event together; the scripts agree with [`super::rules`] cell by cell.
-//! Encoding a call and decoding a reply are pure functions, and between them there is one command: whoever shares trips
-//! needs no more than these.
+//! Encoding a call and decoding a reply are pure functions, and between them there is one command, which a lane carries
+//! together with others (`lanes`).
 //!
 //! Nothing is sent to a server that has not been looked at since it started (`standing`), because a receipt promises
 //! what its settings promise.
@@ -12,8 +12,11 @@
 
 mod decode;
 mod encode;
+mod export;
 mod faults;
 pub mod keys;
+mod lanes;
+pub mod outbox;
 mod scripts;
 mod seeded;
 mod settings;
@@ -34,12 +37,14 @@ use crate::redis_pool::RedisPool;
 use crate::time::{Clock, Timestamp};
 
 use super::{
-    Answer, Call, Claim, Claimed, Confirmed, Durability, Entered, Health, Late, Ledger, LedgerError, Record, RecordKey,
-    Released, Resolved, Swept, Terms, Voided,
+    Answer, Call, Claim, Claimed, Confirmed, Durability, Entered, Exported, Health, Late, Ledger, LedgerError, Record,
+    RecordKey, Released, Resolved, Swept, Terms, Voided,
 };
 use decode::Scanned;
+use lanes::Queue;
 use standing::Standing;
 
+pub use lanes::Lanes;
 pub use watching::FirstCheck;
 
 /// How many keys one step of a sweep looks at, more or less.
@@ -53,12 +58,15 @@ pub struct RedisOptions {
     pub allow_volatile: bool,
     /// What this service works under; a ledger begun under anything else is refused.
     pub terms: Terms,
+    /// How calls share trips.
+    pub lanes: Lanes,
 }
 
 /// The ledger in one Redis server. Clones share everything.
 #[derive(Clone)]
 pub struct RedisLedger<C> {
     pool: RedisPool,
+    queue: Queue,
     options: Arc<RedisOptions>,
     clock: C,
     standing: Arc<Standing>,
@@ -68,18 +76,22 @@ pub struct RedisLedger<C> {
 
 impl<C: Clock> RedisLedger<C> {
     /// A ledger over the servers that this pool dials. Asks nothing yet: every call is turned away until
-    /// [`RedisLedger::check_once`] or [`RedisLedger::run`] has found the server fit.
+    /// [`RedisLedger::check_once`] or [`RedisLedger::run`] has found the server fit. Its lanes are tasks of the runtime that
+    /// this is called in; they end when the last clone has gone.
     pub fn open(pool: RedisPool, options: RedisOptions, clock: C) -> Self {
         let standing = Arc::new(Standing::new());
         watching::greet(&pool, &standing);
-        Self { pool, options: Arc::new(options), clock, standing, told: Arc::default() }
+        let queue = Queue::open(options.lanes, &pool, &standing);
+        Self { pool, queue, options: Arc::new(options), clock, standing, told: Arc::default() }
     }
 
-    /// One command on a connection of the pool.
-    async fn ask(&self, cmd: Cmd) -> Result<Value, LedgerError> {
-        self.send(async move |mut connection| trip::ask(&mut connection, &cmd).await).await
+    /// One command, over a trip that it shares with others.
+    fn ask(&self, cmd: Cmd) -> impl Future<Output = Result<Value, LedgerError>> + Send {
+        let gate = self.standing.gate();
+        self.queue.ask(gate, cmd)
     }
 
+    /// Sends what is no call of the port over a connection of the pool.
     async fn send<T, F>(&self, send: impl FnOnce(MultiplexedConnection) -> F) -> Result<T, LedgerError>
     where
         F: Future<Output = RedisResult<T>>,
@@ -89,31 +101,64 @@ impl<C: Clock> RedisLedger<C> {
 }
 
 impl<C: Clock> Ledger for RedisLedger<C> {
-    async fn claim(&self, key: RecordKey, call: Call, claim: Claim) -> Result<Answer<Claimed>, LedgerError> {
-        if Mutant::CheckThenWrite.is_on() {
-            return seeded::check_then_write(self, key, call, claim).await;
+    // The command is made before the future, so that what waits for the store is a command and not all that it was made of.
+
+    fn claim(
+        &self,
+        key: RecordKey,
+        call: Call,
+        claim: Claim,
+    ) -> impl Future<Output = Result<Answer<Claimed>, LedgerError>> + Send {
+        let (cmd, request) = (encode::claim(&key, &call, &claim), call.request);
+        let seeded = seeded::claim(self, key, call, claim);
+        async move {
+            match seeded {
+                Some(seeded) => seeded.await,
+                None => decode::claimed(request, self.ask(cmd).await?),
+            }
         }
-        decode::claimed(call.request, self.ask(encode::claim(&key, &call, &claim)).await?)
     }
 
-    async fn confirm(&self, key: RecordKey, call: Call) -> Result<Answer<Confirmed>, LedgerError> {
-        decode::confirmed(call.request, self.ask(encode::confirm(&key, &call)).await?)
+    fn confirm(
+        &self,
+        key: RecordKey,
+        call: Call,
+    ) -> impl Future<Output = Result<Answer<Confirmed>, LedgerError>> + Send {
+        let (cmd, request) = (encode::confirm(&key, &call), call.request);
+        async move { decode::confirmed(request, self.ask(cmd).await?) }
     }
 
-    async fn release(&self, key: RecordKey, call: Call) -> Result<Answer<Released>, LedgerError> {
-        decode::released(call.request, self.ask(encode::release(&key, &call)).await?)
+    fn release(
+        &self,
+        key: RecordKey,
+        call: Call,
+    ) -> impl Future<Output = Result<Answer<Released>, LedgerError>> + Send {
+        let (cmd, request) = (encode::release(&key, &call), call.request);
+        async move { decode::released(request, self.ask(cmd).await?) }
     }
 
-    async fn void(&self, key: RecordKey, call: Call) -> Result<Answer<Voided>, LedgerError> {
-        decode::voided(call.request, self.ask(encode::void(&key, &call)).await?)
+    fn void(&self, key: RecordKey, call: Call) -> impl Future<Output = Result<Answer<Voided>, LedgerError>> + Send {
+        let (cmd, request) = (encode::void(&key, &call), call.request);
+        async move { decode::voided(request, self.ask(cmd).await?) }
     }
 
-    async fn late(&self, key: RecordKey, call: Call, late: Late) -> Result<Answer<Entered>, LedgerError> {
-        decode::entered(call.request, self.ask(encode::late(&key, &call, &late)).await?)
+    fn late(
+        &self,
+        key: RecordKey,
+        call: Call,
+        late: Late,
+    ) -> impl Future<Output = Result<Answer<Entered>, LedgerError>> + Send {
+        let (cmd, request) = (encode::late(&key, &call, &late), call.request);
+        async move { decode::entered(request, self.ask(cmd).await?) }
     }
 
-    async fn resolve(&self, key: RecordKey, call: Call) -> Result<Answer<Resolved>, LedgerError> {
-        decode::resolved(call.request, self.ask(encode::resolve(&key, &call)).await?)
+    fn resolve(
+        &self,
+        key: RecordKey,
+        call: Call,
+    ) -> impl Future<Output = Result<Answer<Resolved>, LedgerError>> + Send {
+        let (cmd, request) = (encode::resolve(&key, &call), call.request);
+        async move { decode::resolved(request, self.ask(cmd).await?) }
     }
 
     async fn usage(&self, key: RecordKey) -> Result<Record, LedgerError> {
@@ -150,6 +195,10 @@ impl<C: Clock> Ledger for RedisLedger<C> {
         Ok(Swept { removed, unreadable, next }.told(programme))
     }
 
+    async fn export(&self, programme: ProgrammeCode, from: Option<Vec<u8>>) -> Result<Exported, LedgerError> {
+        export::step(self, programme, from).await.map_err(wrote_nothing)
+    }
+
     fn health(&self) -> Health {
         self.standing.health()
     }
@@ -161,6 +210,18 @@ impl<C: Clock> Ledger for RedisLedger<C> {
     fn durability(&self) -> Durability {
         if self.options.allow_volatile { Durability::Volatile } else { Durability::Synced }
     }
+}
+
+/// A claim as it is sent: the words of its command, the first of which is `EVALSHA`, and the text of the script that they
+/// name. The benchmark `side_by_side` has redis-benchmark send it.
+#[doc(hidden)]
+pub fn raw_claim(key: &RecordKey, call: &Call, claim: &Claim) -> (Vec<Vec<u8>>, &'static str) {
+    let command = encode::claim(key, call, claim);
+    let words = command.args_iter().map(|word| match word {
+        redis::Arg::Simple(bytes) => bytes.to_vec(),
+        _ => Vec::new(),
+    });
+    (words.collect(), &scripts::claim().source)
 }
 
 /// A question that got no answer has written nothing either.

@@ -68,6 +68,12 @@ impl Policies {
         self.0.get(&id)
     }
 
+    /// What to tell whoever names a programme that is not here.
+    pub fn not_known(&self) -> String {
+        let known: Vec<_> = self.0.keys().map(ProgrammeId::as_str).collect();
+        format!("is not known here; known: {}", known.join(", "))
+    }
+
     /// All of them, by id.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Programme>> {
         self.0.values()

@@ -44,6 +44,11 @@ pub struct Known {
 }
 
 impl Prepared {
+    /// How many lines it has.
+    pub fn lines(&self) -> usize {
+        self.lines.len()
+    }
+
     /// Under which programme it is judged.
     pub fn programme(&self) -> ProgrammeId {
         self.programme.id()
@@ -124,10 +129,7 @@ impl<L: Ledger, C: Clock> Purchases<L, C> {
 
     fn programme(&self, id: ProgrammeId) -> Result<Arc<Programme>, Invalid> {
         let policies = self.policies.load();
-        policies.get(id).cloned().ok_or_else(|| {
-            let known: Vec<_> = policies.iter().map(|p| p.id().to_string()).collect();
-            Invalid::visit("programme", format!("is not known here; known: {}", known.join(", ")))
-        })
+        policies.get(id).cloned().ok_or_else(|| Invalid::visit("programme", policies.not_known()))
     }
 
     /// From the number to what is left of it: facts, pseudonym and what may be echoed to the clerk.

@@ -29,8 +29,8 @@ pub struct Limiter {
 pub struct SiteSeats {
     /// The last fence given out; kept when the seats are gone.
     pub fence: u64,
-    /// Who holds which slot.
-    pub seats: BTreeMap<u16, Held>,
+    /// Who holds which slot. Boxed, because most sites have one seat and a tree sets room for eleven aside.
+    pub seats: BTreeMap<u16, Box<Held>>,
 }
 
 /// A slot that is held. Times are logical milliseconds.
@@ -75,7 +75,7 @@ impl Limiter {
     pub fn open(&mut self, site: SiteId, terminal: TerminalId, cap: u16) -> (Opened, Vec<Ended>) {
         let mut ended = Vec::new();
         let here = self.sites.entry(site).or_default();
-        let own = here.seats.iter().find(|(_, held)| held.terminal == terminal).map(|(slot, held)| (*slot, *held));
+        let own = here.seats.iter().find(|(_, held)| held.terminal == terminal).map(|(slot, held)| (*slot, **held));
 
         // What has expired is free. The terminal's own seat is not: it is about to be replaced.
         let lease_ms = millis(self.lease.length);
@@ -113,7 +113,8 @@ impl Limiter {
         let here = self.sites.entry(site).or_default();
         here.fence += 1;
         let fence = here.fence;
-        here.seats.insert(slot, Held { terminal, fence, granted_ms: self.now_ms, renewed_ms: self.now_ms });
+        let held = Held { terminal, fence, granted_ms: self.now_ms, renewed_ms: self.now_ms };
+        here.seats.insert(slot, Box::new(held));
         self.by_renewal.insert((self.now_ms, key));
         (Opened::Granted { seat: Seat { key, terminal, fence }, replaced }, ended)
     }

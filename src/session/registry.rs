@@ -131,7 +131,8 @@ impl<D: Door, C: Clock> Registry<D, C> {
                 _ => known.readings,
             }
         };
-        let standing = self.door.look_up(*seat).await.map_err(Refused::CannotConfirm)?;
+        // Boxed: the rare trip would otherwise be a part of every call.
+        let standing = Box::pin(self.door.look_up(*seat)).await.map_err(Refused::CannotConfirm)?;
         self.learn(*seat, standing, readings);
         match standing {
             Standing::Live => Ok(()),

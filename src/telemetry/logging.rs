@@ -122,7 +122,8 @@ impl<'a> MakeWriter<'a> for Lines {
     }
 }
 
-/// The layer that formats events and the fields of the spans around them.
+/// The layer that formats events. Spans are for traces: written into every line they would cost each call more than the
+/// line is worth, and a line names its request itself.
 pub fn layer<S>(json: bool, lines: Lines) -> Box<dyn Layer<S> + Send + Sync>
 where
     S: tracing::Subscriber + for<'span> LookupSpan<'span> + Send + Sync,

@@ -180,6 +180,8 @@ label! {
         Usage = "usage",
         /// Removes old entries.
         Sweep = "sweep",
+        /// Reads some records for an export.
+        Export = "export",
     }
 }
 

@@ -1,4 +1,4 @@
-"""A counter terminal in Python: opens a session, buys, is refused, asks again, takes the sale back.
+"""A counter terminal in Python: opens a session, buys, is refused, asks again, takes the sale back, sells over a stream.
 
 Generated code only, and what the gRPC project itself ships: no line of this knows the server's language. Every step is
 asserted and printed. Usage: client.py HOST:PORT
@@ -150,6 +150,32 @@ def main(address):
         say("the same id after the void", "voided, no receipt")
         assert sell(BUYER, 2, str(uuid.uuid4())).WhichOneof("outcome") == "approved"
         say("a new id after the void", "approved")
+
+        # Many calls over one stream, each with its own answer in whatever order; one that fails harms no other. The token
+        # stands in each request, because a stream may speak for many terminals.
+        buyers = [purchase.Buyer(resident_number=f"900101-1{serial:05}0") for serial in range(100)]
+        asked = [
+            purchase.PurchaseStreamRequest(
+                call_id=call_id, session_token=admitted.session_token, purchase=visit(buyer, 1, str(uuid.uuid4()))
+            )
+            for call_id, buyer in enumerate(buyers)
+        ]
+        asked[50].purchase.lines[0].quantity = 0
+        # Without a token the stream's own metadata say who asks.
+        asked.append(purchase.PurchaseStreamRequest(call_id=100, get_purchase=name(first, purchase.GetPurchaseRequest)))
+        answers = {}
+        for answer in purchases.PurchaseStream(iter(asked), metadata=SITE, timeout=DEADLINE_S):
+            assert answer.call_id not in answers, answer
+            answers[answer.call_id] = answer
+        assert sorted(answers) == list(range(101)), answers
+        failed = answers.pop(50).failure
+        assert (failed.code, failed.reason) == (grpc.StatusCode.INVALID_ARGUMENT.value[0], "INVALID_REQUEST"), failed
+        assert [bad.field for bad in failed.invalid_fields] == ["lines[0].quantity"] and not failed.outcome_unknown, failed
+        assert answers.pop(100).results[0].WhichOneof("outcome") == "voided"
+        for call_id, answer in answers.items():
+            [result] = answer.results
+            assert result.approved.receipt.request_id == asked[call_id].purchase.lines[0].request_id, answer
+        say("stream", f"{len(answers)} sold,", "1 fails as it should", failed.reason)
 
         # Bad fields are named by their path, and the number is never repeated.
         def bad_fields(request):

@@ -140,6 +140,16 @@ impl Service {
         self.clock.set(at(now));
     }
 
+    /// Where operators call.
+    pub fn admin(&self) -> String {
+        format!("http://{}", self.running.admin)
+    }
+
+    /// Where it listens, for clients that connect by themselves.
+    pub fn address(&self) -> String {
+        format!("http://{}", self.running.counters)
+    }
+
     /// A caller that has said who it is and has no session.
     pub fn caller(&self, site: &str, terminal: &str) -> Caller {
         Caller { channel: self.channel.clone(), site: site.into(), terminal: terminal.into(), token: None }
@@ -477,6 +487,18 @@ pub fn told(status: &Status) -> Told {
         message: status.message().to_owned(),
         fields: fields.iter().map(|field| (field.field.clone(), field.description.clone())).collect(),
         retry_after: details.retry_info().and_then(|retry| retry.retry_delay),
+    }
+}
+
+/// What a failure that stands in an answer says, in the same terms.
+pub fn told_in_answer(failure: &v1::Failure) -> Told {
+    let fields = failure.invalid_fields.iter().map(|bad| (bad.field.clone(), bad.problem.clone())).collect();
+    Told {
+        code: Code::from(failure.code),
+        reason: failure.reason.clone(),
+        message: failure.message.clone(),
+        fields,
+        retry_after: failure.retry_after.map(|after| after.try_into().unwrap()),
     }
 }
 

@@ -22,7 +22,7 @@ fn masks(serial: u32) -> Visit {
     Visit::in_person(&number("900101", '1', serial), 1)
 }
 
-fn signal(server: &RedisServer, signal: &str) {
+pub fn signal(server: &RedisServer, signal: &str) {
     assert!(Command::new("kill").args([signal, &server.pid().to_string()]).status().unwrap().success());
 }
 

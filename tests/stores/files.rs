@@ -210,7 +210,7 @@ fn a_code_stays_with_the_programme_that_it_was_first_given_to() {
 }
 
 #[tokio::test]
-async fn an_unreadable_record_is_corrupt_and_ends_no_sweep() {
+async fn an_unreadable_record_is_corrupt_and_ends_no_sweep_and_no_export() {
     const RECORDS: TableDefinition<'_, &[u8; 21], &[u8]> = TableDefinition::new("records");
     let directory = tempfile::tempdir().unwrap();
     drop(ledger_with_sales(directory.path(), 40).await);
@@ -230,6 +230,10 @@ async fn an_unreadable_record_is_corrupt_and_ends_no_sweep() {
     for number in [3, 20] {
         assert!(matches!(ledger.usage(buyer(number)).await, Err(LedgerError::Corrupt(_))));
     }
+    let exported = ledger.export(buyer(0).programme, None).await.unwrap();
+    let unread = |(_, record): &(_, Option<_>)| record.is_none();
+    assert_eq!((exported.records.len(), exported.next), (40, None));
+    assert_eq!(exported.records.into_iter().filter(unread).count(), 2);
     let swept = ledger.sweep(buyer(0).programme, at(1), None).await.unwrap();
     assert_eq!((swept.removed, swept.unreadable, swept.next), (38, 2, None));
     assert!(matches!(ledger.usage(buyer(20)).await, Err(LedgerError::Corrupt(_))), "it is left as it was");

@@ -1,8 +1,9 @@
 //! The slow, obvious model: the table of the design, read cell by cell. It was written from the table and not from
 //! `ledger/rules.rs`, so that the two can disagree.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
+use rationd::buyer::BuyerKey;
 use rationd::ids::ProgrammeCode;
 use rationd::ledger::{DEAD_ENTRIES_PER_SITE, Entry, Kind, LedgerError, Record, RecordKey, State};
 use rationd::policy::Window;
@@ -55,6 +56,17 @@ impl Model {
     /// The record as it stands.
     pub fn record(&self, key: RecordKey) -> Record {
         Record::new(self.records.get(&key).cloned().unwrap_or_default())
+    }
+
+    /// Every record of a programme.
+    pub fn records(&self, programme: ProgrammeCode) -> HashMap<BuyerKey, Record> {
+        let of = self.records.iter().filter(|(key, entries)| key.programme == programme && !entries.is_empty());
+        of.map(|(key, entries)| (key.buyer, Record::new(entries.clone()))).collect()
+    }
+
+    /// The codes of every programme that was sold under.
+    pub fn programmes(&self) -> BTreeSet<ProgrammeCode> {
+        self.records.keys().map(|key| key.programme).collect()
     }
 
     /// The events of a partition, oldest first.

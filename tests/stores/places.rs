@@ -4,13 +4,13 @@
 use rationd::buyer::KeyMark;
 use rationd::ledger::Terms;
 use rationd::ledger::embedded::EmbeddedLedger;
-use rationd::ledger::redis::{FirstCheck, RedisLedger, RedisOptions, keys};
+use rationd::ledger::redis::{FirstCheck, RedisLedger, RedisOptions, keys, outbox};
 use rationd::redis_pool::RedisPool;
 use rationd::time::ManualClock;
 use tempfile::TempDir;
 
 use super::steps::{Told, at};
-use crate::support::redis::RedisServer;
+use crate::support::redis::{RedisServer, lanes};
 
 /// The terms of every ledger of these tests.
 pub fn terms() -> Terms {
@@ -20,7 +20,7 @@ pub fn terms() -> Terms {
 
 /// Reads what a store has told: the one thing about a ledger that its port does not offer.
 pub trait Outbox {
-    /// The events of a partition, oldest first, as the fields that stand in the store.
+    /// The events of a partition, oldest first, as fields of text.
     async fn told(&self, partition: u8) -> Vec<Told>;
 }
 
@@ -88,10 +88,30 @@ impl Outbox for Server {
         let client = redis::Client::open(self.server.url()).unwrap();
         let mut connection = client.get_multiplexed_async_connection().await.unwrap();
         let mut range = redis::cmd("XRANGE");
-        range.arg(keys::outbox(partition)).arg("-").arg("+");
-        let events: Vec<(String, Told)> = range.query_async(&mut connection).await.unwrap();
-        events.into_iter().map(|(_, fields)| fields).collect()
+        range.arg(&keys::outbox(partition)).arg("-").arg("+");
+        let events: Vec<(String, [Vec<u8>; 2])> = range.query_async(&mut connection).await.unwrap();
+        events.into_iter().map(|(_, [kind, value])| fields(&outbox::read(&kind, &value).unwrap())).collect()
     }
+}
+
+/// An event of Redis in the words of the other store.
+fn fields(told: &outbox::Told) -> Told {
+    let entry = &told.event.entry;
+    let mut fields = Told::from(
+        [
+            ("kind", told.event.kind.name().to_owned()),
+            ("programme", told.programme.to_string()),
+            ("request", entry.request.to_string()),
+            ("site", entry.site.to_string()),
+            ("terminal", told.terminal.to_string()),
+            ("quantity", entry.quantity.to_string()),
+            ("at", entry.at.as_millis().to_string()),
+            ("stated", told.stated.clone()),
+        ]
+        .map(|(name, text)| (name.to_owned(), text)),
+    );
+    fields.extend(entry.held_until().map(|until| ("until".to_owned(), until.as_millis().to_string())));
+    fields
 }
 
 /// A ledger in a redis-server of its own, found fit.
@@ -104,8 +124,11 @@ pub async fn redis() -> (RedisLedger<ManualClock>, Server) {
 /// A ledger over the server at this URL, with so many connections, found fit.
 pub async fn redis_ledger(url: &str, connections: usize) -> RedisLedger<ManualClock> {
     let pool = RedisPool::new(url, connections).unwrap();
-    let ledger =
-        RedisLedger::open(pool, RedisOptions { allow_volatile: false, terms: terms() }, ManualClock::new(at(0)));
+    let ledger = RedisLedger::open(
+        pool,
+        RedisOptions { allow_volatile: false, terms: terms(), lanes: lanes() },
+        ManualClock::new(at(0)),
+    );
     assert_eq!(ledger.check_once().await, FirstCheck::Fit);
     ledger
 }

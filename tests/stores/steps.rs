@@ -41,7 +41,7 @@ pub struct Reply {
     pub record: Record,
 }
 
-/// An outbox event as the fields that stand in the store.
+/// An outbox event as fields of text.
 pub type Told = BTreeMap<String, String>;
 
 fn reply<O>(answer: Answer<O>, name: impl FnOnce(O) -> (&'static str, Option<Entry>)) -> Reply {

@@ -1,6 +1,7 @@
 //! The conformance suite: every rule of the ledger as calls with the answer that must come, over any store. Each answer,
 //! the whole record and every event are also compared with the model.
 
+mod exports;
 mod holds;
 mod ids;
 mod keeping;
@@ -11,7 +12,7 @@ use rationd::ledger::{Call, Durability, Health, Ledger, LedgerError, RecordKey};
 
 use super::model::Model;
 use super::places::{self, Outbox};
-use super::steps::{Reply, Step, Told, Verb, buyer};
+use super::steps::{Reply, Step, Told, Verb, buyer, sale};
 
 #[tokio::test]
 async fn embedded_conforms() {
@@ -61,6 +62,8 @@ async fn suite<L: Ledger, P: Outbox>(store: &str, ledger: &L, place: &P) {
         keeping::one_event_for_each_change,
         keeping::the_sweep_takes_exactly_what_is_past,
         keeping::the_sweep_goes_in_bounded_steps,
+        exports::an_export_gives_what_usage_says,
+        exports::what_stands_still_is_exported_while_others_come_and_go,
     );
     assert_eq!(ledger.health(), Health::Serving(id), "the ledger keeps its id");
     println!("{store}: {} cases, {} buyers, {} calls", summary.len(), bench.buyers, bench.calls);
@@ -107,6 +110,24 @@ impl<L: Ledger, P: Outbox> Bench<'_, L, P> {
         let (before, context) = (self.ledger.usage(key).await.unwrap(), format!("{call:?} {verb:?}"));
         assert_eq!(self.ask(key, call, verb).await, Err(error), "{context}");
         assert_eq!(self.ledger.usage(key).await.unwrap(), before, "{context}");
+    }
+
+    /// Sells a unit to each of these buyers, in batches whose calls are all made at once. A batch is as large as there are
+    /// partitions, so that the order within an outbox is known.
+    async fn sell_to_all(&mut self, keys: &[RecordKey], call: impl Fn(usize) -> Call) {
+        for (batch, keys) in keys.chunks(256).enumerate() {
+            let sell = |key: &RecordKey| {
+                let step = Step { key: *key, call: call(batch), verb: Verb::Claim(sale(1, &[])) };
+                self.model.ask(&step).unwrap();
+                let ledger = self.ledger.clone();
+                tokio::spawn(async move { step.ask_patiently(&ledger).await.unwrap() })
+            };
+            let asked: Vec<_> = keys.iter().map(sell).collect();
+            for answer in asked {
+                assert_eq!(answer.await.unwrap().outcome, "Recorded");
+            }
+        }
+        self.calls += keys.len();
     }
 
     /// Whole outboxes: nothing missing, nothing told twice, in order.

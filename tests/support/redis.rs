@@ -1,10 +1,12 @@
 //! A real redis-server of its own for a test: started on a free port, durable as production must be, killed by its pid.
 
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::num::NonZeroUsize;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use rationd::ledger::redis::Lanes;
 use tempfile::TempDir;
 
 /// The settings that the service insists on (`design.md` section 7).
@@ -104,4 +106,10 @@ fn answers(port: u16) -> bool {
     let _ = stream.set_read_timeout(Some(Duration::from_secs(1)));
     let mut reply = [0; 5];
     stream.write_all(b"PING\r\n").is_ok() && stream.read_exact(&mut reply).is_ok() && &reply == b"+PONG"
+}
+
+/// Few lanes, so that calls share trips even in small tests.
+pub fn lanes() -> Lanes {
+    let size = |n| NonZeroUsize::new(n).expect("not zero");
+    Lanes { count: size(2), group: size(256), queue: size(4_096) }
 }

@@ -11,6 +11,7 @@
 use std::collections::HashMap;
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{ErrorKind, Read};
+use std::ops::Bound;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -20,8 +21,9 @@ use redb::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::ids::{LedgerId, ProgrammeCode, RequestId, SiteId, TerminalId};
-use crate::ledger::{Entry, Event, EventKind, OtherTerms, Record, RecordKey, Terms, packed};
+use crate::buyer::{BuyerKey, Pseudonym};
+use crate::ids::{LedgerId, ProgrammeCode, SiteId, TerminalId};
+use crate::ledger::{Event, EventKind, Exported, OtherTerms, Record, RecordKey, Terms, packed};
 
 /// The ledger's file in its directory.
 pub const FILE_NAME: &str = "ledger.redb";
@@ -31,6 +33,8 @@ const REDB_MAGIC: &[u8; 9] = b"redb\x1A\x0A\xA9\x0D\x0A";
 /// Memory for pages; redb would take 1 GiB. Records of a country's buyers are small and touched at random, so that more
 /// would buy little.
 const PAGE_CACHE_BYTES: usize = 64 << 20;
+/// The most records that one step of an export reads.
+const EXPORT_RECORDS: usize = 256;
 const KIND: &str = "rationd ledger";
 /// Counted up whenever the tables above change their meaning.
 const LAYOUT: u32 = 1;
@@ -357,34 +361,40 @@ pub(super) fn last_key(programme: ProgrammeCode) -> Key {
 }
 
 /// A record from what stands in the table.
-pub(super) fn unpack(mut bytes: &[u8]) -> Result<Record, ReadError> {
-    let cut_short = || ReadError::Corrupt("a record is cut short".to_owned());
-    let mut entries = Vec::new();
-    while let Some((name, rest)) = bytes.split_first_chunk::<16>() {
-        let (length, rest) = rest.split_first().ok_or_else(cut_short)?;
-        let (value, rest) = rest.split_at_checked(usize::from(*length)).ok_or_else(cut_short)?;
-        entries.push(packed::unpack(name, value).map_err(|e| ReadError::Corrupt(e.to_string()))?);
-        bytes = rest;
-    }
-    if bytes.is_empty() { Ok(Record::new(entries)) } else { Err(cut_short()) }
-}
-
-/// Entries as they stand in the table.
-pub(super) fn pack<'a>(entries: impl IntoIterator<Item = &'a Entry>) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    for entry in entries {
-        let value = packed::pack(entry);
-        bytes.extend_from_slice(RequestId::as_bytes(&entry.request));
-        bytes.extend(u8::try_from(value.len()));
-        bytes.extend_from_slice(&value);
-    }
-    bytes
+pub(super) fn unpack(bytes: &[u8]) -> Result<Record, ReadError> {
+    packed::unpack(bytes).map_err(|e| ReadError::Corrupt(e.to_string()))
 }
 
 /// The committed record of a buyer.
 pub(super) fn usage(database: &Database, key: RecordKey) -> Result<Record, ReadError> {
     let records = database.begin_read().map_err(store)?.open_table(RECORDS).map_err(store)?;
     records.get(&record_key(&key)).map_err(store)?.map_or_else(|| Ok(Record::default()), |found| unpack(found.value()))
+}
+
+/// Committed records of a programme, after the key at which an earlier step stopped.
+pub(super) fn export(
+    database: &Database,
+    programme: ProgrammeCode,
+    from: Option<&[u8]>,
+) -> Result<Exported, ReadError> {
+    let from = match from {
+        None => Bound::Included(first_key(programme)),
+        Some(seen) => {
+            Bound::Excluded(Key::try_from(seen).map_err(|_| ReadError::Corrupt("no export stopped there".to_owned()))?)
+        }
+    };
+    let until = Bound::Included(last_key(programme));
+    let table = database.begin_read().map_err(store)?.open_table(RECORDS).map_err(store)?;
+    let (mut records, mut last) = (Vec::new(), None);
+    for row in table.range::<&Key>((from.as_ref(), until.as_ref())).map_err(store)?.take(EXPORT_RECORDS) {
+        let (key, value) = row.map_err(store)?;
+        let [_, _, _, _, partition, pseudonym @ ..] = *key.value();
+        let buyer = BuyerKey { partition, pseudonym: Pseudonym::from_bytes(pseudonym) };
+        records.push((buyer, unpack(value.value()).ok()));
+        last = Some(key.value().to_vec());
+    }
+    let next = last.filter(|_| records.len() == EXPORT_RECORDS);
+    Ok(Exported { records, next })
 }
 
 /// The committed events of a partition after a sequence number.

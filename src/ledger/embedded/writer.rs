@@ -12,7 +12,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::ids::{ProgrammeCode, TerminalId};
 use crate::ledger::rules::Step;
-use crate::ledger::{Answer, Entry, LedgerError, OUTBOX_EVENTS, Record, RecordKey, Swept};
+use crate::ledger::{Answer, Entry, LedgerError, OUTBOX_EVENTS, Record, RecordKey, Swept, packed};
 use crate::museum::Mutant;
 use crate::time::Timestamp;
 
@@ -131,7 +131,7 @@ impl Group<'_> {
         if record.entries().is_empty() {
             self.records.remove(key)?;
         } else {
-            self.records.insert(key, file::pack(record.entries()).as_slice())?;
+            self.records.insert(key, packed::pack(record.entries()).as_slice())?;
         }
         Ok(())
     }

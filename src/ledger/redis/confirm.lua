@@ -1,85 +1,74 @@
 #!lua
 -- confirm: makes a live hold a sale, at the time the hold was made.
 --
--- KEYS[1] record: hash, request id (16 bytes) to packed entry (>BBI4I6I6 and the site)
--- KEYS[2] outbox: stream, the one of the record's partition
--- ARGV[1] request id: 16 bytes
--- ARGV[2] request id: text, a hyphenated UUID
--- ARGV[3] site: text, 1 to 16 bytes
--- ARGV[4] terminal: text
--- ARGV[5] programme: text, the short code
--- ARGV[6] now: integer, ms since 1970 by the service's clock
--- Reply: word, replayed (0 or 1), at (integer, ms since 1970), the record after the call (name, value, ...)
+-- KEYS[1] record: string, its entries, each >c16BBBI4I6I6 (request id, length of the rest, state, flags, units, at,
+--   mark) and the site (1 to 16 bytes)
+-- KEYS[2] outbox: stream, the one of the record's partition; an event is its kind, then the entry and the origin
+-- ARGV[1] asked: packed, the entry as it is to stand if it is closed now; its at is the service's clock, ms since 1970
+-- ARGV[2] origin: text, the programme's code and the terminal, a space after each
+-- Reply: packed, >sBI6 (word; replayed, 0 or 1; at, ms since 1970) and the record after the call
 --   outcomes: SOLD HOLD_EXPIRED VOIDED NOT_FOUND NOT_YOURS
 --   errors: BUYER_RECORD_FULL
 -- Invariants: reads everything, decides, writes everything; the event and the record in one step; an error writes
 -- nothing; times are arguments, there is no clock here.
 assert(#KEYS == 2, 'confirm takes 2 keys')
-assert(#ARGV == 6, 'confirm takes 6 arguments')
+assert(#ARGV == 2, 'confirm takes 2 arguments')
 local record, outbox = KEYS[1], KEYS[2]
-local request, request_text, site, terminal, programme = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
-local now = tonumber(ARGV[6])
+local asked, origin = ARGV[1], ARGV[2]
 local SOLD, HELD, RELEASED, VOIDED, REFUSED, CLOSED = 1, 2, 3, 4, 5, 6
-local NEVER, LATE, MOST_DEAD, OUTBOX = 281474976710655, 2, 16, 20000
+local ENTRY, LATE, MOST_DEAD, OUTBOX = '>c16BBBI4I6I6', 2, 16, '20000'
+local request, length, unused, _, _, now, _, rest = struct.unpack(ENTRY, asked)
+local site = string.sub(asked, rest)
+assert(#site >= 1 and #site <= 16 and length == 18 + #site and unused == CLOSED, 'asked must be a closed entry')
 local AGAIN = { [SOLD] = 'SOLD', [RELEASED] = 'HOLD_EXPIRED', [VOIDED] = 'VOIDED', [REFUSED] = 'NOT_FOUND',
                 [CLOSED] = 'NOT_FOUND' }
-assert(#request == 16 and #request_text == 36, 'ARGV[1] and ARGV[2] must be a request id')
-assert(#site >= 1 and #site <= 16, 'ARGV[3] must be a site code')
-assert(now and now >= 0 and now <= NEVER, 'ARGV[6] must be an instant')
 
 -- Read. Every entry is decoded once; `at` becomes the later of the service's clock and the newest online entry.
-local fields = redis.call('HGETALL', record)
-local entries, mine, at = {}, nil, now
-for i = 1, #fields, 2 do
-  local state, flags, units, when, mark, rest = struct.unpack('>BBI4I6I6', fields[i + 1])
-  assert(state >= SOLD and state <= CLOSED and flags < 8, 'an entry is of another layout')
-  local entry = { index = i, id = fields[i], value = fields[i + 1], state = state, flags = flags, units = units,
-                  at = when, mark = mark, site = string.sub(fields[i + 1], rest) }
+local stored = redis.call('GET', record) or ''
+local entries, mine, at, dead, place = {}, nil, now, 0, 1
+while place <= #stored do
+  local id, size, state, flags, units, when, mark, rest = struct.unpack(ENTRY, stored, place)
+  local after = place + 17 + size
+  assert(state >= SOLD and state <= CLOSED and flags < 8 and rest < after and after <= #stored + 1,
+    'an entry is of another layout')
+  local entry = { place = place, after = after, id = id, state = state, flags = flags, units = units, at = when,
+                  mark = mark, site = string.sub(stored, rest, after - 1) }
   entries[#entries + 1] = entry
-  if entry.id == request then mine = entry end
+  if id == request then mine = entry end
   if bit.band(flags, LATE) == 0 and when > at then at = when end
+  place = after
 end
-local function counts(entry) return entry.state == SOLD or (entry.state == HELD and at < entry.mark) end
+for i = 1, #entries do
+  local entry = entries[i]
+  entry.counts = entry.state == SOLD or (entry.state == HELD and at < entry.mark)
+  if entry.site == site and not entry.counts then dead = dead + 1 end
+end
 
--- Decide. `put` changes only what will be answered; nothing is written before the end.
-local writes, events = {}, {}
-local function put(index, id, value)
-  fields[index], fields[index + 1] = id, value
-  writes[#writes + 1], writes[#writes + 2] = id, value
-end
-local function tell(kind, units, when, said)
-  events[1] = { 'kind', kind, 'programme', programme, 'request', request_text, 'site', site, 'terminal', terminal,
-                'quantity', units, 'at', when, 'stated', said }
-end
-local function full()
-  local dead = 0
-  for _, entry in ipairs(entries) do
-    if entry.site == site and not counts(entry) then dead = dead + 1 end
-  end
-  return dead >= MOST_DEAD
-end
-local word, replayed = nil, 1
-if not mine then
-  if full() then return { 'BUYER_RECORD_FULL', 0, at, fields } end
+-- Decide: the word, the entry that is put into the record, and its event.
+local word, replayed, entry, event = nil, 1, nil, nil
+if not mine and dead >= MOST_DEAD then
+  word, replayed = 'BUYER_RECORD_FULL', 0
+elseif not mine then
   word, replayed = 'NOT_FOUND', 0
-  put(#fields + 1, request, struct.pack('>BBI4I6I6', CLOSED, 0, 0, at, at) .. site)
+  entry = struct.pack(ENTRY, request, length, CLOSED, 0, 0, at, at) .. site
 elseif mine.site ~= site then
   word = 'NOT_YOURS'
-elseif mine.state == HELD and not counts(mine) then
-  word, replayed = 'HOLD_EXPIRED', 0
-  put(mine.index, request, string.char(RELEASED) .. string.sub(mine.value, 2))
-  tell('released', mine.units, mine.at, '')
+elseif mine.state == HELD and not mine.counts then
+  word, replayed, event = 'HOLD_EXPIRED', 0, 'released'
+  entry = struct.pack(ENTRY, request, length, RELEASED, mine.flags, mine.units, mine.at, mine.mark) .. site
 elseif mine.state == HELD then
-  word, replayed = 'SOLD', 0
-  put(mine.index, request, struct.pack('>BBI4I6I6', SOLD, mine.flags, mine.units, mine.at, at) .. site)
-  tell('confirmed', mine.units, mine.at, '')
+  word, replayed, event = 'SOLD', 0, 'confirmed'
+  entry = struct.pack(ENTRY, request, length, SOLD, mine.flags, mine.units, mine.at, at) .. site
 else
   word = AGAIN[mine.state]
 end
 
--- Write. The outbox first: should it be unwritable, the script ends there and the record is as it was.
-for _, event in ipairs(events) do
-  redis.call('XADD', outbox, 'MAXLEN', '~', OUTBOX, '*', unpack(event))
+-- Write. The outbox first: should it be unwritable, the script ends there and the record is as it was. It is cut to its
+-- length in about one step of sixteen, by the millisecond.
+if entry then
+  stored = mine and string.sub(stored, 1, mine.place - 1) .. entry .. string.sub(stored, mine.after) or stored .. entry
+  if event then redis.call('XADD', outbox, '*', event, entry .. origin) end
+  if at % 16 == 0 then redis.call('XTRIM', outbox, 'MAXLEN', '~', OUTBOX) end
+  redis.call('SET', record, stored)
 end
-if #writes > 0 then redis.call('HSET', record, unpack(writes)) end
-return { word, replayed, at, fields }
+return struct.pack('>sBI6', word, replayed, at) .. stored

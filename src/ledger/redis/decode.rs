@@ -10,28 +10,33 @@ use crate::time::Timestamp;
 
 use super::keys;
 
-/// The parts of a reply. What was found instead is not repeated: it may hold keys, and with them pseudonyms.
-fn read<T: FromRedisValue>(value: Value) -> Result<T, LedgerError> {
-    FromRedisValue::from_redis_value(value).map_err(|_| LedgerError::Corrupt("a reply of another shape".into()))
+/// What was found instead is not repeated: it may hold keys, and with them pseudonyms.
+fn misshapen() -> LedgerError {
+    LedgerError::Corrupt("a reply of another shape".into())
 }
 
 /// A reply taken apart, before its word is understood.
-struct Reply {
-    word: String,
+struct Reply<'a> {
+    word: &'a str,
     replayed: bool,
     at: Timestamp,
     record: Record,
 }
 
-impl Reply {
-    fn read(value: Value) -> Result<Self, LedgerError> {
-        let (word, replayed, at, fields): (String, i64, i64, Vec<Vec<u8>>) = read(value)?;
+impl<'a> Reply<'a> {
+    /// From the one string that a verb answers with, packed as `>sBI6` with the record behind it.
+    fn read(value: &'a Value) -> Result<Self, LedgerError> {
+        let Value::BulkString(bytes) = value else { return Err(misshapen()) };
+        let end = bytes.iter().position(|byte| *byte == 0).ok_or_else(misshapen)?;
+        let (word, rest) = bytes.split_at_checked(end).ok_or_else(misshapen)?;
+        let ([_, replayed, at @ ..], record) = rest.split_first_chunk::<8>().ok_or_else(misshapen)?;
+        let word = std::str::from_utf8(word).map_err(|_| misshapen())?;
         let replayed = match replayed {
             0 => false,
             1 => true,
             other => return Err(LedgerError::Corrupt(format!("replayed is {other}"))),
         };
-        Ok(Self { word, replayed, at: Timestamp::from_millis(at), record: entries(fields)? })
+        Ok(Self { word, replayed, at: packed::instant(*at), record: unpack(record)? })
     }
 
     /// The entry that the call was about.
@@ -48,7 +53,7 @@ impl Reply {
 
     /// The words that mean an error of the call, under every verb; any other word here is one nobody knows.
     fn error<T>(&self) -> Result<T, LedgerError> {
-        Err(match self.word.as_str() {
+        Err(match self.word {
             "REQUEST_ID_REUSED" => LedgerError::RequestIdReused,
             "REQUEST_ID_CLOSED" => LedgerError::RequestIdClosed,
             "BUYER_RECORD_FULL" => LedgerError::BuyerRecordFull,
@@ -57,21 +62,17 @@ impl Reply {
     }
 }
 
-/// The record in a flat list of names and values, as `HGETALL` gives it.
-fn entries(fields: Vec<Vec<u8>>) -> Result<Record, LedgerError> {
-    let (pairs, []) = fields.as_chunks::<2>() else {
-        return Err(LedgerError::Corrupt("a name without a value".into()));
-    };
-    pairs
-        .iter()
-        .map(|[name, value]| packed::unpack(name, value).map_err(|error| LedgerError::Corrupt(error.to_string())))
-        .collect::<Result<_, _>>()
-        .map(Record::new)
+fn unpack(record: &[u8]) -> Result<Record, LedgerError> {
+    packed::unpack(record).map_err(|error| LedgerError::Corrupt(error.to_string()))
 }
 
-/// The reply of `HGETALL`.
+/// The reply of `GET`.
 pub(super) fn record(value: Value) -> Result<Record, LedgerError> {
-    entries(read(value)?)
+    match value {
+        Value::Nil => Ok(Record::default()),
+        Value::BulkString(bytes) => unpack(&bytes),
+        _ => Err(misshapen()),
+    }
 }
 
 /// One step through the keys.
@@ -84,15 +85,16 @@ pub(super) struct Scanned {
 
 /// The reply of `SCAN`.
 pub(super) fn scanned(programme: ProgrammeCode, value: Value) -> Result<Scanned, LedgerError> {
-    let (cursor, mut records): (Vec<u8>, Vec<Vec<u8>>) = read(value)?;
+    let parts = FromRedisValue::from_redis_value(value).map_err(|_| misshapen())?;
+    let (cursor, mut records): (Vec<u8>, Vec<Vec<u8>>) = parts;
     records.retain(|key| keys::parse_record(key).is_some_and(|record| record.programme == programme));
     Ok(Scanned { next: (cursor != b"0").then_some(cursor), records })
 }
 
 /// The reply of `claim.lua`.
 pub(super) fn claimed(request: RequestId, value: Value) -> Result<Answer<Claimed>, LedgerError> {
-    let reply = Reply::read(value)?;
-    let outcome = match reply.word.as_str() {
+    let reply = Reply::read(&value)?;
+    let outcome = match reply.word {
         "RECORDED" => Claimed::Recorded(reply.entry(request)?),
         "HELD" => Claimed::Held(reply.entry(request)?),
         "REFUSED" => Claimed::Refused(reply.entry(request)?),
@@ -107,8 +109,8 @@ pub(super) fn claimed(request: RequestId, value: Value) -> Result<Answer<Claimed
 
 /// The reply of `confirm.lua`.
 pub(super) fn confirmed(request: RequestId, value: Value) -> Result<Answer<Confirmed>, LedgerError> {
-    let reply = Reply::read(value)?;
-    let outcome = match reply.word.as_str() {
+    let reply = Reply::read(&value)?;
+    let outcome = match reply.word {
         "SOLD" => Confirmed::Sold(reply.entry(request)?),
         "HOLD_EXPIRED" => Confirmed::HoldExpired(reply.entry(request)?),
         "VOIDED" => Confirmed::Voided(reply.entry(request)?),
@@ -121,8 +123,8 @@ pub(super) fn confirmed(request: RequestId, value: Value) -> Result<Answer<Confi
 
 /// The reply of `release.lua`.
 pub(super) fn released(request: RequestId, value: Value) -> Result<Answer<Released>, LedgerError> {
-    let reply = Reply::read(value)?;
-    let outcome = match reply.word.as_str() {
+    let reply = Reply::read(&value)?;
+    let outcome = match reply.word {
         "RELEASED" => Released::Released(reply.entry(request)?),
         "ALREADY_SOLD" => Released::AlreadySold(reply.entry(request)?),
         "VOIDED" => Released::Voided(reply.entry(request)?),
@@ -135,8 +137,8 @@ pub(super) fn released(request: RequestId, value: Value) -> Result<Answer<Releas
 
 /// The reply of `void.lua`.
 pub(super) fn voided(request: RequestId, value: Value) -> Result<Answer<Voided>, LedgerError> {
-    let reply = Reply::read(value)?;
-    let outcome = match reply.word.as_str() {
+    let reply = Reply::read(&value)?;
+    let outcome = match reply.word {
         "VOIDED" => Voided::Voided(reply.entry(request)?),
         "RELEASED" => Voided::Released(reply.entry(request)?),
         "NOT_FOUND" => Voided::NotFound,
@@ -148,8 +150,8 @@ pub(super) fn voided(request: RequestId, value: Value) -> Result<Answer<Voided>,
 
 /// The reply of `late.lua`.
 pub(super) fn entered(request: RequestId, value: Value) -> Result<Answer<Entered>, LedgerError> {
-    let reply = Reply::read(value)?;
-    let outcome = match reply.word.as_str() {
+    let reply = Reply::read(&value)?;
+    let outcome = match reply.word {
         "SOLD" => Entered::Sold(reply.entry(request)?),
         "ALREADY_RECORDED" => Entered::AlreadyRecorded(reply.entry(request)?),
         "ALREADY_VOIDED" => Entered::AlreadyVoided(reply.entry(request)?),
@@ -160,8 +162,8 @@ pub(super) fn entered(request: RequestId, value: Value) -> Result<Answer<Entered
 
 /// The reply of `resolve.lua`.
 pub(super) fn resolved(request: RequestId, value: Value) -> Result<Answer<Resolved>, LedgerError> {
-    let reply = Reply::read(value)?;
-    let outcome = match reply.word.as_str() {
+    let reply = Reply::read(&value)?;
+    let outcome = match reply.word {
         "RECORDED" => Resolved::Recorded(reply.entry(request)?),
         "HELD" => Resolved::Held(reply.entry(request)?),
         "RELEASED" => Resolved::Released(reply.entry(request)?),
@@ -198,20 +200,16 @@ mod tests {
         }
     }
 
-    fn text(bytes: &[u8]) -> Value {
-        Value::BulkString(bytes.to_vec())
+    fn reply(word: &str, replayed: u8, record: &[u8]) -> Value {
+        Value::BulkString([word.as_bytes(), &[0, replayed, 0, 0, 0, 0, 0x03, 0xe8], record].concat())
     }
 
-    fn reply(word: &str, replayed: i64, fields: Vec<Value>) -> Value {
-        Value::Array(vec![text(word.as_bytes()), Value::Int(replayed), Value::Int(1_000), Value::Array(fields)])
-    }
-
-    fn fields() -> Vec<Value> {
-        vec![text(&[7; 16]), text(&packed::pack(&entry()))]
+    fn stored() -> Vec<u8> {
+        packed::pack([&entry()])
     }
 
     fn understands(script: &Script, word: &str) -> bool {
-        let value = reply(word, 1, fields());
+        let value = reply(word, 1, &stored());
         let error = match script.name {
             "claim" => claimed(request(), value).err(),
             "confirm" => confirmed(request(), value).err(),
@@ -226,8 +224,8 @@ mod tests {
 
     /// The words in the header of a script, under `outcomes:` and `errors:`.
     fn words(script: &Script) -> Vec<&str> {
-        let lists = script.source.lines().filter_map(|line| line.strip_prefix("--   "));
-        lists.flat_map(|line| line.split_once(": ").unwrap().1.split(' ')).collect()
+        let list = |line| ["--   outcomes: ", "--   errors: "].into_iter().find_map(|is| str::strip_prefix(line, is));
+        script.source.lines().filter_map(list).flat_map(|words| words.split(' ')).collect()
     }
 
     #[test]
@@ -248,7 +246,7 @@ mod tests {
 
     #[test]
     fn an_answer_holds_the_entry_the_time_and_the_record() {
-        let answer = claimed(request(), reply("RECORDED", 1, fields())).unwrap();
+        let answer = claimed(request(), reply("RECORDED", 1, &stored())).unwrap();
         assert_eq!(answer.outcome, Claimed::Recorded(entry()));
         assert!(answer.replayed);
         assert_eq!((answer.at, answer.record.entries()), (entry().at, [entry()].as_slice()));
@@ -256,16 +254,23 @@ mod tests {
 
     #[test]
     fn what_cannot_be_read_is_corrupt() {
-        for value in [
+        let Value::BulkString(good) = reply("RECORDED", 0, &stored()) else { panic!() };
+        let short = (0..good.len()).map(|short| Value::BulkString(good.get(..short).unwrap().to_vec()));
+        let strange = [
             Value::Nil,
             Value::Int(1),
             Value::Array(vec![]),
-            reply("RECORDED", 2, fields()),
-            reply("RECORDED", 0, vec![]),
-            reply("RECORDED", 0, vec![text(&[7; 16])]),
-            reply("RECORDED", 0, vec![text(&[7; 16]), text(b"short")]),
-        ] {
+            Value::BulkString(b"RECORDED".to_vec()),
+            reply("RECORDED", 2, &stored()),
+            reply("RECORDED", 0, &[]),
+            reply("RECORDED", 0, &[stored(), vec![0]].concat()),
+            reply("\u{fffd}", 0, &stored()),
+        ];
+        for value in strange.into_iter().chain(short) {
             assert!(matches!(claimed(request(), value.clone()), Err(LedgerError::Corrupt(_))), "{value:?}");
         }
+        assert!(matches!(record(Value::Int(1)), Err(LedgerError::Corrupt(_))));
+        assert_eq!(record(Value::Nil), Ok(Record::default()));
+        assert_eq!(record(Value::BulkString(stored())), Ok(Record::new(vec![entry()])));
     }
 }

@@ -4,71 +4,108 @@ use redis::{Cmd, Pipeline};
 use serde_json::Value;
 
 use crate::ids::{LedgerId, ProgrammeCode};
-use crate::ledger::{Call, Claim, Late, RecordKey, Terms};
+use crate::ledger::{Call, Claim, Entry, Kind, Late, RecordKey, State, Terms, packed};
 use crate::policy::Window;
 use crate::time::Timestamp;
 
-use super::keys;
 use super::scripts::{self, Script};
+use super::{keys, outbox};
 
 /// A script applied to these keys, still without its arguments.
 pub(super) fn evalsha(script: &Script, keys: &[&[u8]]) -> Cmd {
-    let mut cmd = redis::cmd("EVALSHA");
-    cmd.arg(&script.sha).arg(script.keys).arg(keys);
+    // All of a claim in two windows: 8 arguments, about 240 bytes.
+    let mut cmd = Cmd::with_capacity(8, 256);
+    cmd.arg("EVALSHA").arg(&script.sha).arg(script.keys).arg(keys);
     cmd
 }
 
-/// A verb on a record: its key and outbox, and the arguments that every verb begins with.
-fn on_record(script: &Script, key: &RecordKey, call: &Call) -> Cmd {
-    let record = keys::record(key);
-    let outbox = keys::outbox(key.buyer.partition);
-    let mut cmd = evalsha(script, &[&record, outbox.as_bytes()]);
-    cmd.arg(call.request.as_bytes().as_slice())
-        .arg(call.request.to_string())
-        .arg(call.site.as_str())
-        .arg(call.terminal.as_str())
-        .arg(key.programme.as_str())
-        .arg(call.now.as_millis());
+/// A verb on a record: its key and outbox, the entry that is asked for, and where the call comes from.
+fn on_record(script: &Script, key: &RecordKey, call: &Call, asked: &Entry, stated: &str) -> Cmd {
+    let mut cmd = evalsha(script, &[&keys::record(key), &keys::outbox(key.buyer.partition)]);
+    let mut bytes = Vec::with_capacity(packed::LONGEST.max(64 + stated.len()));
+    packed::push(&mut bytes, &Entry { at: within(asked.at), mark: within(asked.mark), ..*asked });
+    cmd.arg(bytes.as_slice());
+    bytes.clear();
+    outbox::push_origin(&mut bytes, key.programme, call.terminal, stated);
+    cmd.arg(bytes.as_slice());
     cmd
+}
+
+/// A call that puts its id out of use where it is not known.
+fn closing(script: &Script, key: &RecordKey, call: &Call) -> Cmd {
+    let closed = Entry {
+        request: call.request,
+        state: State::Closed,
+        kind: Kind::Sale,
+        late: false,
+        over: false,
+        quantity: 0,
+        at: call.now,
+        mark: call.now,
+        site: call.site,
+    };
+    on_record(script, key, call, &closed, "")
 }
 
 /// `claim.lua`
 pub(super) fn claim(key: &RecordKey, call: &Call, claim: &Claim) -> Cmd {
-    let hold_for = claim.hold_for.map_or(-1, |span| Timestamp::EPOCH.plus(span).as_millis());
-    let mut cmd = on_record(scripts::claim(), key, call);
-    cmd.arg(claim.quantity)
-        .arg(hold_for)
-        .arg(within(claim.good_until).as_millis())
-        .arg(windows(&claim.windows))
-        .arg(&claim.stated);
+    let granted = Entry {
+        request: call.request,
+        state: if claim.hold_for.is_some() { State::Held } else { State::Sold },
+        kind: claim.kind(),
+        late: false,
+        over: false,
+        quantity: claim.quantity,
+        at: call.now,
+        mark: claim.hold_for.map_or(call.now, |span| call.now.plus(span)),
+        site: call.site,
+    };
+    let mut windows = Vec::with_capacity(6 + claim.windows.len() * WINDOW);
+    packed::push_instant(&mut windows, within(claim.good_until));
+    push_windows(&mut windows, &claim.windows);
+    let mut cmd = on_record(scripts::claim(), key, call, &granted, &claim.stated);
+    cmd.arg(windows);
     cmd
 }
 
 /// `confirm.lua`
 pub(super) fn confirm(key: &RecordKey, call: &Call) -> Cmd {
-    on_record(scripts::confirm(), key, call)
+    closing(scripts::confirm(), key, call)
 }
 
 /// `release.lua`
 pub(super) fn release(key: &RecordKey, call: &Call) -> Cmd {
-    on_record(scripts::release(), key, call)
+    closing(scripts::release(), key, call)
 }
 
 /// `void.lua`
 pub(super) fn void(key: &RecordKey, call: &Call) -> Cmd {
-    on_record(scripts::void(), key, call)
+    closing(scripts::void(), key, call)
 }
 
 /// `late.lua`
 pub(super) fn late(key: &RecordKey, call: &Call, late: &Late) -> Cmd {
-    let mut cmd = on_record(scripts::late(), key, call);
-    cmd.arg(late.quantity).arg(late.sold_at.as_millis()).arg(windows(&late.windows)).arg(&late.stated);
+    let sold = Entry {
+        request: call.request,
+        state: State::Sold,
+        kind: Kind::Sale,
+        late: true,
+        over: false,
+        quantity: late.quantity,
+        at: late.sold_at,
+        mark: call.now,
+        site: call.site,
+    };
+    let mut windows = Vec::with_capacity(late.windows.len() * WINDOW);
+    push_windows(&mut windows, &late.windows);
+    let mut cmd = on_record(scripts::late(), key, call, &sold, &late.stated);
+    cmd.arg(windows);
     cmd
 }
 
 /// `resolve.lua`
 pub(super) fn resolve(key: &RecordKey, call: &Call) -> Cmd {
-    on_record(scripts::resolve(), key, call)
+    closing(scripts::resolve(), key, call)
 }
 
 /// `identity.lua`: this id if the ledger has none, and the terms that it must have or gets.
@@ -93,7 +130,7 @@ pub(super) fn sweep(record: &[u8], before: Timestamp) -> Cmd {
 
 /// The whole record, read only.
 pub(super) fn usage(key: &RecordKey) -> Cmd {
-    let mut cmd = redis::cmd("HGETALL");
+    let mut cmd = redis::cmd("GET");
     cmd.arg(keys::record(key));
     cmd
 }
@@ -120,20 +157,19 @@ fn within(instant: Timestamp) -> Timestamp {
     instant.clamp(Timestamp::EPOCH, Timestamp::NEVER)
 }
 
+/// Bytes of a packed window.
+const WINDOW: usize = 22;
+
 /// Windows as `>I6I6I5I5` each: a year of them still fits into one argument.
-fn windows(windows: &[Window]) -> Vec<u8> {
-    let mut packed = Vec::with_capacity(windows.len() * 22);
+fn push_windows(bytes: &mut Vec<u8>, windows: &[Window]) {
     for window in windows {
-        for instant in [window.from, window.until] {
-            let [_, _, millis @ ..] = within(instant).as_millis().to_be_bytes();
-            packed.extend_from_slice(&millis);
-        }
+        packed::push_instant(bytes, within(window.from));
+        packed::push_instant(bytes, within(window.until));
         for limit in [window.max_units, window.max_purchases] {
             let [_, _, _, most @ ..] = limit.map_or(NO_LIMIT, u64::from).to_be_bytes();
-            packed.extend_from_slice(&most);
+            bytes.extend_from_slice(&most);
         }
     }
-    packed
 }
 
 #[cfg(test)]
@@ -204,17 +240,35 @@ mod tests {
     }
 
     #[test]
-    fn a_sale_and_a_hold_are_told_apart_and_instants_stay_within_what_an_entry_holds() {
-        let command = claim(&key(), &call(), &sale());
-        assert_eq!(argument(&command, 12), b"-1");
-        assert_eq!(argument(&command, 13), ((1i64 << 48) - 1).to_string().as_bytes());
-        let hold = Claim { hold_for: Some(Duration::from_millis(0)), ..sale() };
-        assert_eq!(argument(&claim(&key(), &call(), &hold), 12), b"0");
+    fn a_claim_asks_for_the_entry_as_it_is_to_stand() {
+        let granted = |claim: Claim| packed::unpack(&argument(&super::claim(&key(), &call(), &claim), 5)).unwrap();
+        let sold = granted(sale()).entries().first().copied().unwrap();
+        assert_eq!((sold.request, sold.state, sold.kind), (call().request, State::Sold, Kind::Sale));
+        assert_eq!((sold.quantity, sold.at, sold.mark, sold.site), (2, call().now, call().now, call().site));
+        for (span, until) in [(Duration::ZERO, call().now), (Duration::MAX, Timestamp::NEVER)] {
+            let held = granted(Claim { hold_for: Some(span), ..sale() }).entries().first().copied().unwrap();
+            assert_eq!((held.state, held.kind, held.at, held.mark), (State::Held, Kind::Hold, call().now, until));
+        }
     }
 
     #[test]
-    fn a_window_is_packed_in_22_bytes() {
-        let expected = [[0u8; 6].as_slice(), &[0xff; 6], &[0, 0, 0, 0, 3], &[0xff; 5]].concat();
-        assert_eq!(argument(&claim(&key(), &call(), &sale()), 14), expected);
+    fn instants_stay_within_what_an_entry_holds() {
+        for (now, stands) in [(-5, Timestamp::EPOCH), (i64::MAX, Timestamp::NEVER)] {
+            let call = Call { now: Timestamp::from_millis(now), ..call() };
+            let asked = packed::unpack(&argument(&resolve(&key(), &call), 5)).unwrap();
+            assert_eq!(asked.entries().first().map(|e| (e.state, e.at, e.mark)), Some((State::Closed, stands, stands)));
+        }
+    }
+
+    #[test]
+    fn the_origin_is_the_programme_the_terminal_and_what_was_stated() {
+        assert_eq!(argument(&claim(&key(), &call(), &sale()), 6), b"km w1 papers=none");
+        assert_eq!(argument(&void(&key(), &call()), 6), b"km w1 ");
+    }
+
+    #[test]
+    fn a_window_is_packed_in_22_bytes_behind_good_until() {
+        let expected = [[0xffu8; 6].as_slice(), &[0; 6], &[0xff; 6], &[0, 0, 0, 0, 3], &[0xff; 5]].concat();
+        assert_eq!(argument(&claim(&key(), &call(), &sale()), 7), expected);
     }
 }

@@ -2,8 +2,8 @@
 //!
 //! | key | type | holds |
 //! |---|---|---|
-//! | `{7f}:km:` and 16 raw bytes | hash | one buyer's record in one programme: request id → packed entry |
-//! | `{7f}:outbox` | stream | the events of every record of that partition, the newest [`OUTBOX_EVENTS`](crate::ledger::OUTBOX_EVENTS) or a few more |
+//! | `{7f}:km:` and 16 raw bytes | string | one buyer's record in one programme, see [`packed`](crate::ledger::packed) |
+//! | `{7f}:outbox` | stream | the events of every record of that partition, see [`outbox`](super::outbox); the newest [`OUTBOX_EVENTS`](crate::ledger::OUTBOX_EVENTS) or one or two hundred more |
 //! | `rationd:ledger` | hash | the ledger's identity and terms, see [`LEDGER`] |
 //!
 //! The braces are Redis Cluster's hash tag: only what stands between them chooses the slot, so a record and the outbox
@@ -11,6 +11,10 @@
 //! hexadecimal digits (256 of them: enough to spread over any cluster, few enough to read every outbox in turn). The
 //! partition comes from a key that never rotates, while the pseudonym's key does: a buyer's old and new records share a
 //! slot. Nothing here is keyed by site or by programme alone, or one busy programme would sit in one slot.
+//!
+//! A record is a string that is read and written as a whole, not a hash: with one entry it takes 16 bytes less, and the
+//! scripts do not take it apart field by field. It stays small, because only so many entries of a site that no longer
+//! count may stand in it and the sweep removes the old ones.
 //!
 //! The pseudonym stands raw, not in hexadecimal: that is 16 bytes less for every buyer. Records have no TTL: a clock that
 //! steps must never delete sales.
@@ -24,19 +28,30 @@ use crate::ledger::RecordKey;
 /// or `simulated`) and for each code that it has met, such as `programme:km`, what the code stands for.
 pub const LEDGER: &str = "rationd:ledger";
 
-/// How keys and entries are laid out; another number is another, unreadable, layout.
-pub const LAYOUT: u32 = 1;
+/// How keys, records and events are laid out; another number is another, unreadable, layout.
+pub const LAYOUT: u32 = 2;
 
 /// A buyer's record in a programme.
 pub fn record(key: &RecordKey) -> Vec<u8> {
-    let mut name = format!("{{{:02x}}}:{}:", key.buyer.partition, key.programme).into_bytes();
+    let mut name = Vec::with_capacity(26);
+    name.extend_from_slice(&tag(key.buyer.partition));
+    name.push(b':');
+    name.extend_from_slice(key.programme.as_str().as_bytes());
+    name.push(b':');
     name.extend_from_slice(key.buyer.pseudonym.as_bytes());
     name
 }
 
 /// The stream of recorded events of a partition.
-pub fn outbox(partition: u8) -> String {
-    format!("{{{partition:02x}}}:outbox")
+pub fn outbox(partition: u8) -> [u8; 11] {
+    let [open, high, low, close] = tag(partition);
+    [open, high, low, close, b':', b'o', b'u', b't', b'b', b'o', b'x']
+}
+
+/// The hash tag of a partition.
+fn tag(partition: u8) -> [u8; 4] {
+    let digit = |value: u8| if value < 10 { b'0' + value } else { b'a' + (value - 10) };
+    [b'{', digit(partition >> 4), digit(partition & 0xf), b'}']
 }
 
 /// A glob that matches the records of a programme (and, the pseudonym being raw bytes, perhaps more: see
@@ -70,16 +85,17 @@ mod tests {
     #[test]
     fn the_text_of_every_key_is_fixed() {
         assert_eq!(record(&key(*b"0123456789abcdef")), b"{0f}:km:0123456789abcdef");
-        assert_eq!(outbox(0x0f), "{0f}:outbox");
+        assert_eq!(&outbox(0x0f), b"{0f}:outbox");
+        assert_eq!(&outbox(0xa9), b"{a9}:outbox");
         assert_eq!(records_of("km".parse().unwrap()), "{??}:km:*");
         assert_eq!(LEDGER, "rationd:ledger");
-        assert_eq!(LAYOUT, 1);
+        assert_eq!(LAYOUT, 2);
     }
 
     #[test]
     fn a_record_and_its_outbox_share_a_hash_tag() {
         let tag = |key: &[u8]| key.split(|b| *b == b'}').next().unwrap().to_vec();
-        assert_eq!(tag(&record(&key([b'}'; 16]))), tag(outbox(0x0f).as_bytes()));
+        assert_eq!(tag(&record(&key([b'}'; 16]))), tag(&outbox(0x0f)));
     }
 
     #[test]

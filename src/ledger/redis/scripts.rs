@@ -1,6 +1,21 @@
 //! The registry of the ledger's Lua scripts: one file per verb, each with a header that is a contract.
 //!
 //! A test compares every header with the asserts below it and with the numbers given here.
+//!
+//! # What a claim costs
+//!
+//! Redis runs one script at a time, so what one claim costs is what a nation can buy in a second. Counted in instructions
+//! of the server (callgrind), the usual claim of a new buyer in one window costs 74 thousand with the append-only file
+//! on. 53 thousand of them are what any script pays that reads a string, adds to a stream and sets the string. That is why
+//! everything has the shape it has:
+//!
+//! - A record is one string (`GET`, `SET`), an event one field of a stream, and a reply one string: what is small as
+//!   bytes is cheap in Redis, in its file and for whoever parses it. Nine fields of text and nested arrays cost as much
+//!   again as the whole claim does now.
+//! - The first argument is the entry as it is to stand if it is granted, packed as it will be stored. In the usual case
+//!   the script takes it over: the same bytes go into the record, the event and the reply.
+//! - Numbers reach Redis as text: `OUTBOX` is a text constant, because a number of Lua is printed at every call.
+//! - The outbox is cut in one step of sixteen only: looking for its oldest node costs 5 thousand each time.
 
 use std::borrow::Cow;
 use std::sync::LazyLock;
@@ -54,12 +69,12 @@ macro_rules! registry {
 
 registry! {
     identity(1, 4),
-    claim(2, 11),
-    confirm(2, 6),
-    release(2, 6),
-    void(2, 6),
-    late(2, 10),
-    resolve(2, 6),
+    claim(2, 3),
+    confirm(2, 2),
+    release(2, 2),
+    void(2, 2),
+    late(2, 3),
+    resolve(2, 2),
     sweep(1, 1),
 }
 
@@ -125,9 +140,33 @@ mod tests {
         assert_eq!(telling.len(), 6);
         for Script { name, source, .. } in telling {
             let constant = source.lines().find(|line| line.starts_with("local ") && line.contains(", OUTBOX = "));
-            let most = constant.and_then(|line| line.rsplit(", ").next()).and_then(|most| most.parse().ok());
+            let most = constant
+                .and_then(|line| line.rsplit(", ").next())
+                .and_then(|most| most.trim_matches('\'').parse().ok());
             assert_eq!(most, Some(OUTBOX_EVENTS), "{name}");
-            assert_eq!(source.matches("XADD").count(), source.matches("'MAXLEN', '~', OUTBOX,").count(), "{name}");
+            let trim = "\n  if at % 16 == 0 then redis.call('XTRIM', outbox, 'MAXLEN', '~', OUTBOX) end\n";
+            let written = source.split("\n-- Write. ").nth(1).unwrap();
+            assert!(written.contains(trim) && written.contains("XADD"), "{name}");
+        }
+    }
+
+    /// Nothing is shared between files, so what must be alike is compared: how a record is read, and for all but `claim`,
+    /// which may write more than one entry, how it is written.
+    #[test]
+    fn every_verb_reads_a_record_in_the_same_words_and_writes_it_so() {
+        let part = |script: &Script, from: &str, to: &str| {
+            let after = script.source.split(from).nth(1).unwrap_or_else(|| panic!("{}: {from:?}", script.name));
+            after.split(to).next().unwrap().to_owned()
+        };
+        let verbs: Vec<_> = all().filter(|script| script.source.contains("XADD")).collect();
+        let read = part(claim(), "\n-- Read. ", "\n-- Decide: ");
+        assert!(read.lines().count() > 15);
+        let written = part(resolve(), "\n-- Write. ", "\n\n\n");
+        for script in verbs {
+            assert_eq!(part(script, "\n-- Read. ", "\n-- Decide: "), read, "{}", script.name);
+            if script.name != "claim" {
+                assert_eq!(part(script, "\n-- Write. ", "\n\n\n"), written, "{}", script.name);
+            }
         }
     }
 

@@ -1,14 +1,46 @@
-//! A seeded bug of the museum: what this ledger would be if it did not decide and write in one step.
+//! Seeded bugs of the museum: what this ledger would be if it did not decide and write in one step, or did not wait for it.
+
+use futures_util::future::BoxFuture;
 
 use crate::ledger::{
-    Answer, Call, Claim, Claimed, EventKind, Ledger, LedgerError, OUTBOX_EVENTS, RecordKey, packed, rules,
+    Answer, Call, Claim, Claimed, EventKind, Ledger, LedgerError, OUTBOX_EVENTS, Record, RecordKey, packed, rules,
 };
+use crate::museum::Mutant;
 use crate::time::Clock;
 
-use super::{RedisLedger, keys};
+use super::{RedisLedger, encode, keys, outbox};
+
+/// The claim of the bug that is switched on, if one is.
+pub(super) fn claim<C: Clock>(
+    ledger: &RedisLedger<C>,
+    key: RecordKey,
+    call: Call,
+    claim: Claim,
+) -> Option<BoxFuture<'_, Result<Answer<Claimed>, LedgerError>>> {
+    if Mutant::CheckThenWrite.is_on() {
+        return Some(Box::pin(check_then_write(ledger, key, call, claim)));
+    }
+    Mutant::AnsweredBeforeReply.is_on().then(|| answered_before_reply(ledger, key, call, claim))
+}
+
+/// A claim that is put into the queue and answered at once, as if nobody had bought before.
+fn answered_before_reply<C: Clock>(
+    ledger: &RedisLedger<C>,
+    key: RecordKey,
+    call: Call,
+    claim: Claim,
+) -> BoxFuture<'_, Result<Answer<Claimed>, LedgerError>> {
+    let (ledger, cmd) = (ledger.clone(), encode::claim(&key, &call, &claim));
+    Box::pin(async move {
+        tokio::spawn(async move { ledger.ask(cmd).await });
+        let step = rules::claim(&Record::default(), &call, &claim)?;
+        let record = Record::default().with(&step.writes);
+        Ok(Answer { outcome: step.outcome, replayed: step.replayed, at: step.at, record })
+    })
+}
 
 /// A claim that reads in one command, decides here, and writes in another.
-pub(super) async fn check_then_write<C: Clock>(
+async fn check_then_write<C: Clock>(
     ledger: &RedisLedger<C>,
     key: RecordKey,
     call: Call,
@@ -17,25 +49,18 @@ pub(super) async fn check_then_write<C: Clock>(
     let record = ledger.usage(key).await?;
     let step = rules::claim(&record, &call, &claim)?;
     let mut write = redis::pipe();
+    let after = record.with(&step.writes);
     for event in &step.events {
-        let entry = &event.entry;
-        let told = write.cmd("XADD").arg(keys::outbox(key.buyer.partition));
-        told.arg("MAXLEN").arg("~").arg(OUTBOX_EVENTS).arg("*");
-        told.arg("kind").arg(event.kind.name()).arg("programme").arg(key.programme.as_str());
-        told.arg("request").arg(entry.request.to_string()).arg("site").arg(entry.site.as_str());
-        told.arg("terminal").arg(call.terminal.as_str()).arg("quantity").arg(entry.quantity);
+        let mut value = packed::pack([&event.entry]);
         let stated = if event.kind == EventKind::Released { "" } else { claim.stated.as_str() };
-        told.arg("at").arg(entry.at.as_millis()).arg("stated").arg(stated);
-        if let Some(until) = entry.held_until() {
-            told.arg("until").arg(until.as_millis());
-        }
+        outbox::push_origin(&mut value, key.programme, call.terminal, stated);
+        let told = write.cmd("XADD").arg(&keys::outbox(key.buyer.partition));
+        told.arg("MAXLEN").arg("~").arg(OUTBOX_EVENTS).arg("*").arg(event.kind.name()).arg(value);
     }
-    for entry in &step.writes {
-        write.cmd("HSET").arg(keys::record(&key)).arg(entry.request.as_bytes().as_slice()).arg(packed::pack(entry));
-    }
+    write.cmd("SET").arg(keys::record(&key)).arg(packed::pack(after.entries()));
     if !step.writes.is_empty() {
         let written = ledger.send(async move |mut connection| write.exec_async(&mut connection).await).await;
         written?;
     }
-    Ok(Answer { outcome: step.outcome, replayed: step.replayed, at: step.at, record: record.with(&step.writes) })
+    Ok(Answer { outcome: step.outcome, replayed: step.replayed, at: step.at, record: after })
 }

@@ -100,7 +100,7 @@ impl Standing {
     }
 
     /// The number of the server that the newest connection leads to.
-    fn server(&self) -> u64 {
+    pub(super) fn server(&self) -> u64 {
         self.server.load(Ordering::SeqCst)
     }
 

@@ -174,7 +174,7 @@ fn unpack(bytes: &[u8]) -> Option<SiteSeats> {
             granted_ms: u64::from_be_bytes(*granted),
             renewed_ms: 0,
         };
-        seats.insert(u16::from_be_bytes(*slot), held);
+        seats.insert(u16::from_be_bytes(*slot), Box::new(held));
         rest = more;
     }
     Some(SiteSeats { fence: u64::from_be_bytes(*fence), seats })
@@ -192,7 +192,10 @@ mod tests {
             granted_ms: 1_234,
             renewed_ms: 0,
         };
-        let here = SiteSeats { fence: 9, seats: [(0, held("POS-1", 7)), (513, held("POS-2", 9))].into() };
+        let here = SiteSeats {
+            fence: 9,
+            seats: [(0, held("POS-1", 7)), (513, held("POS-2", 9))].map(|(slot, held)| (slot, Box::new(held))).into(),
+        };
         let bytes = pack(&here);
         assert_eq!(unpack(&bytes), Some(here));
         assert_eq!(unpack(&bytes[..bytes.len() - 1]), None);

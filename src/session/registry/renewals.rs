@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::oneshot;
 
 use crate::session::{Lease, Seat, SeatKey, Standing};
 
@@ -33,14 +33,20 @@ struct Attached {
     seat: Seat,
     turn: u8,
     number: u64,
-    ended: watch::Sender<Standing>,
+    ended: oneshot::Sender<Standing>,
+}
+
+/// What an attachment knows of the end of its seat.
+enum End {
+    Awaited(oneshot::Receiver<Standing>),
+    Known(Standing),
 }
 
 /// Keeps a seat's lease alive while it lives, and hears of its end.
 pub struct Attachment {
     seat: Seat,
     number: u64,
-    ended: watch::Receiver<Standing>,
+    end: End,
     renewals: Arc<Renewals>,
 }
 
@@ -52,11 +58,13 @@ impl Attachment {
 
     /// Waits until the seat is live no more, and says how it stands then. May be dropped and called again.
     pub async fn ended(&mut self) -> Standing {
-        match self.ended.wait_for(|standing| *standing != Standing::Live).await {
-            Ok(standing) => *standing,
+        let standing = match &mut self.end {
+            End::Known(standing) => *standing,
             // The sender goes without a word only when another attachment has its place.
-            Err(_) => Standing::Replaced,
-        }
+            End::Awaited(told) => told.await.unwrap_or(Standing::Replaced),
+        };
+        self.end = End::Known(standing);
+        standing
     }
 }
 
@@ -81,13 +89,13 @@ impl Renewals {
         // Without random numbers the seats take their turns in order.
         let draw = getrandom::u64().unwrap_or(number) % u64::from(TURNS);
         let turn = u8::try_from(draw).unwrap_or(0);
-        let (sender, ended) = watch::channel(Standing::Live);
+        let (sender, told) = oneshot::channel();
         // Two openings of one terminal may arrive here in the other order: the newer grant stays.
         if table.attached.get(&seat.key).is_none_or(|attached| attached.seat.fence <= seat.fence) {
             table.attached.insert(seat.key, Attached { seat, turn, number, ended: sender });
         }
         drop(table);
-        Attachment { seat, number, ended, renewals: self.clone() }
+        Attachment { seat, number, end: End::Awaited(told), renewals: self.clone() }
     }
 
     /// Tells the attachment of this grant, if there is one, and lets go of it.
@@ -96,7 +104,7 @@ impl Renewals {
         if table.attached.get(&key).is_some_and(|attached| attached.seat.fence == fence)
             && let Some(attached) = table.attached.remove(&key)
         {
-            let _ = attached.ended.send_replace(standing);
+            let _ = attached.ended.send(standing);
         }
     }
 

@@ -8,7 +8,7 @@ use rationd::time::Timestamp;
 
 use super::Bench;
 use crate::stores::places::Outbox;
-use crate::stores::steps::{DAY, Step, Verb, at, call, hold, id, paper, sale, week};
+use crate::stores::steps::{DAY, Verb, at, call, hold, id, paper, sale, week};
 
 pub async fn one_event_for_each_change<L: Ledger, P: Outbox>(bench: &mut Bench<'_, L, P>) {
     let key = bench.buyer();
@@ -55,12 +55,16 @@ pub async fn one_event_for_each_change<L: Ledger, P: Outbox>(bench: &mut Bench<'
     }
 }
 
-fn in_programme(key: RecordKey, code: &str) -> RecordKey {
+pub(super) fn in_programme(key: RecordKey, code: &str) -> RecordKey {
     RecordKey { programme: code.parse().unwrap(), ..key }
 }
 
 /// Sweeps to the end; returns what was removed in each step.
-async fn sweep<L: Ledger, P: Outbox>(bench: &mut Bench<'_, L, P>, code: &str, before: Timestamp) -> Vec<u64> {
+pub(super) async fn sweep<L: Ledger, P: Outbox>(
+    bench: &mut Bench<'_, L, P>,
+    code: &str,
+    before: Timestamp,
+) -> Vec<u64> {
     let programme: ProgrammeCode = code.parse().unwrap();
     let (mut removed, mut from) = (Vec::new(), None);
     loop {
@@ -129,23 +133,7 @@ fn weekless() -> rationd::policy::Window {
 pub async fn the_sweep_goes_in_bounded_steps<L: Ledger, P: Outbox>(bench: &mut Bench<'_, L, P>) {
     const BUYERS: usize = 1_200;
     let keys: Vec<RecordKey> = (0..BUYERS).map(|_| in_programme(bench.buyer(), "sw3")).collect();
-    // As many at once as there are partitions, so that the order within an outbox is known.
-    for (batch, keys) in keys.chunks(256).enumerate() {
-        let asked: Vec<_> = keys
-            .iter()
-            .map(|key| {
-                let claim = Verb::Claim(sale(1, &[]));
-                let step = Step { key: *key, call: call(1, 1, at((batch % 2) as i64 * DAY)), verb: claim };
-                bench.model.ask(&step).unwrap();
-                let ledger = bench.ledger.clone();
-                tokio::spawn(async move { step.ask(&ledger).await.unwrap() })
-            })
-            .collect();
-        for answer in asked {
-            assert_eq!(answer.await.unwrap().outcome, "Recorded");
-        }
-    }
-    bench.calls += BUYERS;
+    bench.sell_to_all(&keys, |batch| call(1, 1, at((batch % 2) as i64 * DAY))).await;
     let removed = sweep(bench, "sw3", at(1)).await;
     assert!(removed.len() > 1 && removed.iter().all(|step| *step < 1_000), "{removed:?}");
     for key in keys {

@@ -1,0 +1,194 @@
+//! A socket that writes once for many answers.
+//!
+//! Answers that a lane brings together become ready one after the other, and each one wakes the task of its connection at
+//! once, before the next is ready: without this every answer would be a write of its own, which costs more than the rest
+//! of the answer. So what is flushed waits until the tasks that are ready now have run, and then leaves in one piece.
+//! There is no timer: where nothing else is to be done it leaves at once.
+//!
+//! Knows nothing about what is written.
+
+use std::io;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, Wake, Waker, ready};
+
+use futures_util::task::AtomicWaker;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::task::yield_now;
+use tonic::transport::server::{Connected, TcpConnectInfo};
+
+/// What may wait to be written. Beyond it the connection waits for its peer to read, as it would without this.
+const MOST_BYTES: usize = 64 * 1024;
+
+/// See the module.
+pub struct Corked {
+    socket: TcpStream,
+    /// What was written here and not yet to the socket, from `sent` on. It takes no memory while there is nothing.
+    waiting: Vec<u8>,
+    sent: usize,
+    /// There while a flush waits for its turn.
+    turn: Option<Arc<Turn>>,
+}
+
+/// Comes when the tasks that were ready before it have run.
+#[derive(Default)]
+struct Turn {
+    has_come: AtomicBool,
+    connection: AtomicWaker,
+}
+
+impl Wake for Turn {
+    fn wake(self: Arc<Self>) {
+        self.has_come.store(true, Ordering::Release);
+        self.connection.wake();
+    }
+}
+
+impl Turn {
+    /// Takes its place behind all that is ready now.
+    fn behind_what_is_ready() -> Arc<Self> {
+        let turn = Arc::<Self>::default();
+        let waker = Waker::from(Arc::clone(&turn));
+        // Polled once, it has left the waker to be woken then; who waits for it is the flush and not this future.
+        let _ = pin!(yield_now()).poll(&mut Context::from_waker(&waker));
+        turn
+    }
+
+    fn poll(&self, context: &Context<'_>) -> Poll<()> {
+        self.connection.register(context.waker());
+        if self.has_come.load(Ordering::Acquire) { Poll::Ready(()) } else { Poll::Pending }
+    }
+}
+
+impl Corked {
+    pub(super) fn new(socket: TcpStream) -> Self {
+        Self { socket, waiting: Vec::new(), sent: 0, turn: None }
+    }
+
+    /// Writes everything that waits to the socket.
+    fn poll_out(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while let Some(rest) = self.waiting.get(self.sent..).filter(|rest| !rest.is_empty()) {
+            match ready!(Pin::new(&mut self.socket).poll_write(context, rest))? {
+                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                written => self.sent += written,
+            }
+        }
+        (self.waiting, self.sent, self.turn) = (Vec::new(), 0, None);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Corked {
+    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.poll_write_vectored(context, &[io::IoSlice::new(bytes)])
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        parts: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let corked = self.get_mut();
+        if corked.waiting.len() >= MOST_BYTES {
+            ready!(corked.poll_out(context))?;
+        }
+        for part in parts {
+            corked.waiting.extend_from_slice(part);
+        }
+        Poll::Ready(Ok(parts.iter().map(|part| part.len()).sum()))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let corked = self.get_mut();
+        if corked.waiting.is_empty() {
+            return Poll::Ready(Ok(()));
+        }
+        ready!(corked.turn.get_or_insert_with(Turn::behind_what_is_ready).poll(context));
+        corked.poll_out(context)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let corked = self.get_mut();
+        ready!(corked.poll_out(context))?;
+        Pin::new(&mut corked.socket).poll_shutdown(context)
+    }
+}
+
+impl AsyncRead for Corked {
+    fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().socket).poll_read(context, into)
+    }
+}
+
+impl Connected for Corked {
+    type ConnectInfo = TcpConnectInfo;
+
+    fn connect_info(&self) -> TcpConnectInfo {
+        self.socket.connect_info()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    async fn pair() -> (Corked, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let peer = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        (Corked::new(listener.accept().await.unwrap().0), peer)
+    }
+
+    #[tokio::test]
+    async fn what_is_flushed_arrives_without_anything_else_happening() {
+        let (mut corked, mut peer) = pair().await;
+        corked.write_all(b"answer").await.unwrap();
+        corked.flush().await.unwrap();
+        let mut read = [0; 6];
+        peer.read_exact(&mut read).await.unwrap();
+        assert_eq!(&read, b"answer");
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn every_byte_arrives_once_and_in_order_also_before_a_slow_reader() {
+        let (mut corked, mut peer) = pair().await;
+        let bytes: Vec<u8> = (0..8_000_000_u32).map(|n| (n / 251) as u8).collect();
+        let expected = bytes.clone();
+        let writing = tokio::spawn(async move {
+            for (nth, part) in bytes.chunks(70_001).enumerate() {
+                corked.write_all(part).await.unwrap();
+                if nth % 7 == 0 {
+                    corked.flush().await.unwrap();
+                }
+            }
+            // What was not flushed leaves before the end of the stream.
+            corked.shutdown().await.unwrap();
+        });
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        let mut read = Vec::new();
+        peer.read_to_end(&mut read).await.unwrap();
+        writing.await.unwrap();
+        assert!(read == expected, "{} bytes of {}", read.len(), expected.len());
+    }
+
+    #[tokio::test]
+    async fn what_becomes_ready_together_leaves_together() {
+        let (mut corked, peer) = pair().await;
+        corked.write_all(b"one").await.unwrap();
+        let mut context = Context::from_waker(Waker::noop());
+        assert!(Pin::new(&mut corked).poll_flush(&mut context).is_pending(), "it waits for its turn");
+        assert_eq!(peer.try_read(&mut [0; 8]).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        corked.write_all(b"two").await.unwrap();
+        corked.flush().await.unwrap();
+        peer.readable().await.unwrap();
+        let mut read = [0; 8];
+        assert_eq!((peer.try_read(&mut read).unwrap(), &read[..6]), (6, b"onetwo".as_slice()));
+    }
+}

@@ -1,0 +1,377 @@
+//! Lanes: how calls share trips to Redis.
+//!
+//! A lane is a task with one connection of its own. It takes whatever has queued while its last trip was under way, sends
+//! it as one pipeline and then answers everybody. There is no timer: a lone call leaves at once, and groups form by
+//! themselves when calls come faster than trips return. All lanes take from one queue: while one lane's trip is under way
+//! another begins only when enough calls wait to be worth it, or one has waited longer than a trip that goes well takes.
+//!
+//! What waits longer than [`LONGEST_WAIT`], or is waited for by nobody any more (a client's deadline has passed, a caller
+//! hung up), is dropped before it is sent. A trip that breaks or takes too long leaves the outcome of its whole group
+//! unknown.
+//!
+//! Knows nothing about what the commands mean.
+
+use std::collections::VecDeque;
+use std::num::NonZeroUsize;
+use std::panic::AssertUnwindSafe;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use deadpool_redis::Connection;
+use futures_util::FutureExt;
+use redis::aio::ConnectionLike;
+use redis::{Cmd, Pipeline, RedisResult, Value};
+use tokio::sync::{Notify, oneshot};
+use tokio::time::{Instant, timeout, timeout_at};
+
+use crate::ledger::LedgerError;
+use crate::redis_pool::{RedisAway, RedisPool, TRIP_TIMEOUT};
+
+use super::standing::Standing;
+use super::{faults, trip};
+
+/// How long a call may wait for its trip to begin, dialling included. One that waits longer is told so: by then its clerk
+/// has tried again.
+const LONGEST_WAIT: Duration = Duration::from_millis(1_000);
+
+/// A connection that was idle for so long is asked whether it still lives before a group is trusted to it. Under load that
+/// never happens.
+const ASKED_AFTER: Duration = Duration::from_millis(1_000);
+
+/// How long it may take to say so: there must be time left to dial another one.
+const PING_TIMEOUT: Duration = Duration::from_millis(250);
+
+/// How many lanes there are, and how much they carry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Lanes {
+    /// Lanes, each with a connection.
+    pub count: NonZeroUsize,
+    /// The most calls that share a trip.
+    pub group: NonZeroUsize,
+    /// The most calls that wait for a trip; beyond it a caller is told that too much is waiting.
+    pub queue: NonZeroUsize,
+}
+
+/// While a trip is under way another one begins only for so many calls: a trip costs the server and the service more than a
+/// call does, and those that wait go with the trip that returns next. A full group is always worth one.
+const WORTH_A_TRIP: usize = 32;
+
+/// When a call comes so long after the first that waits, the trip under way is stuck, and is waited for no longer.
+const STUCK_AFTER: Duration = Duration::from_millis(10);
+
+/// One call in the queue.
+struct Job {
+    cmd: Cmd,
+    give_up: Instant,
+    reply: oneshot::Sender<Result<Value, LedgerError>>,
+}
+
+/// The end of the queue where calls are put in. When the last one is dropped the lanes end, after what has been put in.
+#[derive(Clone)]
+pub(super) struct Queue(Arc<Open>);
+
+/// Closes the queue when it is dropped.
+struct Open {
+    line: Arc<Line>,
+    most: usize,
+}
+
+/// The calls that wait, and how many trips are under way.
+struct Line {
+    state: Mutex<Waiting>,
+    /// Rung when there may be a trip to begin.
+    bell: Notify,
+}
+
+struct Waiting {
+    jobs: VecDeque<Job>,
+    /// So many of them are worth a trip beside another.
+    worth: usize,
+    trips: usize,
+    closed: bool,
+}
+
+impl Queue {
+    /// Starts the lanes; they belong to the runtime that this is called in.
+    pub(super) fn open(lanes: Lanes, pool: &RedisPool, standing: &Arc<Standing>) -> Self {
+        let line = Arc::new(Line { state: Mutex::new(Waiting::new(lanes)), bell: Notify::new() });
+        for _ in 0..lanes.count.get() {
+            let (line, pool, standing) = (Arc::clone(&line), pool.clone(), Arc::clone(standing));
+            tokio::spawn(Lane { line, group: lanes.group.get(), pool, standing, connection: None }.run());
+        }
+        Self(Arc::new(Open { line, most: lanes.queue.get() }))
+    }
+
+    /// One command and its reply, over a trip that it shares with others, if the gate lets it through.
+    pub(super) async fn ask(&self, gate: Result<(), LedgerError>, cmd: Cmd) -> Result<Value, LedgerError> {
+        gate?;
+        let (reply, answer) = oneshot::channel();
+        self.0.line.add(Job { cmd, give_up: Instant::now() + LONGEST_WAIT, reply }, self.0.most)?;
+        // A lane answers everything that it has taken; only its panic breaks the promise.
+        answer.await.unwrap_or_else(|_| Err(LedgerError::Unconfirmed("the lane to Redis broke off".into())))
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.line.waiting().closed = true;
+        // Every lane that ends rings for the next one.
+        self.line.bell.notify_one();
+    }
+}
+
+impl Line {
+    fn add(&self, job: Job, most: usize) -> Result<(), LedgerError> {
+        let worth_it = {
+            let mut waiting = self.waiting();
+            if waiting.jobs.len() >= most {
+                return Err(LedgerError::Overloaded);
+            }
+            waiting.jobs.push_back(job);
+            waiting.is_worth_a_trip()
+        };
+        if worth_it {
+            self.bell.notify_one();
+        }
+        Ok(())
+    }
+
+    /// The calls of the next trip; none when the queue is closed and empty.
+    async fn next_group(&self, most: usize) -> Vec<Job> {
+        loop {
+            {
+                let mut waiting = self.waiting();
+                if waiting.is_worth_a_trip() {
+                    waiting.trips += 1;
+                    let most = most.min(waiting.jobs.len());
+                    return waiting.jobs.drain(..most).collect();
+                }
+                if waiting.closed {
+                    self.bell.notify_one();
+                    return Vec::new();
+                }
+            }
+            self.bell.notified().await;
+        }
+    }
+
+    /// The queue is whole whenever the lock is free.
+    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Waiting {
+    fn new(lanes: Lanes) -> Self {
+        let worth = WORTH_A_TRIP.min(lanes.group.get()).min(lanes.queue.get());
+        Self { jobs: VecDeque::new(), worth, trips: 0, closed: false }
+    }
+
+    fn is_worth_a_trip(&self) -> bool {
+        let (Some(first), Some(last)) = (self.jobs.front(), self.jobs.back()) else { return false };
+        let is_stuck = last.give_up.saturating_duration_since(first.give_up) >= STUCK_AFTER;
+        self.trips == 0 || self.closed || self.jobs.len() >= self.worth || is_stuck
+    }
+}
+
+/// A trip that is under way; however it ends, the next one may begin.
+struct UnderWay<'a>(&'a Line);
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        let mut waiting = self.0.waiting();
+        waiting.trips -= 1;
+        if waiting.is_worth_a_trip() {
+            self.0.bell.notify_one();
+        }
+    }
+}
+
+struct Lane {
+    line: Arc<Line>,
+    group: usize,
+    pool: RedisPool,
+    standing: Arc<Standing>,
+    /// Its own for as long as it is good.
+    connection: Option<Kept>,
+}
+
+/// A connection between two trips.
+struct Kept {
+    connection: Connection,
+    /// The number of the server that it leads to, see [`Standing`].
+    server: u64,
+    used: Instant,
+}
+
+impl Lane {
+    /// Goes on until the queue is closed and empty, whatever happens on a trip.
+    async fn run(mut self) {
+        while AssertUnwindSafe(self.trips()).catch_unwind().await.is_err() {
+            tracing::error!("a lane to Redis broke off and begins anew");
+            self.connection = None;
+        }
+    }
+
+    async fn trips(&mut self) {
+        let line = Arc::clone(&self.line);
+        loop {
+            let mut group = line.next_group(self.group).await;
+            if group.is_empty() {
+                return;
+            }
+            let _under_way = UnderWay(&line);
+            self.trip(&mut group).await;
+        }
+    }
+
+    /// Sends a group and answers it.
+    async fn trip(&mut self, group: &mut Vec<Job>) {
+        // What waited behind a trip that failed waited for the store, and what waited behind good ones for its turn.
+        let waited_for = match &self.connection {
+            None => LedgerError::StoreUnavailable("Redis does not answer in time".into()),
+            Some(_) => LedgerError::Overloaded,
+        };
+        turn_late_away(group, &waited_for);
+        let Some(give_up) = group.iter().map(|job| job.give_up).max() else { return };
+        let Kept { mut connection, server, .. } = match self.connection(give_up).await {
+            Ok(kept) => kept,
+            Err(error) => return answer_all(group, &error),
+        };
+        // Dialling takes its time too.
+        turn_late_away(group, &waited_for);
+        if group.is_empty() {
+            self.connection = Some(Kept { connection, server, used: Instant::now() });
+            return;
+        }
+        let mut pipeline = Pipeline::with_capacity(group.len());
+        for job in group.iter_mut() {
+            pipeline.add_command(std::mem::take(&mut job.cmd));
+        }
+        let sent = timeout(TRIP_TIMEOUT, send(&mut connection, &pipeline)).await;
+        match sent {
+            Ok(Ok(replies)) if replies.len() == group.len() => {
+                let mut spoilt = false;
+                for (job, reply) in group.drain(..).zip(replies) {
+                    // A script that is lost still could not be loaded.
+                    let spoils = |error| faults::spoils_connection(error) || faults::is_script_lost(error);
+                    spoilt |= reply.as_ref().is_err_and(spoils);
+                    let _ = job.reply.send(reply.map_err(|error| faults::meaning(&error)));
+                }
+                if !spoilt {
+                    self.connection = Some(Kept { connection, server, used: Instant::now() });
+                    return;
+                }
+            }
+            Ok(Ok(_)) => answer_all(group, &LedgerError::Corrupt("not as many replies as commands".into())),
+            Ok(Err(error)) => answer_all(group, &faults::meaning(&error)),
+            Err(_) => answer_all(group, &LedgerError::Unconfirmed("Redis did not answer in time".into())),
+        }
+        self.give_back(connection);
+    }
+
+    /// The lane's connection, dialled if it has none that is good, once the gate lets a call through.
+    async fn connection(&mut self, give_up: Instant) -> Result<Kept, LedgerError> {
+        self.standing.gate()?;
+        let server = self.standing.server();
+        match self.connection.take() {
+            Some(kept) if kept.server == server && kept.used.elapsed() < ASKED_AFTER => return Ok(kept),
+            Some(Kept { mut connection, server: same, used }) if same == server => {
+                // A connection that broke while it was idle would leave the outcome of the next group unknown.
+                match timeout(PING_TIMEOUT, redis::cmd("PING").query_async::<Value>(&mut connection)).await {
+                    Ok(Ok(_)) => return Ok(Kept { connection, server, used }),
+                    Ok(Err(_)) | Err(_) => self.give_back(connection),
+                }
+            }
+            // It leads to a server that is no more.
+            Some(old) => drop(Connection::take(old.connection)),
+            None => {}
+        }
+        let connection = match timeout_at(give_up, self.pool.connection()).await {
+            Ok(Ok(connection)) => connection,
+            Ok(Err(RedisAway::AllInUse)) => return Err(LedgerError::Overloaded),
+            Ok(Err(away @ RedisAway::Unreachable(_))) => return Err(LedgerError::StoreUnavailable(away.to_string())),
+            Err(_) => return Err(LedgerError::StoreUnavailable("no connection to Redis in time".into())),
+        };
+        // Dialling may have found a server that nobody has checked yet.
+        self.standing.gate()?;
+        Ok(Kept { connection, server: self.standing.server(), used: Instant::now() })
+    }
+
+    /// Whatever is wrong with this connection, nobody must use it again; and the server is worth a look.
+    fn give_back(&self, connection: Connection) {
+        drop(Connection::take(connection));
+        self.standing.alarm.notify_one();
+    }
+}
+
+/// One pipeline and the reply to each of its commands. Scripts that Redis has lost were not run: they are loaded, and their
+/// commands alone are sent again; whatever becomes of that, the other replies stand.
+async fn send(connection: &mut Connection, pipeline: &Pipeline) -> RedisResult<Vec<RedisResult<Value>>> {
+    let replies = connection.req_packed_commands(pipeline, 0, pipeline.len()).await?;
+    let mut replies: Vec<RedisResult<Value>> = replies.into_iter().map(Value::extract_error).collect();
+    let lost = |reply: &RedisResult<Value>| reply.as_ref().is_err_and(faults::is_script_lost);
+    if !replies.iter().any(lost) || trip::load_scripts(connection).await.is_err() {
+        return Ok(replies);
+    }
+    let (mut again, mut places) = (Pipeline::new(), Vec::new());
+    for (reply, cmd) in replies.iter_mut().zip(pipeline.cmd_iter()).filter(|(reply, _)| lost(reply)) {
+        again.add_command(cmd.clone());
+        places.push(reply);
+    }
+    match connection.req_packed_commands(&again, 0, again.len()).await {
+        Ok(second) => places.into_iter().zip(second).for_each(|(place, reply)| *place = reply.extract_error()),
+        Err(error) => places.into_iter().for_each(|place| *place = Err(error.clone())),
+    }
+    Ok(replies)
+}
+
+/// Calls that have waited for too long, and those that nobody waits for any more, are never sent.
+fn turn_late_away(group: &mut Vec<Job>, error: &LedgerError) {
+    let now = Instant::now();
+    for late in group.extract_if(.., |job| job.give_up <= now || job.reply.is_closed()) {
+        let _ = late.reply.send(Err(error.clone()));
+    }
+}
+
+fn answer_all(group: &mut Vec<Job>, error: &LedgerError) {
+    for job in group.drain(..) {
+        let _ = job.reply.send(Err(error.clone()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lanes(group: usize, queue: usize) -> Lanes {
+        let size = |n| NonZeroUsize::new(n).unwrap();
+        Lanes { count: size(3), group: size(group), queue: size(queue) }
+    }
+
+    /// So many calls a millisecond apart, while so many trips are under way.
+    fn waiting(lanes: Lanes, calls: u64, apart: u64, trips: usize) -> Waiting {
+        let begun = Instant::now();
+        let job =
+            |n| Job { cmd: Cmd::new(), give_up: begun + Duration::from_millis(n * apart), reply: oneshot::channel().0 };
+        Waiting { jobs: (0..calls).map(job).collect(), trips, ..Waiting::new(lanes) }
+    }
+
+    #[test]
+    fn a_trip_begins_for_one_call_and_another_beside_it_only_where_it_pays() {
+        let usual = lanes(256, 4_096);
+        assert!(!waiting(usual, 0, 0, 0).is_worth_a_trip(), "nobody waits");
+        assert!(waiting(usual, 1, 0, 0).is_worth_a_trip(), "a lone call leaves at once");
+        assert!(!waiting(usual, 31, 0, 1).is_worth_a_trip());
+        assert!(waiting(usual, 32, 0, 1).is_worth_a_trip());
+        assert!(!waiting(usual, 10, 1, 1).is_worth_a_trip());
+        assert!(waiting(usual, 11, 1, 1).is_worth_a_trip(), "the trip under way is stuck");
+    }
+
+    #[test]
+    fn small_groups_and_queues_use_every_lane_all_the_same() {
+        assert!(waiting(lanes(1, 4_096), 1, 0, 2).is_worth_a_trip());
+        assert!(waiting(lanes(256, 4), 4, 0, 2).is_worth_a_trip());
+        assert!(!waiting(lanes(256, 4), 3, 0, 2).is_worth_a_trip());
+    }
+}
