@@ -5,6 +5,10 @@
 //! of the answer. So what is flushed waits until the tasks that are ready now have run, and then leaves in one piece.
 //! There is no timer: where nothing else is to be done it leaves at once.
 //!
+//! It is closed as TCP wants it: what the peer still sends is read and thrown away until the peer has closed too. A socket
+//! that is closed before its peer has stopped sending breaks the peer's next write, and with it a client that has not read
+//! its last answers yet.
+//!
 //! Knows nothing about what is written.
 
 use std::io;
@@ -12,15 +16,20 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Wake, Waker, ready};
+use std::time::Duration;
 
 use futures_util::task::AtomicWaker;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::task::yield_now;
+use tokio::time::{Sleep, sleep};
 use tonic::transport::server::{Connected, TcpConnectInfo};
 
 /// What may wait to be written. Beyond it the connection waits for its peer to read, as it would without this.
 const MOST_BYTES: usize = 64 * 1024;
+
+/// How long a peer that was told of the end may take to close: some round trips of the worst line.
+const PEER_CLOSES_WITHIN: Duration = Duration::from_secs(1);
 
 /// See the module.
 pub struct Corked {
@@ -30,6 +39,8 @@ pub struct Corked {
     sent: usize,
     /// There while a flush waits for its turn.
     turn: Option<Arc<Turn>>,
+    /// There once the peer has been told that nothing more comes; runs out when it is waited for no longer.
+    closing: Option<Pin<Box<Sleep>>>,
 }
 
 /// Comes when the tasks that were ready before it have run.
@@ -64,7 +75,7 @@ impl Turn {
 
 impl Corked {
     pub(super) fn new(socket: TcpStream) -> Self {
-        Self { socket, waiting: Vec::new(), sent: 0, turn: None }
+        Self { socket, waiting: Vec::new(), sent: 0, turn: None, closing: None }
     }
 
     /// Writes everything that waits to the socket.
@@ -116,7 +127,21 @@ impl AsyncWrite for Corked {
     fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let corked = self.get_mut();
         ready!(corked.poll_out(context))?;
-        Pin::new(&mut corked.socket).poll_shutdown(context)
+        if corked.closing.is_none() {
+            ready!(Pin::new(&mut corked.socket).poll_shutdown(context))?;
+        }
+        let time_up = corked.closing.get_or_insert_with(|| Box::pin(sleep(PEER_CLOSES_WITHIN)));
+        if time_up.as_mut().poll(context).is_ready() {
+            return Poll::Ready(Ok(()));
+        }
+        let mut thrown_away = [0; 4096];
+        loop {
+            let mut into = ReadBuf::new(&mut thrown_away);
+            // A peer that has broken off has closed as well as one that says so.
+            if ready!(Pin::new(&mut corked.socket).poll_read(context, &mut into)).is_err() || into.filled().is_empty() {
+                return Poll::Ready(Ok(()));
+            }
+        }
     }
 }
 
@@ -176,6 +201,33 @@ mod tests {
         peer.read_to_end(&mut read).await.unwrap();
         writing.await.unwrap();
         assert!(read == expected, "{} bytes of {}", read.len(), expected.len());
+    }
+
+    #[tokio::test]
+    async fn a_peer_that_still_sends_gets_its_answer_and_can_send_to_its_end() {
+        let (mut corked, peer) = pair().await;
+        let (mut read, mut write) = peer.into_split();
+        let serving = tokio::spawn(async move {
+            corked.write_all(b"the last answer").await.unwrap();
+            corked.shutdown().await.unwrap();
+        });
+        // More than the buffers of both sides hold: somebody must take it.
+        for _ in 0..1_000 {
+            write.write_all(&[7; 16 * 1024]).await.expect("the peer is not cut off while it sends");
+        }
+        write.shutdown().await.unwrap();
+        let mut answer = Vec::new();
+        read.read_to_end(&mut answer).await.unwrap();
+        assert_eq!(answer, b"the last answer");
+        serving.await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_that_never_closes_is_not_waited_for() {
+        let (mut corked, _peer) = pair().await;
+        let begun = tokio::time::Instant::now();
+        corked.shutdown().await.unwrap();
+        assert_eq!(begun.elapsed().as_secs(), PEER_CLOSES_WITHIN.as_secs());
     }
 
     #[tokio::test]
