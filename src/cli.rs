@@ -4,6 +4,7 @@
 //! one-call command is a client of it), by `config`.
 
 mod greeting;
+mod load;
 mod policy;
 mod sale;
 mod shown;
@@ -17,6 +18,7 @@ use crate::config::{Config, ConfigErrors, Overrides, environment};
 use crate::time::Timestamp;
 
 pub use greeting::Greeting;
+pub use load::Load;
 pub use sale::SaleCommand;
 
 /// Exit codes, the same for every command.
@@ -75,6 +77,8 @@ pub enum Command {
     Resolve(sale::Follow),
     /// Asks a running service whether it can record sales (exit code 0) or not (1)
     Health(sale::Health),
+    /// Loads a service with made-up people at made-up counters, audits its ledger, and reports
+    Load(Box<Load>),
 }
 
 /// What `serve` and `check-config` take. Everything else is in the file and in RATIOND_… variables.
@@ -145,6 +149,11 @@ pub fn run_policy(command: policy::PolicyCommand) -> u8 {
 /// Runs a one-call command against a running service and gives the exit code.
 pub async fn run_sale(command: SaleCommand) -> u8 {
     sale::run(command).await
+}
+
+/// Runs `load` and gives the exit code.
+pub async fn run_load(command: Load) -> u8 {
+    load::run(command).await
 }
 
 /// Prints a report and gives the exit code.

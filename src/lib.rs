@@ -37,6 +37,7 @@
 //! | [`export`] | the records of a programme, for an audit |
 //! | [`grpc`] | the services, errors as statuses, who is calling |
 //! | [`terminal`] | the client library |
+//! | [`load`] | the load harness and its audit |
 //! | [`config`], [`telemetry`], [`redis_pool`], [`drain`] | what their names say |
 //! | [`cli`], [`app`] | the commands; the composition, which alone names concrete stores |
 //!
@@ -76,6 +77,7 @@ pub mod export;
 pub mod purchase;
 
 pub mod grpc;
+pub mod load;
 pub mod terminal;
 
 pub mod app;

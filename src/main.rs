@@ -35,6 +35,7 @@ fn main() -> ExitCode {
         Command::Void(c) => on_runtime(cli::run_sale(SaleCommand::Void(c))),
         Command::Resolve(c) => on_runtime(cli::run_sale(SaleCommand::Resolve(c))),
         Command::Health(c) => on_runtime(cli::run_sale(SaleCommand::Health(c))),
+        Command::Load(c) => on_runtime(cli::run_load(*c)),
     };
     ExitCode::from(code)
 }

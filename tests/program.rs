@@ -12,6 +12,7 @@ mod program {
     mod command_line;
     mod files;
     mod kill;
+    mod load;
     mod policy;
     mod python;
     mod race;

@@ -66,6 +66,7 @@ const FENCES: &str = "
     opentelemetry, opentelemetry_sdk, opentelemetry_otlp, opentelemetry_prometheus → telemetry.rs telemetry/
     tracing_subscriber → telemetry.rs telemetry/ config.rs
     tracing_opentelemetry, prometheus → telemetry.rs telemetry/
+    hdrhistogram, rustix → load.rs load/
     std::env → config.rs config/ museum.rs
     std::time::Instant, std::time::SystemTime → time.rs
     std::process::exit →

@@ -1,0 +1,300 @@
+//! A counter of a site as the harness works it: a terminal, its session for the whole of the run, and the calls it makes.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use super::chance::Chance;
+use super::history::{Outcome, Verb};
+use super::population::Number;
+use crate::grpc::v1::{self, Refusal, purchase_result, purchase_stream_request::Call};
+use crate::ids::{LedgerId, ProgrammeId, RequestId, SiteId};
+use crate::terminal::{CallError, Gateway, Opened, Seat, Session, Terminal, instant};
+
+/// Why a call was not made: the terminal has no session, or none any more.
+pub(super) const NO_SESSION: &str = "NO_SESSION";
+/// What a gateway says when its stream has ended before the call was sent.
+const STREAM_ENDED: &str = "STREAM_ENDED";
+/// The pause before a session is asked for again that was not given.
+const ASK_AGAIN: Duration = Duration::from_secs(1);
+/// The first reconnect after a lost instance falls evenly into so long, as it does at every terminal.
+pub(super) const RECONNECT: Duration = Duration::from_secs(8);
+
+/// One purchase, as every call about it names it.
+pub(super) struct Matter {
+    pub(super) programme: ProgrammeId,
+    pub(super) request: RequestId,
+    pub(super) number: Number,
+    pub(super) quantity: u32,
+    pub(super) hold_for: Duration,
+}
+
+/// The stream of the terminals that share a connection.
+pub(super) struct Lane {
+    terminal: Terminal,
+    gateway: tokio::sync::Mutex<Option<Gateway>>,
+}
+
+impl Lane {
+    /// Over this terminal's connection. The stream is opened by the first call.
+    pub(super) fn new(terminal: Terminal) -> Self {
+        Self { terminal, gateway: tokio::sync::Mutex::new(None) }
+    }
+
+    /// The stream; a new one if there is none, or if the one there is has ended.
+    async fn gateway(&self, ended: bool) -> Result<Gateway, CallError> {
+        let mut gateway = self.gateway.lock().await;
+        match &*gateway {
+            Some(open) if !ended => Ok(open.clone()),
+            _ => Ok(gateway.insert(self.terminal.gateway().await?).clone()),
+        }
+    }
+
+    async fn call(&self, token: &str, call: Call) -> Result<v1::PurchaseResult, CallError> {
+        let answer = match self.gateway(false).await?.call(token, call.clone()).await {
+            Err(CallError::NotExecuted { reason, .. }) if reason == STREAM_ENDED => {
+                self.gateway(true).await?.call(token, call).await
+            }
+            answer => answer,
+        };
+        one(answer?)
+    }
+}
+
+/// What a counter has while its session lives.
+#[derive(Clone)]
+struct Open {
+    seat: Seat,
+    token: String,
+    ledger: String,
+}
+
+/// How it went with a counter's session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Doorway {
+    /// It is not open yet.
+    Outside,
+    /// It was let in after so long, at the first time.
+    Admitted(Duration),
+    /// Every seat of the site is taken.
+    SiteFull,
+}
+
+/// A counter of a site.
+pub(super) struct Counter {
+    site: SiteId,
+    terminal: Terminal,
+    /// Where calls travel on a stream.
+    lane: Option<Arc<Lane>>,
+    open: Mutex<Option<Open>>,
+    doorway: Mutex<(Doorway, u64)>,
+}
+
+impl Counter {
+    pub(super) fn new(site: SiteId, terminal: Terminal, lane: Option<Arc<Lane>>) -> Self {
+        Self { site, terminal, lane, open: Mutex::new(None), doorway: Mutex::new((Doorway::Outside, 0)) }
+    }
+
+    /// The site's code.
+    pub(super) fn site(&self) -> SiteId {
+        self.site
+    }
+
+    /// How it went with the session, and how many sessions were lost.
+    pub(super) fn doorway(&self) -> (Doorway, u64) {
+        *self.doorway.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The ledger that the session named.
+    pub(super) fn ledger(&self) -> Option<LedgerId> {
+        self.opened()?.ledger.parse().ok()
+    }
+
+    fn opened(&self) -> Option<Open> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn set(&self, open: Option<Open>) {
+        *self.open.lock().unwrap_or_else(PoisonError::into_inner) = open;
+    }
+
+    /// Opens the session and keeps it, opening another when it is lost, until the run is over; then gives the seat back.
+    /// `known` is let go when it is clear for the first time whether there is a session.
+    pub(super) async fn keep_session(
+        &self,
+        stagger: Duration,
+        mut chance: Chance,
+        over: CancellationToken,
+        known: tokio::sync::mpsc::Sender<()>,
+    ) {
+        let mut known = Some(known);
+        let mut pause = stagger;
+        loop {
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                () = over.cancelled() => return,
+            }
+            let asked = tokio::time::Instant::now();
+            let opened = tokio::select! {
+                opened = self.terminal.open_session() => opened,
+                () = over.cancelled() => return,
+            };
+            pause = match opened {
+                Ok(Opened::Admitted(session)) => {
+                    self.admitted(&session, asked.elapsed());
+                    known.take();
+                    if self.hold(*session, &over).await {
+                        return;
+                    }
+                    RECONNECT.mul_f64(chance.unit())
+                }
+                Ok(Opened::SiteFull(_)) => {
+                    let mut doorway = self.doorway.lock().unwrap_or_else(PoisonError::into_inner);
+                    if doorway.0 == Doorway::Outside {
+                        doorway.0 = Doorway::SiteFull;
+                    }
+                    drop(doorway);
+                    known.take();
+                    return;
+                }
+                Err(CallError::NotExecuted { retry_after: Some(after), .. }) => after,
+                Err(_) => ASK_AGAIN,
+            };
+        }
+    }
+
+    fn admitted(&self, session: &Session, took: Duration) {
+        let mut doorway = self.doorway.lock().unwrap_or_else(PoisonError::into_inner);
+        if !matches!(doorway.0, Doorway::Admitted(_)) {
+            doorway.0 = Doorway::Admitted(took);
+        }
+        drop(doorway);
+        let (token, ledger) = (session.admitted.session_token.clone(), session.admitted.ledger_id.clone());
+        self.set(Some(Open { seat: session.seat(), token, ledger }));
+    }
+
+    /// Holds a session until it ends, or until the run is over. Says whether it is.
+    async fn hold(&self, mut session: Session, over: &CancellationToken) -> bool {
+        tokio::select! {
+            () = over.cancelled() => {
+                self.set(None);
+                // The seat comes free by itself if this fails.
+                let _ = session.close().await;
+                true
+            }
+            // The first event after the admission is the last one.
+            _ = session.events.message() => {
+                self.set(None);
+                self.doorway.lock().unwrap_or_else(PoisonError::into_inner).1 += 1;
+                false
+            }
+        }
+    }
+
+    /// Makes a call and says what became of it, and whether the ledger knew the id already.
+    pub(super) async fn ask(&self, verb: Verb, matter: &Matter) -> (Outcome, bool) {
+        match self.send(verb, matter).await.and_then(outcome) {
+            Ok(answer) => answer,
+            Err(CallError::NotExecuted { reason, .. }) => (Outcome::NotExecuted(reason), false),
+            Err(CallError::Unknown(why)) => (Outcome::Unknown(why), false),
+        }
+    }
+
+    async fn send(&self, verb: Verb, matter: &Matter) -> Result<v1::PurchaseResult, CallError> {
+        let open = self.opened().ok_or_else(|| CallError::NotExecuted {
+            reason: NO_SESSION.into(),
+            message: "the terminal has no session".into(),
+            retry_after: None,
+        })?;
+        let call = call(verb, matter, open.ledger);
+        match &self.lane {
+            Some(lane) => lane.call(&open.token, call).await,
+            None => self.call(&open.seat, call, matter.hold_for).await,
+        }
+    }
+
+    /// A call by itself. Only selling and holding need the seat.
+    async fn call(&self, seat: &Seat, call: Call, hold_for: Duration) -> Result<v1::PurchaseResult, CallError> {
+        let result = match call {
+            Call::CheckPurchase(look_up) => return one(self.terminal.check(look_up).await?.results),
+            Call::Purchase(visit) => return one(seat.purchase(visit).await?.results),
+            Call::HoldPurchase(v1::HoldPurchaseRequest { programme, lines, ledger_id, .. }) => {
+                let visit = v1::PurchaseRequest { programme, lines, ledger_id, ..v1::PurchaseRequest::default() };
+                return one(seat.hold(visit, hold_for).await?.results);
+            }
+            Call::ConfirmHold(hold) => seat.confirm(hold).await?.result,
+            Call::ReleaseHold(hold) => self.terminal.release(hold).await?.result,
+            Call::VoidPurchase(purchase) => self.terminal.void(purchase).await?.result,
+            Call::GetPurchase(purchase) => self.terminal.resolve(purchase).await?.result,
+        };
+        one(result.into_iter().collect())
+    }
+}
+
+fn call(verb: Verb, matter: &Matter, ledger_id: String) -> Call {
+    let (programme, request_id) = (matter.programme.to_string(), matter.request.to_string());
+    let buyer = Some(matter.number.buyer());
+    let line = || v1::Line {
+        request_id: request_id.clone(),
+        buyer: buyer.clone(),
+        quantity: matter.quantity,
+        ..v1::Line::default()
+    };
+    match verb {
+        Verb::Purchase => {
+            let lines = vec![line()];
+            Call::Purchase(v1::PurchaseRequest { programme, lines, ledger_id, ..v1::PurchaseRequest::default() })
+        }
+        Verb::Hold => Call::HoldPurchase(v1::HoldPurchaseRequest {
+            programme,
+            lines: vec![line()],
+            hold_for: prost_types::Duration::try_from(matter.hold_for).ok(),
+            ledger_id,
+            ..v1::HoldPurchaseRequest::default()
+        }),
+        Verb::Confirm => Call::ConfirmHold(v1::ConfirmHoldRequest { programme, buyer, request_id, ledger_id }),
+        Verb::Release => Call::ReleaseHold(v1::ReleaseHoldRequest { programme, buyer, request_id, ledger_id }),
+        Verb::Void => Call::VoidPurchase(v1::VoidPurchaseRequest { programme, buyer, request_id, ledger_id }),
+        Verb::Resolve => Call::GetPurchase(v1::GetPurchaseRequest { programme, buyer, request_id, ledger_id }),
+    }
+}
+
+/// The only result of a call about one person.
+fn one(results: Vec<v1::PurchaseResult>) -> Result<v1::PurchaseResult, CallError> {
+    results.into_iter().next().ok_or_else(|| CallError::Unknown("the service answered without a result".into()))
+}
+
+/// From the wire's words to the history's.
+fn outcome(result: v1::PurchaseResult) -> Result<(Outcome, bool), CallError> {
+    use purchase_result::Outcome as Told;
+    let unknown = |why: &str| CallError::Unknown(why.into());
+    let outcome = match result.outcome.ok_or_else(|| unknown("the service answered without an outcome"))? {
+        Told::Approved(v1::Approved { receipt }) => {
+            let at = receipt.as_ref().and_then(|receipt| receipt.sold_at.as_ref()).map(instant);
+            Outcome::Approved { at: at.ok_or_else(|| unknown("the receipt has no time"))?.as_millis() }
+        }
+        Told::Held(held) => {
+            let until = held.until.as_ref().map(instant);
+            Outcome::Held { until: until.ok_or_else(|| unknown("the hold has no end"))?.as_millis() }
+        }
+        Told::Refused(refused) => {
+            Outcome::Refused(refused.reasons.iter().map(|reason| name(reason.refusal())).collect())
+        }
+        Told::NotRequired(_) => Outcome::NotRequired,
+        Told::Released(_) => Outcome::Released,
+        Told::HoldExpired(_) => Outcome::HoldExpired,
+        Told::Voided(_) => Outcome::Voided,
+        Told::AlreadySold(_) => Outcome::AlreadySold,
+        Told::NotFound(_) => Outcome::NotFound,
+        Told::NotRecorded(_) => Outcome::NotRecorded,
+        Told::NotYours(_) => Outcome::NotYours,
+        Told::Failure(failure) => return Err(failure.into()),
+        Told::MayBuy(_) => return Err(unknown("a look-up's answer came to a purchase")),
+    };
+    Ok((outcome, result.replayed))
+}
+
+fn name(refusal: Refusal) -> String {
+    refusal.as_str_name().trim_start_matches("REFUSAL_").to_owned()
+}

@@ -1,0 +1,110 @@
+//! What the processes of a run hand over: a file with the facts of each one's part and every call of it, as JSON lines; and
+//! one whole made of all of them.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader, BufWriter, Write};
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use super::history::Asked;
+use super::run::{Ended, RunFacts};
+use super::target::LoadError;
+
+/// A line of the file: the facts first, then the calls.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Line {
+    Facts(Box<RunFacts>),
+    Asked(Asked),
+}
+
+/// Writes a part's file. It is whole or it is not there under its name.
+pub fn write(path: &Path, facts: &RunFacts, history: &[Asked]) -> Result<(), LoadError> {
+    let failed = |error: std::io::Error| LoadError::Failed(format!("{}: cannot be written: {error}", path.display()));
+    let unfinished = path.with_extension("unfinished");
+    let mut file = BufWriter::new(File::create(&unfinished).map_err(failed)?);
+    let mut line = |line: &Line| {
+        serde_json::to_writer(&mut file, line)?;
+        file.write_all(b"\n")
+    };
+    line(&Line::Facts(Box::new(facts.clone()))).map_err(failed)?;
+    for asked in history {
+        line(&Line::Asked(asked.clone())).map_err(failed)?;
+    }
+    file.flush().map_err(failed)?;
+    std::fs::rename(&unfinished, path).map_err(failed)
+}
+
+/// Reads a part's file.
+pub fn read(path: &Path) -> Result<(RunFacts, Vec<Asked>), LoadError> {
+    let unfit = |what: String| LoadError::Unfit(format!("{}: {what}", path.display()));
+    let file = File::open(path).map_err(|error| unfit(format!("cannot be read: {error}")))?;
+    let (mut facts, mut history) = (None, Vec::new());
+    for (nth, line) in (1..).zip(BufReader::new(file).lines()) {
+        let line = line.map_err(|error| unfit(format!("cannot be read: {error}")))?;
+        match serde_json::from_str(&line) {
+            Ok(Line::Facts(found)) => facts = Some(*found),
+            Ok(Line::Asked(asked)) => history.push(asked),
+            Err(error) => return Err(unfit(format!("line {nth} is no line of a history: {error}"))),
+        }
+    }
+    let facts = facts.ok_or_else(|| unfit("says nothing about its run; name files that --history wrote".into()))?;
+    Ok((facts, history))
+}
+
+/// One run of all its parts; the calls in the order in which they were to be sent. Fails if they are parts of different runs.
+pub fn together(parts: Vec<(RunFacts, Vec<Asked>)>) -> Result<(RunFacts, Vec<Asked>), LoadError> {
+    let mut parts = parts.into_iter();
+    let (mut whole, mut history) = parts.next().ok_or_else(|| LoadError::Unfit("there is no part of a run".into()))?;
+    for (part, calls) in parts {
+        let same = (&part.scenario, part.seed, part.programme, part.wire, &part.arrivals)
+            == (&whole.scenario, whole.seed, whole.programme, whole.wire, &whole.arrivals);
+        if !same {
+            return Err(LoadError::Unfit(format!(
+                "these are parts of different runs: {} with seed {} and {} with seed {}",
+                whole.scenario, whole.seed, part.scenario, part.seed
+            )));
+        }
+        if let (Some(one), Some(other)) = (whole.ledger, part.ledger)
+            && one != other
+        {
+            return Err(LoadError::Unfit(format!("the parts sold into different ledgers, {one} and {other}")));
+        }
+        whole.ledger = whole.ledger.or(part.ledger);
+        whole.processes += part.processes;
+        whole.sites += part.sites;
+        whole.connections += part.connections;
+        whole.elapsed = whole.elapsed.max(part.elapsed);
+        whole.sessions.wanted += part.sessions.wanted;
+        whole.sessions.admitted += part.sessions.admitted;
+        whole.sessions.site_full += part.sessions.site_full;
+        whole.sessions.failed += part.sessions.failed;
+        whole.sessions.lost += part.sessions.lost;
+        whole.sessions.opening_ms.extend(part.sessions.opening_ms);
+        whole.shortfall.not_sent += part.shortfall.not_sent;
+        whole.shortfall.sent_late += part.shortfall.sent_late;
+        whole.shortfall.latest = whole.shortfall.latest.max(part.shortfall.latest);
+        whole.ended = worse(whole.ended, part.ended);
+        history.extend(calls);
+    }
+    history.sort_by_key(|asked| asked.intended);
+    Ok((whole, history))
+}
+
+/// What two parts that ended so make of the whole.
+fn worse(one: Ended, other: Ended) -> Ended {
+    let rank = |ended: &Ended| match ended {
+        Ended::Complete => 0,
+        Ended::Interrupted => 1,
+        Ended::ServiceLost { .. } => 2,
+        Ended::HarnessFailed(_) => 3,
+    };
+    match (one, other) {
+        (Ended::ServiceLost { last_answer: a, why }, Ended::ServiceLost { last_answer: b, .. }) => {
+            Ended::ServiceLost { last_answer: a.max(b), why }
+        }
+        (one, other) if rank(&other) > rank(&one) => other,
+        (one, _) => one,
+    }
+}
