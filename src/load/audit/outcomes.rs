@@ -379,9 +379,10 @@ fn check_homes(mut homes: Vec<(u64, &Entry)>, strangers: &[&Entry], cases: &mut 
             cases.at(kind, last, format!("not in the record of {}", first.request), "the same record");
         }
     }
-    // What was over before the run began is an earlier run's, whose made-up people may have had the same numbers.
+    // What was recorded before the run began is an earlier run's, whose made-up people may have had the same numbers; a hold
+    // that it forgot may run out meanwhile. Nothing that this run causes is dated before its first entry.
     let begun = homes.iter().map(|(_, entry)| entry.at).min();
-    let earlier = |entry: &Entry| begun.is_some_and(|begun| entry.at < begun && entry.mark < begun);
+    let earlier = |entry: &Entry| begun.is_some_and(|begun| entry.at < begun);
     for stranger in strangers.iter().filter(|stranger| !earlier(stranger)) {
         let beside = homes.partition_point(|(_, entry)| entry.record < stranger.record);
         if let Some((_, ours)) = homes.get(beside).filter(|(_, entry)| entry.record == stranger.record) {

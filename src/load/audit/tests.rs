@@ -358,7 +358,8 @@ fn what_earlier_runs_left_in_a_record_is_only_counted() {
     beside(Released, -9, -1, &[]);
     beside(Closed, -1, -1, &[]);
     beside(Sold, -WEEK, -WEEK, &[]);
-    beside(Released, -9, 0, &[StrangerBesideOurs]);
+    beside(Released, -9, 0, &[]);
+    beside(Held, -1, 9, &[]);
     beside(Closed, 0, 0, &[StrangerBesideOurs]);
     beside(Closed, 40, 40, &[StrangerBesideOurs]);
 }
