@@ -114,7 +114,11 @@ async fn measure(options: &Options) -> Result<Report, Failure> {
         let rate = options::OPEN_SHARE * saturated;
         eprintln!("open loop: {rate:.0} a second");
         match systems.sell_open(rate, options.span()).await {
-            Ok(answered) => report.open = Some(Open { rate, answered }),
+            Ok(answered) if answered.shed.is_empty() => report.open = Some(Open { rate, answered }),
+            Ok(answered) => {
+                let refused = format!("{:.0} calls a second were refused", answered.shed_per_second());
+                report.failed("open", &refused.into());
+            }
             Err(failure) => report.failed("open", &failure),
         }
     }
