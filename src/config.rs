@@ -51,8 +51,7 @@ const DEFAULT_RELOAD_SECONDS: u32 = 2;
 const DEFAULT_MAX_IN_FLIGHT: u32 = 1024;
 /// Enough that one lane fills its group while others wait for the store's sync; more would only make groups smaller.
 const DEFAULT_LANES: u32 = 3;
-/// Enough to pay for a sync, and about what Redis reads of a connection at once: the rest of a longer group would wait for
-/// a sync of its own.
+/// Enough to pay for a sync, short enough that nobody waits long behind it.
 const DEFAULT_GROUP: u32 = 128;
 /// Some groups for every lane: what would wait longer is better told to come back.
 const DEFAULT_QUEUE: u32 = 4096;
