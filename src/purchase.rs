@@ -30,7 +30,7 @@ use crate::ledger::{
     Answer, Call, Claim, Claimed, Confirmed, Entry, Ledger, Record, Released, Resolved, Voided, rules,
 };
 use crate::museum::Mutant;
-use crate::policy::{Assessment, LineSet, Policies, Programme, Window, Windows};
+use crate::policy::{Assessment, Judgement, LineSet, Policies, Programme, Window, Windows};
 use crate::time::{Clock, Timestamp};
 use judging::{Judging, unread};
 
@@ -112,40 +112,20 @@ impl<L: Ledger, C: Clock> Purchases<L, C> {
     async fn buy_line(&self, line: Judging<'_>) -> LineAnswer {
         let mut now = self.clock.now();
         for _ in 0..ASSESSMENTS {
-            let judgement = match line.assess(now) {
-                Assessment::NotRequired(why) => {
-                    let record = match Box::pin(self.unless_known(&line, now)).await {
-                        Ok(record) => record,
-                        Err(answer) => return *answer,
-                    };
-                    let at = rules::decides_at(&record, now);
-                    if at > now {
+            let (windows, good_until) = match line.assess(now) {
+                Assessment::Judged(Judgement { refusals, windows, good_until }) if refusals.is_empty() => {
+                    (windows, good_until)
+                }
+                // Rare, and boxed so that the many that wait for the store need no room for it.
+                otherwise => match Box::pin(self.by_rule(&line, otherwise, now)).await {
+                    Ruled::Answer(answer) => return *answer,
+                    Ruled::AssessAgain(at) => {
                         now = at;
                         continue;
                     }
-                    return line.answer(Outcome::NotRequired(why), None);
-                }
-                Assessment::Judged(judgement) if judgement.refusals.is_empty() => judgement,
-                Assessment::Judged(judgement) => {
-                    let record = match Box::pin(self.unless_known(&line, now)).await {
-                        Ok(record) => record,
-                        Err(answer) => return *answer,
-                    };
-                    if line.leans_on_unsettled(now) {
-                        return line.answer(Outcome::Failed(Failure::NotTried), None);
-                    }
-                    let at = rules::decides_at(&record, now);
-                    if at >= judgement.good_until {
-                        now = at;
-                        continue;
-                    }
-                    let standing = line.standing(&judgement.windows, &record, at);
-                    let reasons = line.every_reason(judgement, &record, at);
-                    return line.answer(Outcome::Refused(reasons), Some(standing));
-                }
+                },
             };
-            let windows = judgement.windows.clone();
-            match self.claim(&line, now, judgement.windows, judgement.good_until).await {
+            match self.claim(&line, now, windows.clone(), good_until).await {
                 Ok(Answer { outcome: Claimed::AssessAgain, at, .. }) => now = at,
                 Ok(answer) => return self.claimed(&line, answer, &windows),
                 Err(error) => return line.answer(Outcome::Failed(Failure::Ledger(error)), None),
@@ -153,6 +133,26 @@ impl<L: Ledger, C: Clock> Purchases<L, C> {
         }
         let wild = LedgerError::StoreUnavailable("the ledger's time runs ahead of the service's clock".into());
         line.answer(Outcome::Failed(Failure::Ledger(wild)), None)
+    }
+
+    /// A line that is not for the ledger to decide: refused by a rule, or free, unless its id is known.
+    async fn by_rule(&self, line: &Judging<'_>, assessment: Assessment, now: Timestamp) -> Ruled {
+        let answer = |outcome, standing| Ruled::Answer(Box::new(line.answer(outcome, standing)));
+        let record = match self.unless_known(line, now).await {
+            Ok(record) => record,
+            Err(answer) => return Ruled::Answer(answer),
+        };
+        let at = rules::decides_at(&record, now);
+        match assessment {
+            Assessment::NotRequired(_) if at > now => Ruled::AssessAgain(at),
+            Assessment::NotRequired(why) => answer(Outcome::NotRequired(why), None),
+            Assessment::Judged(_) if line.leans_on_unsettled(now) => answer(Outcome::Failed(Failure::NotTried), None),
+            Assessment::Judged(judgement) if at >= judgement.good_until => Ruled::AssessAgain(at),
+            Assessment::Judged(judgement) => {
+                let standing = line.standing(&judgement.windows, &record, at);
+                answer(Outcome::Refused(line.every_reason(judgement, &record, at)), Some(standing))
+            }
+        }
     }
 
     /// Replay comes before rules: what the rules would refuse today may have been sold yesterday under the same id. One
@@ -300,6 +300,13 @@ impl<L: Ledger, C: Clock> Purchases<L, C> {
             simulated_clock: self.clock.is_simulated(),
         })
     }
+}
+
+/// What the rules make of a line that is not for the ledger to decide.
+enum Ruled {
+    Answer(Box<LineAnswer>),
+    /// The ledger's time is past what the rules were asked for.
+    AssessAgain(Timestamp),
 }
 
 /// What is done with each line of a visit.

@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::sync::Arc;
 
+use futures_util::FutureExt;
 use tracing::Instrument;
 
 use crate::ids::{LedgerId, ProgrammeCode};
@@ -28,11 +29,12 @@ impl<L: Ledger, C: Clock> Observed<L, C> {
         Self { ledger, clock, metrics, system }
     }
 
-    async fn trip<T>(
+    /// Combined and not awaited within another block, which would keep the trip's own space twice.
+    fn trip<T>(
         &self,
         verb: StoreVerb,
-        trip: impl Future<Output = Result<T, LedgerError>>,
-    ) -> Result<T, LedgerError> {
+        trip: impl Future<Output = Result<T, LedgerError>> + Send,
+    ) -> impl Future<Output = Result<T, LedgerError>> + Send {
         let begun = self.clock.monotonic();
         // Costs nothing unless somebody takes spans.
         let span = tracing::debug_span!(
@@ -43,11 +45,12 @@ impl<L: Ledger, C: Clock> Observed<L, C> {
             db.operation.name = verb.name(),
             db.response.status_code = tracing::field::Empty,
         );
-        let answer = trip.instrument(span.clone()).await;
-        let outcome = outcome(&answer);
-        span.record("db.response.status_code", outcome.name());
-        self.metrics.tripped(verb, outcome, self.clock.monotonic().saturating_sub(begun));
-        answer
+        trip.instrument(span.clone()).map(move |answer| {
+            let outcome = outcome(&answer);
+            span.record("db.response.status_code", outcome.name());
+            self.metrics.tripped(verb, outcome, self.clock.monotonic().saturating_sub(begun));
+            answer
+        })
     }
 }
 
@@ -66,8 +69,13 @@ fn outcome<T>(answer: &Result<T, LedgerError>) -> TripOutcome {
 }
 
 impl<L: Ledger, C: Clock> Ledger for Observed<L, C> {
-    async fn claim(&self, key: RecordKey, call: Call, claim: Claim) -> Result<Answer<Claimed>, LedgerError> {
-        self.trip(StoreVerb::Claim, self.ledger.claim(key, call, claim)).await
+    fn claim(
+        &self,
+        key: RecordKey,
+        call: Call,
+        claim: Claim,
+    ) -> impl Future<Output = Result<Answer<Claimed>, LedgerError>> + Send {
+        self.trip(StoreVerb::Claim, self.ledger.claim(key, call, claim))
     }
 
     async fn confirm(&self, key: RecordKey, call: Call) -> Result<Answer<Confirmed>, LedgerError> {

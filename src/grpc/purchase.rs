@@ -54,14 +54,14 @@ struct Ready {
     act: Act,
 }
 
-/// What is asked of the use cases.
+/// What is asked of the use cases. Boxed: it is handed on from future to future, and thousands wait at once.
 enum Act {
-    Check(Prepared),
-    Buy(Prepared),
-    Confirm(Known),
-    Release(Known),
-    Void(Known),
-    Resolve(Known),
+    Check(Box<Prepared>),
+    Buy(Box<Prepared>),
+    Confirm(Box<Known>),
+    Release(Box<Known>),
+    Void(Box<Known>),
+    Resolve(Box<Known>),
 }
 
 impl<L: Ledger, D: Door, C: Clock> PurchaseEdge<L, D, C> {
@@ -82,7 +82,7 @@ impl<L: Ledger, D: Door, C: Clock> PurchaseEdge<L, D, C> {
             act => {
                 // A stop that cannot wait for it says that something was under way.
                 let _tracked = self.tasks.token();
-                self.ask(act, &caller).await
+                Box::pin(self.ask(act, &caller)).await
             }
         };
         self.results(answers, programme, verb)
@@ -100,70 +100,73 @@ impl<L: Ledger, D: Door, C: Clock> PurchaseEdge<L, D, C> {
         let call = call.ok_or_else(|| status::invalid(vec![status::BadField::new("call", "is required")]))?;
         let ready = self.ready(call, Credentials::with_token(metadata, &session_token)).await?;
         let Ready { caller, programme, verb, act } = ready;
-        let answers = self.ask(act, &caller).await;
+        let answers = Box::pin(self.ask(act, &caller)).await;
         self.results(answers, programme, verb)
     }
 
     /// Everything that is looked at before the ledger is asked: who calls, and each field. The message with the number in it
     /// ends here.
-    async fn ready(&self, call: Call, who: Credentials<'_>) -> Result<Ready, Fault> {
-        match &call {
-            Call::CheckPurchase(wire) => {
-                let caller = self.callers.site(who)?;
-                let visit = self.prepare(&WireVisit {
-                    with_ids: false,
-                    ..WireVisit::of(&wire.programme, wire.agent.as_ref(), &wire.lines, &wire.family_birth_years)
-                })?;
-                Ok(Ready { caller, programme: visit.programme(), verb: Verb::Check, act: Act::Check(visit) })
-            }
-            Call::Purchase(wire) => {
-                let caller = self.callers.session(who).await?;
-                self.same_ledger(&wire.ledger_id)?;
-                let visit = self.prepare(&WireVisit::of(
-                    &wire.programme,
-                    wire.agent.as_ref(),
-                    &wire.lines,
-                    &wire.family_birth_years,
-                ))?;
-                Ok(Ready { caller, programme: visit.programme(), verb: Verb::Purchase, act: Act::Buy(visit) })
-            }
-            Call::HoldPurchase(wire) => {
-                let caller = self.callers.session(who).await?;
-                self.same_ledger(&wire.ledger_id)?;
-                let visit = self.prepare(&WireVisit {
-                    hold_for: Some(wire.hold_for.as_ref()),
-                    ..WireVisit::of(&wire.programme, wire.agent.as_ref(), &wire.lines, &wire.family_birth_years)
-                })?;
-                Ok(Ready { caller, programme: visit.programme(), verb: Verb::Hold, act: Act::Buy(visit) })
-            }
-            Call::ConfirmHold(v1::ConfirmHoldRequest { programme, buyer, request_id, ledger_id }) => {
-                let caller = self.callers.session(who).await?;
-                let known = self.known(&WireKnown { programme, buyer: buyer.as_ref(), request_id, ledger_id })?;
-                Ok(Ready { caller, programme: known.programme(), verb: Verb::Confirm, act: Act::Confirm(known) })
-            }
-            Call::ReleaseHold(v1::ReleaseHoldRequest { programme, buyer, request_id, ledger_id }) => {
-                let caller = self.callers.site(who)?;
-                let known = self.known(&WireKnown { programme, buyer: buyer.as_ref(), request_id, ledger_id })?;
-                Ok(Ready { caller, programme: known.programme(), verb: Verb::Release, act: Act::Release(known) })
-            }
-            Call::VoidPurchase(v1::VoidPurchaseRequest { programme, buyer, request_id, ledger_id }) => {
-                let caller = self.callers.site(who)?;
-                let known = self.known(&WireKnown { programme, buyer: buyer.as_ref(), request_id, ledger_id })?;
-                Ok(Ready { caller, programme: known.programme(), verb: Verb::Void, act: Act::Void(known) })
-            }
-            Call::GetPurchase(v1::GetPurchaseRequest { programme, buyer, request_id, ledger_id }) => {
-                let caller = self.callers.site(who)?;
-                let known = self.known(&WireKnown { programme, buyer: buyer.as_ref(), request_id, ledger_id })?;
-                Ok(Ready { caller, programme: known.programme(), verb: Verb::Resolve, act: Act::Resolve(known) })
+    fn ready(&self, call: Call, who: Credentials<'_>) -> impl Future<Output = Result<Ready, Fault>> + Send {
+        // A block and not an async function, which would keep the message twice.
+        async move {
+            match &call {
+                Call::CheckPurchase(wire) => {
+                    let caller = self.callers.site(who)?;
+                    let visit = self.prepare(&WireVisit {
+                        with_ids: false,
+                        ..WireVisit::of(&wire.programme, wire.agent.as_ref(), &wire.lines, &wire.family_birth_years)
+                    })?;
+                    Ok(Ready { caller, programme: visit.programme(), verb: Verb::Check, act: Act::Check(visit) })
+                }
+                Call::Purchase(wire) => {
+                    let caller = self.callers.session(who).await?;
+                    self.same_ledger(&wire.ledger_id)?;
+                    let visit = self.prepare(&WireVisit::of(
+                        &wire.programme,
+                        wire.agent.as_ref(),
+                        &wire.lines,
+                        &wire.family_birth_years,
+                    ))?;
+                    Ok(Ready { caller, programme: visit.programme(), verb: Verb::Purchase, act: Act::Buy(visit) })
+                }
+                Call::HoldPurchase(wire) => {
+                    let caller = self.callers.session(who).await?;
+                    self.same_ledger(&wire.ledger_id)?;
+                    let visit = self.prepare(&WireVisit {
+                        hold_for: Some(wire.hold_for.as_ref()),
+                        ..WireVisit::of(&wire.programme, wire.agent.as_ref(), &wire.lines, &wire.family_birth_years)
+                    })?;
+                    Ok(Ready { caller, programme: visit.programme(), verb: Verb::Hold, act: Act::Buy(visit) })
+                }
+                Call::ConfirmHold(v1::ConfirmHoldRequest { programme, buyer, request_id, ledger_id }) => {
+                    let caller = self.callers.session(who).await?;
+                    let known = self.known(&WireKnown { programme, buyer: buyer.as_ref(), request_id, ledger_id })?;
+                    Ok(Ready { caller, programme: known.programme(), verb: Verb::Confirm, act: Act::Confirm(known) })
+                }
+                Call::ReleaseHold(v1::ReleaseHoldRequest { programme, buyer, request_id, ledger_id }) => {
+                    let caller = self.callers.site(who)?;
+                    let known = self.known(&WireKnown { programme, buyer: buyer.as_ref(), request_id, ledger_id })?;
+                    Ok(Ready { caller, programme: known.programme(), verb: Verb::Release, act: Act::Release(known) })
+                }
+                Call::VoidPurchase(v1::VoidPurchaseRequest { programme, buyer, request_id, ledger_id }) => {
+                    let caller = self.callers.site(who)?;
+                    let known = self.known(&WireKnown { programme, buyer: buyer.as_ref(), request_id, ledger_id })?;
+                    Ok(Ready { caller, programme: known.programme(), verb: Verb::Void, act: Act::Void(known) })
+                }
+                Call::GetPurchase(v1::GetPurchaseRequest { programme, buyer, request_id, ledger_id }) => {
+                    let caller = self.callers.site(who)?;
+                    let known = self.known(&WireKnown { programme, buyer: buyer.as_ref(), request_id, ledger_id })?;
+                    Ok(Ready { caller, programme: known.programme(), verb: Verb::Resolve, act: Act::Resolve(known) })
+                }
             }
         }
     }
 
-    fn prepare(&self, wire: &WireVisit<'_>) -> Result<Prepared, Fault> {
+    fn prepare(&self, wire: &WireVisit<'_>) -> Result<Box<Prepared>, Fault> {
         let (asked, mut bad) = convert::visit(wire);
         if let Some(asked) = asked {
             match self.purchases.prepare(&asked) {
-                Ok(visit) if bad.is_empty() => return Ok(visit),
+                Ok(visit) if bad.is_empty() => return Ok(Box::new(visit)),
                 Ok(_) => {}
                 Err(more) => {
                     let more = more.into_iter().map(convert::bad_field);
@@ -187,21 +190,22 @@ impl<L: Ledger, D: Door, C: Clock> PurchaseEdge<L, D, C> {
     }
 
     /// What a call that follows a purchase names: the purchase, under this ledger.
-    fn known(&self, wire: &WireKnown<'_>) -> Result<Known, Fault> {
+    fn known(&self, wire: &WireKnown<'_>) -> Result<Box<Known>, Fault> {
         self.same_ledger(wire.ledger_id)?;
         let (programme, buyer, request) = convert::known(wire).map_err(status::invalid)?;
         let known = self.purchases.prepare_known(programme, buyer, request);
-        known.map_err(|bad| status::invalid(bad.into_iter().map(convert::bad_field).collect()))
+        known.map(Box::new).map_err(|bad| status::invalid(bad.into_iter().map(convert::bad_field).collect()))
     }
 
+    /// Callers box it: what waits for the store is then in pieces that an allocator hands out quickly.
     async fn ask(&self, act: Act, caller: &Caller) -> Vec<LineAnswer> {
         match act {
             Act::Check(visit) => self.purchases.check(&visit, caller).await,
             Act::Buy(visit) => self.purchases.buy(&visit, caller).await,
-            Act::Confirm(known) => vec![self.purchases.confirm(known, caller).await],
-            Act::Release(known) => vec![self.purchases.release(known, caller).await],
-            Act::Void(known) => vec![self.purchases.void(known, caller).await],
-            Act::Resolve(known) => vec![self.purchases.resolve(known, caller).await],
+            Act::Confirm(known) => vec![self.purchases.confirm(*known, caller).await],
+            Act::Release(known) => vec![self.purchases.release(*known, caller).await],
+            Act::Void(known) => vec![self.purchases.void(*known, caller).await],
+            Act::Resolve(known) => vec![self.purchases.resolve(*known, caller).await],
         }
     }
 
