@@ -36,7 +36,7 @@ pub struct Rule {
     pub purchases_a_week: Option<u32>,
 }
 
-/// What became of the calls that were left without an answer, by what stands under their ids. Calls, not ids.
+/// What became of the calls that were left without an answer of their own, by what stands under their ids. Calls, not ids.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 pub struct Unknowns {
     /// All of them.
@@ -75,7 +75,7 @@ pub struct Audit {
     /// Ids that were refused by another rule, by the first reason's name. The ledger keeps nothing of them, and there is no
     /// such rule: each is a case.
     pub refused_by_rule: BTreeMap<String, u64>,
-    /// Calls that were left without an answer.
+    /// Calls that were left without an answer of their own.
     pub unknown: Unknowns,
     /// Records in the ledger.
     pub records: u64,

@@ -194,20 +194,17 @@ impl Counter {
 
     /// Makes a call and says what became of it, and whether the ledger knew the id already.
     pub(super) async fn ask(&self, verb: Verb, matter: &Matter) -> (Outcome, bool) {
-        match self.send(verb, matter).await.and_then(outcome) {
+        let Some(open) = self.opened() else { return (Outcome::NotExecuted(NO_SESSION.into()), false) };
+        let answer = self.send(verb, matter, &open).await;
+        match answer.and_then(|result| outcome(result, matter, self.site, &open.ledger)) {
             Ok(answer) => answer,
             Err(CallError::NotExecuted { reason, .. }) => (Outcome::NotExecuted(reason), false),
             Err(CallError::Unknown(why)) => (Outcome::Unknown(why), false),
         }
     }
 
-    async fn send(&self, verb: Verb, matter: &Matter) -> Result<v1::PurchaseResult, CallError> {
-        let open = self.opened().ok_or_else(|| CallError::NotExecuted {
-            reason: NO_SESSION.into(),
-            message: "the terminal has no session".into(),
-            retry_after: None,
-        })?;
-        let call = call(verb, matter, open.ledger);
+    async fn send(&self, verb: Verb, matter: &Matter, open: &Open) -> Result<v1::PurchaseResult, CallError> {
+        let call = call(verb, matter, open.ledger.clone());
         match &self.lane {
             Some(lane) => lane.call(&open.token, call).await,
             None => self.call(&open.seat, call, matter.hold_for).await,
@@ -265,9 +262,41 @@ fn one(results: Vec<v1::PurchaseResult>) -> Result<v1::PurchaseResult, CallError
     results.into_iter().next().ok_or_else(|| CallError::Unknown("the service answered without a result".into()))
 }
 
-/// From the wire's words to the history's.
-fn outcome(result: v1::PurchaseResult) -> Result<(Outcome, bool), CallError> {
+/// The fields of an answer that show that it belongs to another call; none if it belongs to this one.
+fn differences(result: &v1::PurchaseResult, matter: &Matter, site: SiteId, ledger: &str) -> Vec<&'static str> {
     use purchase_result::Outcome as Told;
+    let request = matter.request.to_string();
+    let mut fields = vec![("request_id", result.request_id == request), ("ledger_id", result.ledger_id == ledger)];
+    match &result.outcome {
+        Some(
+            Told::Approved(v1::Approved { receipt: Some(receipt) })
+            | Told::AlreadySold(v1::AlreadySold { receipt: Some(receipt) }),
+        ) => fields.extend([
+            ("receipt.ledger_id", receipt.ledger_id == ledger),
+            ("receipt.request_id", receipt.request_id == request),
+            ("receipt.programme", receipt.programme == matter.programme.as_str()),
+            ("receipt.site", receipt.site == site.as_str()),
+            ("receipt.quantity", receipt.quantity == matter.quantity),
+            ("receipt.late", !receipt.late),
+        ]),
+        Some(Told::Held(held)) => fields.push(("held.quantity", held.quantity == matter.quantity)),
+        _ => {}
+    }
+    fields.into_iter().filter(|(_, same)| !same).map(|(field, _)| field).collect()
+}
+
+/// From the wire's words to the history's, if they answer this call.
+fn outcome(
+    result: v1::PurchaseResult,
+    matter: &Matter,
+    site: SiteId,
+    ledger: &str,
+) -> Result<(Outcome, bool), CallError> {
+    use purchase_result::Outcome as Told;
+    let fields = differences(&result, matter, site, ledger);
+    if !fields.is_empty() {
+        return Ok((Outcome::OfAnother(fields.join(", ")), false));
+    }
     let unknown = |why: &str| CallError::Unknown(why.into());
     let outcome = match result.outcome.ok_or_else(|| unknown("the service answered without an outcome"))? {
         Told::Approved(v1::Approved { receipt }) => {
@@ -297,4 +326,64 @@ fn outcome(result: v1::PurchaseResult) -> Result<(Outcome, bool), CallError> {
 
 fn name(refusal: Refusal) -> String {
     refusal.as_str_name().trim_start_matches("REFUSAL_").to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::load::population::People;
+    use purchase_result::Outcome as Told;
+
+    #[test]
+    fn an_answer_that_belongs_to_another_call_is_told_by_every_field() {
+        let matter = Matter {
+            programme: "load-canonical".parse().unwrap(),
+            request: RequestId::random(),
+            number: People::new(1).number(0),
+            quantity: 2,
+            hold_for: Duration::ZERO,
+        };
+        let (site, ledger): (SiteId, _) = ("LOAD00000".parse().unwrap(), "ledger");
+        let result = |outcome| v1::PurchaseResult {
+            request_id: matter.request.to_string(),
+            ledger_id: ledger.into(),
+            outcome: Some(outcome),
+            ..v1::PurchaseResult::default()
+        };
+        let receipt = || v1::Receipt {
+            ledger_id: ledger.into(),
+            request_id: matter.request.to_string(),
+            programme: matter.programme.to_string(),
+            site: site.to_string(),
+            quantity: 2,
+            sold_at: Some(prost_types::Timestamp::default()),
+            ..v1::Receipt::default()
+        };
+        let approved = |receipt| result(Told::Approved(v1::Approved { receipt: Some(receipt) }));
+        let sold = |receipt| result(Told::AlreadySold(v1::AlreadySold { receipt: Some(receipt) }));
+        let held = |quantity| result(Told::Held(v1::Held { quantity, until: Some(prost_types::Timestamp::default()) }));
+        let told = |result| outcome(result, &matter, site, ledger).unwrap().0;
+        let check = |result, field: &str| assert_eq!(told(result), Outcome::OfAnother(field.into()));
+        let other = || RequestId::random().to_string();
+        assert_eq!(told(approved(receipt())), Outcome::Approved { at: 0 });
+        assert_eq!(told(sold(receipt())), Outcome::AlreadySold);
+        assert_eq!(told(held(2)), Outcome::Held { until: 0 });
+        assert_eq!(told(result(Told::NotFound(v1::NotFound {}))), Outcome::NotFound);
+        check(v1::PurchaseResult { request_id: other(), ..held(1) }, "request_id, held.quantity");
+        check(v1::PurchaseResult { request_id: other(), ..held(2) }, "request_id");
+        check(v1::PurchaseResult { request_id: String::new(), ..held(2) }, "request_id");
+        check(v1::PurchaseResult { ledger_id: other(), ..held(2) }, "ledger_id");
+        check(held(1), "held.quantity");
+        for (other, field) in [
+            (v1::Receipt { ledger_id: other(), ..receipt() }, "receipt.ledger_id"),
+            (v1::Receipt { request_id: other(), ..receipt() }, "receipt.request_id"),
+            (v1::Receipt { programme: "load-morning".into(), ..receipt() }, "receipt.programme"),
+            (v1::Receipt { site: "LOAD00001".into(), ..receipt() }, "receipt.site"),
+            (v1::Receipt { quantity: 1, ..receipt() }, "receipt.quantity"),
+            (v1::Receipt { late: true, ..receipt() }, "receipt.late"),
+        ] {
+            check(approved(other.clone()), field);
+            check(sold(other), field);
+        }
+    }
 }

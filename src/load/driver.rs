@@ -152,7 +152,7 @@ impl Crew {
         {
             last = ask(verb, at).await;
         }
-        if (errand.resolved || matches!(last, Outcome::Unknown(_)))
+        if (errand.resolved || last.is_unknown())
             && let Some(at) = self.pause(ASK_AFTER).await
         {
             ask(Verb::Resolve, at).await;

@@ -63,6 +63,16 @@ pub enum Outcome {
     NotExecuted(String),
     /// Recorded or not, nobody can say: why.
     Unknown(String),
+    /// An answer came that belongs to another call, so that nobody can say either: in which fields it differs. What stands in
+    /// them may be about another person and is not repeated.
+    OfAnother(String),
+}
+
+impl Outcome {
+    /// Whether nobody can say what became of the call.
+    pub fn is_unknown(&self) -> bool {
+        matches!(self, Self::Unknown(_) | Self::OfAnother(_))
+    }
 }
 
 /// One call of the run.

@@ -153,7 +153,7 @@ impl Recorder {
             }
             outcome => {
                 match outcome {
-                    Outcome::NotExecuted(_) => inner.second.failed += 1,
+                    Outcome::NotExecuted(_) | Outcome::OfAnother(_) => inner.second.failed += 1,
                     Outcome::Refused(_) => {
                         inner.second.answered += 1;
                         inner.second.refused += 1;
@@ -234,9 +234,12 @@ mod tests {
         assert_eq!(recorder.lost(at(4), PATIENCE), None);
         take(&recorder, 4, Outcome::Unknown("refused again".into()));
         assert_eq!(recorder.lost(at(5), PATIENCE), Some((at(1), "refused again".into())));
-        // Any word of it takes that back, also one that turns away.
-        take(&recorder, 5, Outcome::NotExecuted("OVERLOADED".into()));
-        assert_eq!(recorder.lost(at(60), PATIENCE), None);
+        // Any word of it takes that back, also one that turns away or was meant for another.
+        for word in [Outcome::NotExecuted("OVERLOADED".into()), Outcome::OfAnother("request_id".into())] {
+            take(&recorder, 5, word);
+            assert_eq!(recorder.lost(at(60), PATIENCE), None);
+            take(&recorder, 6, Outcome::Unknown("refused".into()));
+        }
     }
 
     #[test]

@@ -78,6 +78,9 @@ impl Summary {
             }
             Outcome::NotExecuted(reason) => count(&mut self.turned_away_by_reason, reason),
             Outcome::Unknown(why) => count(&mut self.unknown_by_reason, why),
+            Outcome::OfAnother(fields) => {
+                count(&mut self.unknown_by_reason, &format!("another call's answer ({fields})"));
+            }
             _ => {}
         }
     }

@@ -31,6 +31,8 @@ pub enum CaseKind {
     NotExecutedButRecorded,
     /// What stands is not what was answered, in another way.
     StandsOtherwise,
+    /// An answer came that belongs to another call.
+    AnswerOfAnother,
     /// Two answers about one id that cannot both be true.
     AnswersDisagree,
     /// Two receipts for one id that differ.
@@ -63,6 +65,7 @@ impl CaseKind {
             Self::RecordedAfterNo => "recorded although the answer was no",
             Self::NotExecutedButRecorded => "recorded although said not to be executed",
             Self::StandsOtherwise => "stands otherwise than answered",
+            Self::AnswerOfAnother => "answer that belongs to another call",
             Self::AnswersDisagree => "answers that cannot both be true",
             Self::ReceiptsDiffer => "two receipts that differ",
             Self::ReplayNotMarked => "repetition not marked as one",

@@ -70,7 +70,7 @@ fn life_of(calls: &[&Asked]) -> Life {
     let recorded = |call: &&&Asked| matches!(call.outcome, Outcome::Approved { .. } | Outcome::Held { .. });
     // Or found it run out, by a clock that may have been ahead of another's.
     let gave_back = |call: &&&Asked| matches!(call.outcome, Outcome::Released | Outcome::HoldExpired | Outcome::Voided);
-    let perhaps = calls.iter().skip(1).filter(|call| is_unknown(&call.outcome));
+    let perhaps = calls.iter().skip(1).filter(|call| call.outcome.is_unknown());
     Life {
         told: calls.iter().filter(recorded).map(|call| call.answered).min().unwrap_or(Duration::MAX),
         given_back: calls.iter().filter(gave_back).chain(perhaps).map(|call| call.sent).min(),
@@ -85,6 +85,7 @@ fn judge(calls: &[&Asked], entries: &[&Entry], audit: &mut Audit, cases: &mut Ca
     if let [first, _, ..] = entries {
         cases.at(CaseKind::RecordedTwice, first, "one entry", format!("{} entries", entries.len()));
     }
+    check_answers(calls, cases);
     check_standing(calls, stands, cases);
     check_reasons(calls, cases);
     check_repetitions(calls, cases);
@@ -99,6 +100,13 @@ fn judge(calls: &[&Asked], entries: &[&Entry], audit: &mut Audit, cases: &mut Ca
 fn case(call: &Asked, kind: CaseKind, expected: impl Into<String>, stands: impl Into<String>) -> Case {
     let (request, site) = (Some(call.request), Some(call.site));
     Case { kind, request, site, expected: expected.into(), stands: stands.into() }
+}
+
+/// Every answer that came belongs to its call.
+fn check_answers(calls: &[&Asked], cases: &mut Cases) {
+    for call in calls.iter().filter(|call| matches!(call.outcome, Outcome::OfAnother(_))) {
+        cases.add(case(call, CaseKind::AnswerOfAnother, "an answer to this call", told(call)));
+    }
 }
 
 /// What stands must be what the answers, taken in some possible order, lead to.
@@ -151,7 +159,7 @@ fn check_repetitions(calls: &[&Asked], cases: &mut Cases) {
             };
             let earlier = || calls.iter().filter(|other| by.contains(&other.verb) && other.sent <= call.answered);
             let same = |other: &Asked| std::mem::discriminant(&other.outcome) == std::mem::discriminant(&call.outcome);
-            let did = |other: &&&Asked| is_unknown(&other.outcome) || (!other.replayed && same(other));
+            let did = |other: &&&Asked| other.outcome.is_unknown() || (!other.replayed && same(other));
             let said_not_to = earlier().find(|other| was_not_executed(&other.outcome))?;
             earlier().find(did).is_none().then_some((*said_not_to, *call))
         });
@@ -181,6 +189,7 @@ fn told(call: &Asked) -> String {
         Outcome::NotYours => "not yours".to_owned(),
         Outcome::NotExecuted(reason) => format!("not executed ({reason})"),
         Outcome::Unknown(why) => format!("unknown ({why})"),
+        Outcome::OfAnother(fields) => format!("the answer of another call ({fields})"),
     };
     let verb = match call.verb {
         Verb::Purchase => "purchase",
@@ -196,8 +205,8 @@ fn told(call: &Asked) -> String {
 /// What may stand after these calls, each of which took effect at one moment between being sent and being answered; one
 /// without an answer at any later moment, or never. Empty: no order of them explains the answers.
 fn possible(calls: &[&Asked]) -> Standings {
-    let unanswered: Vec<&Asked> = calls.iter().copied().filter(|call| is_unknown(&call.outcome)).collect();
-    let answered = calls.iter().copied().filter(|call| !is_unknown(&call.outcome) && !was_not_executed(&call.outcome));
+    let unanswered: Vec<&Asked> = calls.iter().copied().filter(|call| call.outcome.is_unknown()).collect();
+    let answered = calls.iter().copied().filter(|call| !call.outcome.is_unknown() && !was_not_executed(&call.outcome));
     let mut standings = Standings::one(Standing::Absent);
     let mut together: Vec<&Asked> = Vec::new();
     let mut last_answer = Duration::ZERO;
@@ -213,10 +222,6 @@ fn possible(calls: &[&Asked]) -> Standings {
         standings = after_all(standings, &together, &unanswered);
     }
     standings.and_later(unanswered.iter().map(|call| call.verb))
-}
-
-fn is_unknown(outcome: &Outcome) -> bool {
-    matches!(outcome, Outcome::Unknown(_))
 }
 
 fn was_not_executed(outcome: &Outcome) -> bool {
@@ -287,7 +292,7 @@ fn check_receipts(calls: &[&Asked], entry: Option<&Entry>, cases: &mut Cases) {
 fn check_end(calls: &[&Asked], entry: &Entry, cases: &mut Cases) {
     let gave_back = |call: &&Asked| {
         matches!(call.verb, Verb::Release | Verb::Void)
-            && matches!(call.outcome, Outcome::Released | Outcome::Unknown(_))
+            && (call.outcome == Outcome::Released || call.outcome.is_unknown())
     };
     let said = calls.iter().find_map(|call| match call.outcome {
         Outcome::Held { until } => Some(until),
@@ -347,7 +352,7 @@ fn count(calls: &[&Asked], stands: Standing, clean: bool, audit: &mut Audit) {
         let name = reasons.first().cloned().unwrap_or_default();
         *audit.refused_by_rule.entry(name).or_default() += 1;
     }
-    let unknown = calls.iter().filter(|call| is_unknown(&call.outcome)).count() as u64;
+    let unknown = calls.iter().filter(|call| call.outcome.is_unknown()).count() as u64;
     let Unknowns { calls, sold, held, taken_back, refused, not_recorded } = &mut audit.unknown;
     *calls += unknown;
     *match stands {

@@ -333,6 +333,21 @@ fn answers_that_cannot_both_be_true_are_a_case() {
 }
 
 #[test]
+fn an_answer_of_another_call_is_a_case_and_says_nothing_of_its_own() {
+    let of_another = |verb, sent| asked(1, verb, sent, Outcome::OfAnother("receipt.request_id".into()));
+    let sale = || [of_another(Purchase, 0)];
+    finds(&sale(), &[], &[AnswerOfAnother]);
+    finds(&sale(), &[&[sold(1, 0)]], &[AnswerOfAnother]);
+    finds(&sale(), &[&[entry(1, Closed, 0, 0)]], &[AnswerOfAnother, StandsOtherwise]);
+    let resolved = [of_another(Purchase, 0), asked(1, Resolve, 20, Outcome::NotRecorded)];
+    finds(&resolved, &[&[entry(1, Closed, 20, 20)]], &[AnswerOfAnother]);
+    finds(&[asked(1, Hold, 0, held()), of_another(Release, 10)], &[&[entry(1, Released, 0, 20)]], &[AnswerOfAnother]);
+    let twice = audit(&[of_another(Purchase, 0), of_another(Resolve, 20)], &records(&[&[sold(1, 0)]]), &RULE);
+    assert_eq!(twice.found, BTreeMap::from([(AnswerOfAnother, 2)]));
+    assert_eq!(twice.unknown, Unknowns { calls: 2, sold: 2, ..Unknowns::default() });
+}
+
+#[test]
 fn a_record_is_one_buyers() {
     let two = [asked(1, Purchase, 0, approved(0)), by(2, asked(2, Hold, 0, held()))];
     let hold = |at| entry(2, Held, at, at + 1);

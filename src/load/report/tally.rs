@@ -65,7 +65,7 @@ pub(super) struct Tally {
     pub other: u64,
     /// Answered by a failure that means that nothing was written.
     pub turned_away: u64,
-    /// Recorded or not, nobody can say.
+    /// Recorded or not, nobody can say; those that got another call's answer with them.
     pub unknown: u64,
     /// From the intended time to the answer, or to where there was none; without those turned away.
     pub latency: Latency,
@@ -87,7 +87,7 @@ impl Tally {
             Outcome::Held { .. } => &mut self.held,
             Outcome::Refused(_) => &mut self.refused,
             Outcome::NotExecuted(_) => &mut self.turned_away,
-            Outcome::Unknown(_) => &mut self.unknown,
+            Outcome::Unknown(_) | Outcome::OfAnother(_) => &mut self.unknown,
             _ => &mut self.other,
         } += 1;
     }

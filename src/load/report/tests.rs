@@ -129,22 +129,23 @@ fn every_call_is_counted_once_and_timed_from_when_it_was_to_be_sent() {
         call(Verb::Purchase, 500, 501, not_executed("OVERLOADED")),
         call(Verb::Purchase, 600, 601, not_executed("OVERLOADED")),
         call(Verb::Void, 700, 2_000, Outcome::Unknown("DEADLINE_EXCEEDED".into())),
+        call(Verb::Resolve, 800, 860, Outcome::OfAnother("request_id".into())),
     ];
     let shortfall = Shortfall { not_sent: 5, sent_late: 2, latest: Duration::from_millis(33) };
     let facts = RunFacts { shortfall, ..facts(Duration::from_secs(2)) };
     let json = Summary::new(&facts, &history, Some(&clean())).json();
     for (name, expected) in [
-        ("offered", 13),
-        ("sent", 8),
+        ("offered", 14),
+        ("sent", 9),
         ("not_sent", 5),
         ("accepted", 3),
         ("approved", 2),
         ("held", 1),
         ("refused", 1),
         ("otherwise_decided", 1),
-        ("errors", 3),
+        ("errors", 4),
         ("turned_away", 2),
-        ("unknown", 1),
+        ("unknown", 2),
         ("decisions", 5),
     ] {
         assert_eq!(json[name], expected, "{name}");
@@ -152,13 +153,14 @@ fn every_call_is_counted_once_and_timed_from_when_it_was_to_be_sent() {
     assert_eq!(json["goodput_per_s"], 2.5);
     assert_eq!(json["turned_away_by_reason"]["OVERLOADED"], 2);
     assert_eq!(json["unknown_by_reason"]["DEADLINE_EXCEEDED"], 1);
+    assert_eq!(json["unknown_by_reason"]["another call's answer (request_id)"], 1);
     assert_eq!(json["refused_by_reason"]["QUOTA_EXHAUSTED"], 1);
     let near = |value: &serde_json::Value, expected: f64| {
         let value = value.as_f64().unwrap();
         assert!((value - expected).abs() <= expected / 900.0, "{value} is not {expected}");
     };
-    // Of six that were not turned away: 10, 20, 30, 40, 50 and 1300 ms.
-    near(&json["latency"]["p50"], 30.0);
+    // Of seven that were not turned away: 10, 20, 30, 40, 50, 60 and 1300 ms.
+    near(&json["latency"]["p50"], 40.0);
     near(&json["latency"]["max"], 1_300.0);
     near(&json["latency_turned_away"]["max"], 1.0);
     near(&json["verbs"]["hold"]["latency"]["p99_9"], 20.0);

@@ -59,12 +59,15 @@ impl Timeline {
         }
         if let Some(slice) = self.slice(call.answered) {
             match call.outcome {
-                Outcome::NotExecuted(_) | Outcome::Unknown(_) => slice.errors += 1,
+                Outcome::NotExecuted(_) | Outcome::Unknown(_) | Outcome::OfAnother(_) => {
+                    slice.errors += 1;
+                    return;
+                }
                 Outcome::Refused(_) => slice.refused += 1,
                 Outcome::Approved { .. } | Outcome::Held { .. } => slice.accepted += 1,
                 _ => {}
             }
-            slice.decisions += u64::from(!matches!(call.outcome, Outcome::NotExecuted(_) | Outcome::Unknown(_)));
+            slice.decisions += 1;
         }
     }
 
