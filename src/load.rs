@@ -26,12 +26,13 @@ pub mod target;
 pub mod workers;
 pub mod workload;
 
+use std::collections::HashSet;
 use std::path::PathBuf;
 
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::grpc::v1;
-use crate::ids::{LedgerId, ProgrammeId};
+use crate::ids::{LedgerId, ProgrammeId, RequestId};
 use crate::terminal::{Connection, Export, Operator};
 use audit::Audit;
 use driver::{Ending, Part};
@@ -85,17 +86,10 @@ pub async fn run(order: RunOrder, tick: impl FnMut(Tick)) -> Result<Finished, Lo
     let ending = Ending::default();
     let signals = tokio::spawn(listen(ending.clone())?);
     let finished = match &order.serve {
-        Serve::Running(target) => {
-            let drive = drive(&order, target, &ending, std::future::pending(), tick).await;
-            finish(&order, target, drive?).await
-        }
+        Serve::Running(target) => conduct(&order, target, &ending, std::future::pending(), tick).await,
         Serve::Own(own) => {
             let service = own.start(&order.scenario, &order.places).await?;
-            let drive = drive(&order, &service.target, &ending, service.gone(), tick).await;
-            let mut finished = match drive {
-                Ok(drive) => finish(&order, &service.target, drive).await,
-                Err(error) => Err(error),
-            };
+            let mut finished = conduct(&order, &service.target, &ending, service.gone(), tick).await;
             if let Ok(finished) = &mut finished {
                 finished.facts.own_service = Some(service.store.clone());
             }
@@ -123,7 +117,7 @@ pub async fn merge(files: &[PathBuf], target: &Target, audited: bool) -> Result<
     let (facts, history) = shared::together(parts?)?;
     let programme = Carried::named(facts.programme.as_str())
         .ok_or_else(|| LoadError::Unfit(format!("{} is no programme of this harness", facts.programme)))?;
-    audit_of(programme, target, facts, history, audited).await
+    Ok(audit_of(programme, target, facts, history, audited, None).await)
 }
 
 impl Finished {
@@ -134,29 +128,32 @@ impl Finished {
     }
 }
 
-async fn drive(
+async fn conduct(
     order: &RunOrder,
     target: &Target,
     ending: &Ending,
     gone: impl Future<Output = String>,
     tick: impl FnMut(Tick),
-) -> Result<(RunFacts, Vec<Asked>), LoadError> {
-    let RunOrder { scenario, places, sharing, .. } = order;
-    match sharing {
-        Some(sharing) => sharing.run(scenario, places, target, ending, gone, tick).await,
+) -> Result<Finished, LoadError> {
+    let RunOrder { scenario, places, sharing, audited, .. } = order;
+    let programme = scenario.carried();
+    let before = if *audited { recorded(target, programme.id()).await } else { None };
+    let (facts, history) = match sharing {
+        Some(sharing) => sharing.run(scenario, places, target, ending, gone, tick).await?,
         None => {
             let part = PartOrder { scenario, places, target, part: Part::WHOLE, start_at: None };
-            part::run(&part, ending, gone, tick).await
+            part::run(&part, ending, gone, tick).await?
         }
-    }
+    };
+    Ok(audit_of(programme, target, facts, history, *audited, before.as_ref()).await)
 }
 
-async fn finish(
-    order: &RunOrder,
-    target: &Target,
-    (facts, history): (RunFacts, Vec<Asked>),
-) -> Result<Finished, LoadError> {
-    audit_of(order.scenario.carried(), target, facts, history, order.audited).await
+/// The request ids that stand under the programme. `None` if they cannot be read, which is no reason not to run: if it stays so,
+/// there is no audit, and the report says why.
+async fn recorded(target: &Target, programme: ProgrammeId) -> Option<HashSet<RequestId>> {
+    let records = export(target, programme).await.ok()?.records;
+    let entries = records.iter().flat_map(|record| &record.entries);
+    Some(entries.filter_map(|entry| entry.request_id.parse().ok()).collect())
 }
 
 async fn audit_of(
@@ -165,24 +162,21 @@ async fn audit_of(
     mut facts: RunFacts,
     history: Vec<Asked>,
     audited: bool,
-) -> Result<Finished, LoadError> {
-    let records = match (tells_nothing(&facts.ended), &target.operator, audited) {
-        (Some(why), ..) => Err(why.to_owned()),
-        (_, _, false) => Err("it was asked for not to be (--without-audit)".to_owned()),
-        (_, None, true) => Err("nobody said where operators call (--operator URL)".to_owned()),
-        (_, Some(operator), true) => match Connection::open(operator, target.tls.as_ref()).await {
-            Ok(operator) => export(&operator, facts.programme, facts.ledger).await,
-            Err(unreachable) => Err(unreachable.to_string()),
-        },
+    before: Option<&HashSet<RequestId>>,
+) -> Finished {
+    let records = match tells_nothing(&facts.ended) {
+        Some(why) => Err(why.to_owned()),
+        None if !audited => Err("it was asked for not to be (--without-audit)".to_owned()),
+        None => export(target, facts.programme).await.and_then(|export| records(export, facts.ledger)),
     };
     let audit = match records {
-        Ok(records) => Some(audit::audit(&history, &records, &programme.rule())),
+        Ok(records) => Some(audit::audit(&history, &records, &programme.rule(), before)),
         Err(why) => {
             facts.not_audited = Some(why);
             None
         }
     };
-    Ok(Finished { facts, history, audit, kept: None })
+    Finished { facts, history, audit, kept: None }
 }
 
 /// Why a run that ended so cannot be held against the ledger, if it cannot.
@@ -195,14 +189,12 @@ fn tells_nothing(ended: &Ended) -> Option<&'static str> {
     }
 }
 
-/// Every record of the programme in the ledger that the run sold into, or why there is none.
-async fn export(
-    operator: &Connection,
-    programme: ProgrammeId,
-    ledger: Option<LedgerId>,
-) -> Result<Vec<v1::ExportedRecord>, String> {
-    let export = Operator::on(operator).export(programme.as_str()).await.map_err(|error| error.to_string())?;
-    records(export, ledger)
+/// Every record of the programme, or why there is none.
+async fn export(target: &Target, programme: ProgrammeId) -> Result<Export, String> {
+    let operator = target.operator.as_ref().ok_or("nobody said where operators call (--operator URL)")?;
+    let operator =
+        Connection::open(operator, target.tls.as_ref()).await.map_err(|unreachable| unreachable.to_string())?;
+    Operator::on(&operator).export(programme.as_str()).await.map_err(|error| error.to_string())
 }
 
 /// All records of an export, or why they cannot be held against a run that sold into `ledger`; `None`: into no ledger at all.

@@ -16,12 +16,13 @@ mod windows;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use serde::Serialize;
 
 use super::history::Asked;
 use crate::grpc::v1;
+use crate::ids::RequestId;
 use cases::Cases;
 pub use cases::{Case, CaseKind};
 use entries::Entries;
@@ -103,10 +104,16 @@ impl Audit {
     }
 }
 
-/// Audits a run: its calls against all records of the ledger it sold into, read after its last call.
+/// Audits a run: its calls against all records of the ledger it sold into, read after its last call. `before` are the request ids
+/// that stood there when it began; `None`: nobody has looked.
 ///
 /// Takes time in proportion to n log n of calls and entries.
-pub fn audit(history: &[Asked], records: &[v1::ExportedRecord], rule: &Rule) -> Audit {
+pub fn audit(
+    history: &[Asked],
+    records: &[v1::ExportedRecord],
+    rule: &Rule,
+    before: Option<&HashSet<RequestId>>,
+) -> Audit {
     let mut cases = Cases::default();
     let entries = Entries::read(records, &mut cases);
     let mut audit = Audit {
@@ -115,7 +122,7 @@ pub fn audit(history: &[Asked], records: &[v1::ExportedRecord], rule: &Rule) -> 
         entries: records.iter().map(|record| record.entries.len() as u64).sum(),
         ..Audit::default()
     };
-    let lives = outcomes::check(history, &entries, &mut audit, &mut cases);
+    let lives = outcomes::check(history, &entries, before, &mut audit, &mut cases);
     windows::check(&entries, &lives, rule, &mut audit, &mut cases);
     (audit.found, audit.cases) = cases.into_parts();
     audit

@@ -320,6 +320,22 @@ fn one_redis_takes_one_run_after_the_other() {
 }
 
 #[test]
+fn a_simulated_day_is_run_again_on_one_redis() {
+    let directory = tempfile::tempdir().unwrap();
+    let redis = RedisServer::start();
+    assert_eq!(shell_of(directory.path(), "load --print-scenario > mine.toml").code, 0);
+    let text = std::fs::read_to_string(directory.path().join("mine.toml")).unwrap();
+    let simulated = text.replace("[sites]", "clock = \"2020-03-28T08:59:50+09:00\"\n[sites]");
+    std::fs::write(directory.path().join("mine.toml"), simulated).unwrap();
+    // The same people come at the same times, by a clock that starts again before the first run's entries.
+    for _ in 0..2 {
+        let ran = load(directory.path(), &["--scenario", "mine.toml", "--store", &redis.url()]);
+        assert_eq!(ran.code, 0, "{ran:?}");
+        assert!(count(&ran.json(), "/audit/entries") > 50, "{}", ran.out);
+    }
+}
+
+#[test]
 fn a_closed_loop_goes_on_and_what_the_harness_cannot_hold_is_counted() {
     let directory = tempfile::tempdir().unwrap();
     assert_eq!(shell_of(directory.path(), "load --print-scenario > mine.toml").code, 0);

@@ -47,7 +47,7 @@ pub enum CaseKind {
     TwoBuyersInOneRecord,
     /// What was asked for one buyer stands in two records.
     OneBuyerInTwoRecords,
-    /// In the record of one of the run's buyers stands what nobody of the run asked for, and was not recorded before the run began.
+    /// In the record of one of the run's buyers stands what nobody of the run asked for, and did not stand there before.
     StrangerBesideOurs,
     /// An entry that cannot be read.
     Unreadable,

@@ -1,6 +1,6 @@
 //! Id by id: whether what stands is what was answered, once, as asked for, and in the record of the right buyer.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
 
 use super::cases::{Case, CaseKind, Cases};
@@ -29,7 +29,13 @@ impl Life {
 }
 
 /// Checks every id of the run; gives the life of every entry, by its place.
-pub(super) fn check(history: &[Asked], entries: &Entries, audit: &mut Audit, cases: &mut Cases) -> Vec<Life> {
+pub(super) fn check(
+    history: &[Asked],
+    entries: &Entries,
+    before: Option<&HashSet<RequestId>>,
+    audit: &mut Audit,
+    cases: &mut Cases,
+) -> Vec<Life> {
     let calls = by_request(history);
     let mut lives = vec![Life::STRANGER; entries.len()];
     let mut strangers = Vec::new();
@@ -53,7 +59,7 @@ pub(super) fn check(history: &[Asked], entries: &Entries, audit: &mut Audit, cas
     }
     strangers.extend(standing.map(|(_, entry)| entry));
     audit.strangers = strangers.len() as u64;
-    check_homes(homes, &strangers, cases);
+    check_homes(homes, &strangers, before, cases);
     lives
 }
 
@@ -365,7 +371,12 @@ fn count(calls: &[&Asked], stands: Standing, clean: bool, audit: &mut Audit) {
 }
 
 /// A buyer's entries stand in one record, and in it stand no others. One case for each buyer or record.
-fn check_homes(mut homes: Vec<(u64, &Entry)>, strangers: &[&Entry], cases: &mut Cases) {
+fn check_homes(
+    mut homes: Vec<(u64, &Entry)>,
+    strangers: &[&Entry],
+    before: Option<&HashSet<RequestId>>,
+    cases: &mut Cases,
+) {
     homes.sort_unstable_by_key(|(buyer, entry)| (*buyer, entry.record));
     for of_buyer in homes.chunk_by(|(a, _), (b, _)| a == b) {
         if let ([(_, first), ..], [.., (_, last)]) = (of_buyer, of_buyer)
@@ -385,9 +396,13 @@ fn check_homes(mut homes: Vec<(u64, &Entry)>, strangers: &[&Entry], cases: &mut 
         }
     }
     // What was recorded before the run began is an earlier run's, whose made-up people may have had the same numbers; a hold
-    // that it forgot may run out meanwhile. Nothing that this run causes is dated before its first entry.
+    // that it forgot may run out meanwhile. Where nobody has looked what that was, the dates tell: nothing that this run causes
+    // is dated before its first entry. (The clock of an earlier run may have been ahead, if it was a simulated one.)
     let begun = homes.iter().map(|(_, entry)| entry.at).min();
-    let earlier = |entry: &Entry| begun.is_some_and(|begun| entry.at < begun);
+    let earlier = |entry: &Entry| match before {
+        Some(before) => before.contains(&entry.request),
+        None => begun.is_some_and(|begun| entry.at < begun),
+    };
     for stranger in strangers.iter().filter(|stranger| !earlier(stranger)) {
         let beside = homes.partition_point(|(_, entry)| entry.record < stranger.record);
         if let Some((_, ours)) = homes.get(beside).filter(|(_, entry)| entry.record == stranger.record) {

@@ -94,6 +94,11 @@ fn records(records: &[&[v1::ExportedEntry]]) -> Vec<v1::ExportedRecord> {
     numbered.map(|(ordinal, entries)| v1::ExportedRecord { ordinal, entries: entries.to_vec() }).collect()
 }
 
+/// As where nobody has looked what stood there before.
+fn audit(history: &[Asked], records: &[v1::ExportedRecord], rule: &Rule) -> Audit {
+    super::audit(history, records, rule, None)
+}
+
 /// Exactly these kinds are found, once each.
 fn finds(history: &[Asked], ledger: &[&[v1::ExportedEntry]], kinds: &[CaseKind]) {
     let audit = audit(history, &records(ledger), &RULE);
@@ -377,6 +382,22 @@ fn what_earlier_runs_left_in_a_record_is_only_counted() {
     beside(Held, -1, 9, &[]);
     beside(Closed, 0, 0, &[StrangerBesideOurs]);
     beside(Closed, 40, 40, &[StrangerBesideOurs]);
+}
+
+#[test]
+fn what_is_known_to_have_stood_before_is_no_stranger_whenever_it_is_dated() {
+    let history = [asked(1, Hold, 0, held())];
+    let ledger = |at| records(&[&[entry(9, Closed, at, at), entry(1, Held, 0, 900)]]);
+    let strangers = |at, before: &[RequestId]| {
+        let audit = super::audit(&history, &ledger(at), &RULE, Some(&before.iter().copied().collect()));
+        assert_eq!(audit.strangers, 1);
+        audit.found.get(&StrangerBesideOurs).copied()
+    };
+    // The clock of the run before was ahead.
+    assert_eq!(strangers(40, &[id(9)]), None);
+    assert_eq!(strangers(40, &[id(8)]), Some(1));
+    // What did not stand there is one, by whatever clock.
+    assert_eq!(strangers(-9, &[]), Some(1));
 }
 
 #[test]
