@@ -5,9 +5,11 @@
 //! from outside (which of two calls under way together came first, whether an unanswered call arrived) is never held against
 //! the service.
 //!
-//! Knows neither clocks nor the service; the history's times and the ledger's times are never compared with each other.
+//! Knows neither clocks nor the service; the history's times and the ledger's times are never compared with each other, only how
+//! long the one and the other lasted.
 
 mod cases;
+mod dates;
 mod entries;
 mod outcomes;
 mod table;

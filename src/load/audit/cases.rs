@@ -43,6 +43,8 @@ pub enum CaseKind {
     OtherContent,
     /// A sale counts at another time than its receipt says, or a hold ran out at another than was answered.
     OtherTime,
+    /// A sale or hold is dated further from the rest of the run than the run was long.
+    OutsideRun,
     /// What was asked for two buyers stands in one record.
     TwoBuyersInOneRecord,
     /// What was asked for one buyer stands in two records.
@@ -71,6 +73,7 @@ impl CaseKind {
             Self::ReplayNotMarked => "repetition not marked as one",
             Self::OtherContent => "stands otherwise than asked for",
             Self::OtherTime => "counts at another time than was answered",
+            Self::OutsideRun => "dated outside the run",
             Self::TwoBuyersInOneRecord => "two buyers in one record",
             Self::OneBuyerInTwoRecords => "one buyer in two records",
             Self::StrangerBesideOurs => "entry of nobody beside the run's own",

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
 
 use super::cases::{Case, CaseKind, Cases};
+use super::dates;
 use super::entries::{Entries, Entry};
 use super::table::{Standing, Standings, after, is_by_ledger};
 use super::{Audit, Unknowns};
@@ -59,6 +60,7 @@ pub(super) fn check(
     }
     strangers.extend(standing.map(|(_, entry)| entry));
     audit.strangers = strangers.len() as u64;
+    dates::check(history, homes.iter().map(|(_, entry)| *entry), &strangers, cases);
     check_homes(homes, &strangers, before, cases);
     lives
 }

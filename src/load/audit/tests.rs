@@ -402,7 +402,8 @@ fn what_is_known_to_have_stood_before_is_no_stranger_whenever_it_is_dated() {
 
 #[test]
 fn nobody_has_more_than_a_week_allows() {
-    let two = |a: i64, b: i64| [asked(1, Purchase, 0, approved(a)), asked(2, Purchase, 50, approved(b))];
+    // So long as the ledger's time between them takes.
+    let two = |a: i64, b: i64| [asked(1, Purchase, 0, approved(a)), asked(2, Purchase, a.abs_diff(b) + 9, approved(b))];
     finds(&two(0, 10), &[&[sold(1, 0), sold(2, 10)]], &[AboveWindow]);
     // Sunday's last millisecond and Monday's first are two weeks, Monday's first and Sunday's last one.
     finds(&two(-1, 0), &[&[sold(1, -1), sold(2, 0)]], &[]);
@@ -427,6 +428,46 @@ fn nobody_has_more_than_a_week_allows() {
     let late = |over| v1::ExportedEntry { late: true, over, ..sold(9, 5) };
     finds(&[], &[&[sold(1, 0), late(true)]], &[]);
     finds(&[], &[&[sold(1, 0), late(false)]], &[AboveWindow]);
+}
+
+#[test]
+fn what_a_run_recorded_is_dated_within_its_length() {
+    // Four buyers in one second, the third of whom is sold to at this time.
+    let dated = |at: i64, entry: fn(u8, i64) -> v1::ExportedEntry, kinds: &[CaseKind]| {
+        let at_of = |n: u8| if n == 3 { at } else { 300 * i64::from(n) };
+        let history: Vec<Asked> =
+            (1..=4).map(|n| by(n.into(), asked(n, Purchase, 300 * u64::from(n), approved(at_of(n))))).collect();
+        let entries: Vec<_> = (1..=4).map(|n| [if n == 3 { entry(n, at_of(n)) } else { sold(n, at_of(n)) }]).collect();
+        let ledger: Vec<&[v1::ExportedEntry]> = entries.iter().map(<[_; 1]>::as_slice).collect();
+        finds(&history, &ledger, kinds);
+    };
+    dated(900, sold, &[]);
+    dated(WEEK, sold, &[OutsideRun]);
+    dated(-WEEK, sold, &[OutsideRun]);
+    // 905 ms of history and ten seconds from the middle, which is at 1200 ms or 600 ms.
+    dated(1_200 + 10_905, sold, &[]);
+    dated(1_200 + 10_906, sold, &[OutsideRun]);
+    dated(600 - 10_905, sold, &[]);
+    dated(600 - 10_906, sold, &[OutsideRun]);
+    dated(WEEK, |n, at| v1::ExportedEntry { late: true, ..sold(n, at) }, &[OtherContent]);
+    // A hold is dated too; what was never recorded is not.
+    let hold = |state| [entry(1, state, WEEK, WEEK + 900)];
+    let history = [
+        asked(1, Hold, 0, Outcome::Held { until: MONDAY + WEEK + 900 }),
+        by(2, asked(2, Purchase, 0, approved(0))),
+        by(3, asked(3, Purchase, 0, approved(0))),
+    ];
+    for state in [Held, Released] {
+        finds(&history, &[&hold(state), &[sold(2, 0)], &[sold(3, 0)]], &[OutsideRun]);
+    }
+    let closed = [asked(1, Resolve, 0, Outcome::NotRecorded), by(2, asked(2, Purchase, 0, approved(0)))];
+    finds(&closed, &[&[entry(1, Closed, WEEK, WEEK)], &[sold(2, 0)]], &[]);
+    // Nor is one that an earlier run's clock may have put off.
+    finds(
+        &history,
+        &[&[sold(9, WEEK - 9), hold(Held)[0].clone()], &[sold(2, 0)], &[sold(3, 0)]],
+        &[StrangerBesideOurs],
+    );
 }
 
 #[test]
