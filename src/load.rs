@@ -114,7 +114,9 @@ pub async fn work(order: &PartOrder<'_>, history: &std::path::Path, tick: impl F
 /// Makes one run of the histories of workers on several machines, and audits it.
 pub async fn merge(files: &[PathBuf], target: &Target, audited: bool) -> Result<Finished, LoadError> {
     let parts: Result<Vec<_>, _> = files.iter().map(|file| shared::read(file)).collect();
-    let (facts, history) = shared::together(parts?)?;
+    let parts = parts?;
+    shared::complete(parts.iter().map(|(facts, _)| facts.part))?;
+    let (facts, history) = shared::together(parts)?;
     let programme = Carried::named(facts.programme.as_str())
         .ok_or_else(|| LoadError::Unfit(format!("{} is no programme of this harness", facts.programme)))?;
     Ok(audit_of(programme, target, facts, history, audited, None).await)

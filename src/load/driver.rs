@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -23,7 +24,7 @@ use crate::ids::{ProgrammeId, RequestId};
 const ASK_AFTER: Duration = Duration::from_millis(250);
 
 /// Which part of a run a process does: part `index` of `of`, counted from 0.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Part {
     /// Counted from 0.
     pub index: u32,
@@ -35,9 +36,21 @@ impl Part {
     /// The only one.
     pub const WHOLE: Self = Self { index: 0, of: 1 };
 
+    /// Every part of a run of so many.
+    pub(super) fn all(of: u32) -> impl Iterator<Item = Self> {
+        (0..of).map(move |index| Self { index, of })
+    }
+
     /// Whether thing number `ordinal` is this part's.
     pub(super) fn owns(self, ordinal: usize) -> bool {
         u32::try_from(ordinal % usize::try_from(self.of).unwrap_or(1)) == Ok(self.index)
+    }
+}
+
+/// As `--worker` names it: `1/3` is the first of three.
+impl std::fmt::Display for Part {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}", u64::from(self.index) + 1, self.of)
     }
 }
 

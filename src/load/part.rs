@@ -121,6 +121,7 @@ pub(super) async fn run(
         ledger,
         wire: scenario.wire,
         arrivals: scenario.arrivals.clone(),
+        part: *part,
         processes: 1,
         sites: u32::try_from(sites).unwrap_or(u32::MAX),
         connections,

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::driver::Part;
 use crate::ids::{LedgerId, ProgrammeId};
 
 /// How calls travel.
@@ -127,6 +128,8 @@ pub struct RunFacts {
     pub wire: Wire,
     /// When calls were to be sent.
     pub arrivals: Arrivals,
+    /// Which part of the run this is.
+    pub part: Part,
     /// Processes that shared the run.
     pub processes: u32,
     /// Sites that took part.

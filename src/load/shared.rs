@@ -7,6 +7,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use super::driver::Part;
 use super::history::Asked;
 use super::run::{Ended, RunFacts};
 use super::target::LoadError;
@@ -53,10 +54,31 @@ pub fn read(path: &Path) -> Result<(RunFacts, Vec<Asked>), LoadError> {
     Ok((facts, history))
 }
 
+/// Makes sure that every part of a run is there once: the sales of one that is missing would be nobody's, and those of one that
+/// is there twice made twice.
+pub fn complete(parts: impl Iterator<Item = Part>) -> Result<(), LoadError> {
+    let parts: Vec<Part> = parts.collect();
+    let of = parts.first().map_or(0, |part| part.of);
+    let mut wrong: Vec<String> =
+        parts.iter().filter(|part| part.of != of).map(|part| format!("{part} is a part of another run")).collect();
+    for part in Part::all(of) {
+        match parts.iter().filter(|other| **other == part).count() {
+            1 => {}
+            0 => wrong.push(format!("{part} is missing")),
+            _ => wrong.push(format!("{part} is there more than once")),
+        }
+    }
+    if wrong.is_empty() {
+        return Ok(());
+    }
+    Err(LoadError::Unfit(format!("{}: name the history of each of the {of} workers once", wrong.join(", "))))
+}
+
 /// One run of all its parts; the calls in the order in which they were to be sent. Fails if they are parts of different runs.
 pub fn together(parts: Vec<(RunFacts, Vec<Asked>)>) -> Result<(RunFacts, Vec<Asked>), LoadError> {
     let mut parts = parts.into_iter();
     let (mut whole, mut history) = parts.next().ok_or_else(|| LoadError::Unfit("there is no part of a run".into()))?;
+    whole.part = Part::WHOLE;
     for (part, calls) in parts {
         let same = (&part.scenario, part.seed, part.programme, part.wire, &part.arrivals)
             == (&whole.scenario, whole.seed, whole.programme, whole.wire, &whole.arrivals);
@@ -106,5 +128,26 @@ fn worse(one: Ended, other: Ended) -> Ended {
         }
         (one, other) if rank(&other) > rank(&one) => other,
         (one, _) => one,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_part_is_there_once() {
+        let check = |parts: &[(u32, u32)], wrong: &str| {
+            let parts = parts.iter().map(|(nth, of)| Part { index: nth - 1, of: *of });
+            let told = complete(parts).err().map(|error| error.to_string()).unwrap_or_default();
+            assert_eq!(told, wrong);
+        };
+        check(&[(1, 1)], "");
+        check(&[(3, 3), (1, 3), (2, 3)], "");
+        let each = "name the history of each of the 3 workers once";
+        check(&[(1, 3), (3, 3)], &format!("2/3 is missing: {each}"));
+        check(&[(1, 3), (2, 3), (3, 3), (2, 3)], &format!("2/3 is there more than once: {each}"));
+        check(&[(1, 3), (1, 3), (3, 3)], &format!("1/3 is there more than once, 2/3 is missing: {each}"));
+        check(&[(1, 3), (2, 3), (3, 3), (1, 2)], &format!("1/2 is a part of another run: {each}"));
     }
 }

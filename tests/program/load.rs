@@ -279,6 +279,14 @@ fn workers_of_several_machines_are_made_one_run() {
     assert_eq!(count(&ran.json(), "/run/processes"), 2);
     assert!(count(&ran.json(), "/accepted") > 10);
 
+    // Half of it is no run, and neither is one half twice.
+    for (files, wrong) in [(&["1-2.jsonl"][..], "2/2 is missing"), (&["2-2.jsonl"; 2], "1/2 is missing, 2/2 is there")]
+    {
+        let ran = rationd(directory.path(), &[&["load", "--operator", &operator, "--merge"], files].concat(), "");
+        assert_eq!(ran.code, 64, "{ran:?}");
+        assert!(ran.err.contains(wrong), "{}", ran.err);
+    }
+
     // The ledger of another service says nothing about this run.
     let elsewhere = prepared();
     let another = prepared_service(elsewhere.path());

@@ -3,6 +3,7 @@ use std::time::Duration;
 use super::*;
 use crate::ids::RequestId;
 use crate::load::audit::{Case, CaseKind};
+use crate::load::driver::Part;
 use crate::load::run::{Arrivals, Ended, Phase, SessionFacts, Shortfall, Wire};
 
 fn facts(elapsed: Duration) -> RunFacts {
@@ -18,6 +19,7 @@ fn facts(elapsed: Duration) -> RunFacts {
         ledger: None,
         wire: Wire::Unary,
         arrivals: Arrivals::Open(vec![phase("doors open", 30, 200.0, 900.0), phase("ebb", 60, 900.0, 300.0)]),
+        part: Part::WHOLE,
         processes: 1,
         sites: 40,
         connections: 8,
