@@ -42,19 +42,20 @@ impl Lane {
         Self { terminal, gateway: tokio::sync::Mutex::new(None) }
     }
 
-    /// The stream; a new one if there is none, or if the one there is has ended.
-    async fn gateway(&self, ended: bool) -> Result<Gateway, CallError> {
+    /// The stream; a new one if there is none, or if the one there is has ended. Of the callers of a stream that ended the first
+    /// opens another for all of them.
+    async fn gateway(&self) -> Result<Gateway, CallError> {
         let mut gateway = self.gateway.lock().await;
         match &*gateway {
-            Some(open) if !ended => Ok(open.clone()),
+            Some(open) if !open.has_ended() => Ok(open.clone()),
             _ => Ok(gateway.insert(self.terminal.gateway().await?).clone()),
         }
     }
 
     async fn call(&self, token: &str, call: Call) -> Result<v1::PurchaseResult, CallError> {
-        let answer = match self.gateway(false).await?.call(token, call.clone()).await {
+        let answer = match self.gateway().await?.call(token, call.clone()).await {
             Err(CallError::NotExecuted { reason, .. }) if reason == STREAM_ENDED => {
-                self.gateway(true).await?.call(token, call).await
+                self.gateway().await?.call(token, call).await
             }
             answer => answer,
         };

@@ -76,6 +76,11 @@ impl Gateway {
         }
     }
 
+    /// Whether the stream has ended: no call is sent any more, and another gateway is to be opened.
+    pub fn has_ended(&self) -> bool {
+        self.requests.is_closed() || lock(&self.waiting).ended.is_some()
+    }
+
     async fn ask(&self, mut request: PurchaseStreamRequest) -> Answered {
         let Ok(room) = self.requests.reserve().await else { return Err(lock(&self.waiting).not_sent()) };
         let (answer, answered) = oneshot::channel();

@@ -68,6 +68,7 @@ async fn many_callers_share_a_gateway_and_each_gets_its_own_answer(world: World)
     assert_eq!(said(&one(gateway.call("", get(&masks(901))).await.unwrap())), "NOT_RECORDED");
 
     // A call that is given up is made all the same, and its late answer is nobody else's.
+    assert!(!gateway.has_ended());
     let token = counters[0].admitted.session_token.as_str();
     let given_up = masks(902);
     let mut begun = Box::pin(gateway.call(token, given_up.purchase()));
@@ -92,6 +93,7 @@ async fn many_callers_share_a_gateway_and_each_gets_its_own_answer(world: World)
         }
     })
     .await;
+    assert!(gateway.has_ended());
 }
 
 async fn a_broken_stream_leaves_every_pending_call_unknown(world: World) {

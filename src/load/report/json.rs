@@ -39,7 +39,7 @@ impl Summary {
     /// time, and the audit (null if there is none; `not_audited` then says why).
     ///
     /// `errors` is all that was not decided: `turned_away` (nothing was written) and `unknown`. `latency` is of all calls but
-    /// those turned away, which have their own.
+    /// those turned away, which have their own; a call that a terminal without a session could not make has none.
     pub fn json(&self) -> Value {
         let facts = &self.facts;
         let sessions = &facts.sessions;

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use hdrhistogram::Histogram;
 
+use crate::load::counter::NO_SESSION;
 use crate::load::history::{Asked, Outcome};
 
 /// The longest latency that is told apart from longer ones: ten minutes, in microseconds.
@@ -69,7 +70,7 @@ pub(super) struct Tally {
     pub unknown: u64,
     /// From the intended time to the answer, or to where there was none; without those turned away.
     pub latency: Latency,
-    /// The same of those turned away.
+    /// The same of those that the service turned away; a terminal without a session asks nobody.
     pub turned_away_latency: Latency,
 }
 
@@ -77,10 +78,10 @@ impl Tally {
     pub(super) fn add(&mut self, call: &Asked) {
         self.calls += 1;
         let took = latency(call);
-        if let Outcome::NotExecuted(_) = call.outcome {
-            self.turned_away_latency.record(took);
-        } else {
-            self.latency.record(took);
+        match &call.outcome {
+            Outcome::NotExecuted(reason) if reason == NO_SESSION => {}
+            Outcome::NotExecuted(_) => self.turned_away_latency.record(took),
+            _ => self.latency.record(took),
         }
         *match call.outcome {
             Outcome::Approved { .. } => &mut self.approved,

@@ -130,6 +130,7 @@ fn every_call_is_counted_once_and_timed_from_when_it_was_to_be_sent() {
         call(Verb::Resolve, 400, 450, Outcome::NotRecorded),
         call(Verb::Purchase, 500, 501, not_executed("OVERLOADED")),
         call(Verb::Purchase, 600, 601, not_executed("OVERLOADED")),
+        call(Verb::Purchase, 650, 650, not_executed("NO_SESSION")),
         call(Verb::Void, 700, 2_000, Outcome::Unknown("DEADLINE_EXCEEDED".into())),
         call(Verb::Resolve, 800, 860, Outcome::OfAnother("request_id".into())),
     ];
@@ -137,16 +138,16 @@ fn every_call_is_counted_once_and_timed_from_when_it_was_to_be_sent() {
     let facts = RunFacts { shortfall, ..facts(Duration::from_secs(2)) };
     let json = Summary::new(&facts, &history, Some(&clean())).json();
     for (name, expected) in [
-        ("offered", 14),
-        ("sent", 9),
+        ("offered", 15),
+        ("sent", 10),
         ("not_sent", 5),
         ("accepted", 3),
         ("approved", 2),
         ("held", 1),
         ("refused", 1),
         ("otherwise_decided", 1),
-        ("errors", 4),
-        ("turned_away", 2),
+        ("errors", 5),
+        ("turned_away", 3),
         ("unknown", 2),
         ("decisions", 5),
     ] {
@@ -165,6 +166,7 @@ fn every_call_is_counted_once_and_timed_from_when_it_was_to_be_sent() {
     near(&json["latency"]["p50"], 40.0);
     near(&json["latency"]["max"], 1_300.0);
     near(&json["latency_turned_away"]["max"], 1.0);
+    assert_eq!(json["latency_turned_away"]["count"], 2);
     near(&json["verbs"]["hold"]["latency"]["p99_9"], 20.0);
     assert_eq!(json["verbs"]["release"], serde_json::Value::Null);
     assert_eq!(json["audit"]["clean"], true);
