@@ -67,7 +67,7 @@ pub const PURCHASE_SERVICE: &str = "rationd.v1.PurchaseService";
 pub const SESSION_SERVICE: &str = "rationd.v1.SessionService";
 
 /// The largest message that a call may carry: a visit of sixteen lines fits several times over.
-const MAX_MESSAGE: usize = 16 * 1024;
+pub(crate) const MAX_MESSAGE: usize = 16 * 1024;
 
 /// How long a unary call may take at the most; a client may ask for less.
 const LONGEST_CALL: Duration = Duration::from_secs(10);

@@ -29,7 +29,7 @@ const IMPORTS: &str = "
     grpc               → purchase, export, session, stock, journal, ledger::Ledger, policy::{LineSet, Place, Refusal}
     grpc               → sites, ids, time, telemetry, drain
     feed               → stock, ids, time
-    terminal           → grpc::v1, ids, time
+    terminal           → grpc::{v1, MAX_MESSAGE}, ids, time
     load               → terminal, grpc::{v1, PURCHASE_SERVICE}, sites, ids, time
     purchase           → buyer, policy, ledger, sites, ids, time
     export             → buyer::BuyerKey, policy::Policies, ledger, ids

@@ -3,11 +3,13 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use prost::Message;
 use tokio::sync::{mpsc, oneshot};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
 
 use super::{CALL_TIMEOUT, CallError, Terminal};
+use crate::grpc::MAX_MESSAGE;
 use crate::grpc::v1::{
     self, PurchaseStreamRequest, PurchaseStreamResponse, purchase_stream_request::Call as StreamCall,
 };
@@ -66,9 +68,12 @@ impl Gateway {
     /// which is enough for what needs no session. Waits its turn while the service takes no more.
     ///
     /// If the stream breaks, the outcome of every call that was not answered is unknown. A call that is given up (its future
-    /// dropped) is made all the same if it was begun.
+    /// dropped) is made all the same if it was begun. One that is larger than the service takes is not sent: it would end the
+    /// stream for everybody.
     pub fn call<C: Into<StreamCall>>(&self, token: &str, call: C) -> impl Future<Output = Answered> + Send + use<C> {
-        let request = PurchaseStreamRequest { call_id: 0, session_token: token.to_owned(), call: Some(call.into()) };
+        // The longest id there is until the call has its own, so that it is measured at its largest.
+        let request =
+            PurchaseStreamRequest { call_id: u64::MAX, session_token: token.to_owned(), call: Some(call.into()) };
         let gateway = self.clone();
         async move {
             let answered = tokio::time::timeout(CALL_TIMEOUT, gateway.ask(request)).await;
@@ -82,6 +87,11 @@ impl Gateway {
     }
 
     async fn ask(&self, mut request: PurchaseStreamRequest) -> Answered {
+        let size = request.encoded_len();
+        if size > MAX_MESSAGE {
+            let message = format!("the call has {size} bytes, and the service takes {MAX_MESSAGE} at the most");
+            return Err(CallError::NotExecuted { reason: "MESSAGE_TOO_LARGE".into(), message, retry_after: None });
+        }
         let Ok(room) = self.requests.reserve().await else { return Err(lock(&self.waiting).not_sent()) };
         let (answer, answered) = oneshot::channel();
         request.call_id = lock(&self.waiting).add(answer)?;

@@ -12,6 +12,7 @@ use crate::support::lossy::{Loss, LossyRelay};
 
 on_both_stores!(
     many_callers_share_a_gateway_and_each_gets_its_own_answer,
+    a_call_that_is_too_large_is_refused_and_ends_nothing,
     a_broken_stream_leaves_every_pending_call_unknown,
 );
 
@@ -94,6 +95,32 @@ async fn many_callers_share_a_gateway_and_each_gets_its_own_answer(world: World)
     })
     .await;
     assert!(gateway.has_ended());
+}
+
+async fn a_call_that_is_too_large_is_refused_and_ends_nothing(world: World) {
+    let service = world.serve(MONDAY).await;
+    let seller = service.counter(SEJONG).await;
+    let (gateway, token) = (gateway(&service.address()).await, seller.admitted.session_token.as_str());
+    let visit = |digits: usize| Visit::in_person(&"8".repeat(digits), 1).purchase();
+    let told = |digits: usize| {
+        let (call, gateway) = (visit(digits), &gateway);
+        async move {
+            match gateway.call(token, call).await.unwrap_err() {
+                CallError::NotExecuted { reason, message, retry_after: None } => (reason, message),
+                other => panic!("{other:?}"),
+            }
+        }
+    };
+    let (reason, message) = told(20_000).await;
+    assert_eq!(reason, "MESSAGE_TOO_LARGE");
+    assert!(message.contains("16384") && !message.contains("888"), "{message}");
+    // Every size about the limit is either refused here or read there.
+    for digits in 15_900..16_384 {
+        let (reason, _) = told(digits).await;
+        assert!(["INVALID_REQUEST", "MESSAGE_TOO_LARGE"].contains(&reason.as_str()), "{digits}: {reason}");
+    }
+    assert!(!gateway.has_ended());
+    assert_eq!(said(&one(gateway.call(token, masks(1).purchase()).await.unwrap())), "APPROVED");
 }
 
 async fn a_broken_stream_leaves_every_pending_call_unknown(world: World) {
