@@ -54,7 +54,7 @@ pub struct Lanes {
 
 /// While a trip is under way another one begins only for so many calls: a trip costs the server and the service more than a
 /// call does, and those that wait go with the trip that returns next. A full group is always worth one.
-const WORTH_A_TRIP: usize = 32;
+const WORTH_A_TRIP: usize = 64;
 
 /// When a call comes so long after the first that waits, the trip under way is stuck, and is waited for no longer.
 const STUCK_AFTER: Duration = Duration::from_millis(10);
@@ -362,8 +362,8 @@ mod tests {
         let usual = lanes(256, 4_096);
         assert!(!waiting(usual, 0, 0, 0).is_worth_a_trip(), "nobody waits");
         assert!(waiting(usual, 1, 0, 0).is_worth_a_trip(), "a lone call leaves at once");
-        assert!(!waiting(usual, 31, 0, 1).is_worth_a_trip());
-        assert!(waiting(usual, 32, 0, 1).is_worth_a_trip());
+        assert!(!waiting(usual, 63, 0, 1).is_worth_a_trip());
+        assert!(waiting(usual, 64, 0, 1).is_worth_a_trip());
         assert!(!waiting(usual, 10, 1, 1).is_worth_a_trip());
         assert!(waiting(usual, 11, 1, 1).is_worth_a_trip(), "the trip under way is stuck");
     }
