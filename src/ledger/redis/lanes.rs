@@ -56,7 +56,7 @@ pub struct Lanes {
 /// call does, and those that wait go with the trip that returns next. A full group is always worth one.
 const WORTH_A_TRIP: usize = 64;
 
-/// When a call comes so long after the first that waits, the trip under way is stuck, and is waited for no longer.
+/// When a call has waited for so long, the trip under way is stuck, and is waited for no longer.
 const STUCK_AFTER: Duration = Duration::from_millis(10);
 
 /// One call in the queue.
@@ -64,6 +64,13 @@ struct Job {
     cmd: Cmd,
     give_up: Instant,
     reply: oneshot::Sender<Result<Value, LedgerError>>,
+}
+
+impl Job {
+    /// When it began to wait.
+    fn begun(&self) -> Instant {
+        self.give_up - LONGEST_WAIT
+    }
 }
 
 /// The end of the queue where calls are put in. When the last one is dropped the lanes end, after what has been put in.
@@ -122,15 +129,17 @@ impl Drop for Open {
 
 impl Line {
     fn add(&self, job: Job, most: usize) -> Result<(), LedgerError> {
-        let worth_it = {
+        let now = job.begun();
+        let rings = {
             let mut waiting = self.waiting();
             if waiting.jobs.len() >= most {
                 return Err(LedgerError::Overloaded);
             }
             waiting.jobs.push_back(job);
-            waiting.is_worth_a_trip()
+            // The first to wait beside a trip has a lane look at the clock for it.
+            waiting.jobs.len() == 1 || waiting.is_worth_a_trip(now)
         };
-        if worth_it {
+        if rings {
             self.bell.notify_one();
         }
         Ok(())
@@ -139,9 +148,9 @@ impl Line {
     /// The calls of the next trip; none when the queue is closed and empty.
     async fn next_group(&self, most: usize) -> Vec<Job> {
         loop {
-            {
+            let first = {
                 let mut waiting = self.waiting();
-                if waiting.is_worth_a_trip() {
+                if waiting.is_worth_a_trip(Instant::now()) {
                     waiting.trips += 1;
                     let most = most.min(waiting.jobs.len());
                     return waiting.jobs.drain(..most).collect();
@@ -150,8 +159,13 @@ impl Line {
                     self.bell.notify_one();
                     return Vec::new();
                 }
+                waiting.jobs.front().map(Job::begun)
+            };
+            match first {
+                None => self.bell.notified().await,
+                // Whichever comes first: there is more to look at, or the trip under way is stuck.
+                Some(begun) => drop(timeout_at(begun + STUCK_AFTER, self.bell.notified()).await),
             }
-            self.bell.notified().await;
         }
     }
 
@@ -167,9 +181,9 @@ impl Waiting {
         Self { jobs: VecDeque::new(), worth, trips: 0, closed: false }
     }
 
-    fn is_worth_a_trip(&self) -> bool {
-        let (Some(first), Some(last)) = (self.jobs.front(), self.jobs.back()) else { return false };
-        let is_stuck = last.give_up.saturating_duration_since(first.give_up) >= STUCK_AFTER;
+    fn is_worth_a_trip(&self, now: Instant) -> bool {
+        let Some(first) = self.jobs.front() else { return false };
+        let is_stuck = now.saturating_duration_since(first.begun()) >= STUCK_AFTER;
         self.trips == 0 || self.closed || self.jobs.len() >= self.worth || is_stuck
     }
 }
@@ -181,7 +195,7 @@ impl Drop for UnderWay<'_> {
     fn drop(&mut self) {
         let mut waiting = self.0.waiting();
         waiting.trips -= 1;
-        if waiting.is_worth_a_trip() {
+        if waiting.is_worth_a_trip(Instant::now()) {
             self.0.bell.notify_one();
         }
     }
@@ -349,29 +363,45 @@ mod tests {
         Lanes { count: size(3), group: size(group), queue: size(queue) }
     }
 
-    /// So many calls a millisecond apart, while so many trips are under way.
-    fn waiting(lanes: Lanes, calls: u64, apart: u64, trips: usize) -> Waiting {
-        let begun = Instant::now();
-        let job =
-            |n| Job { cmd: Cmd::new(), give_up: begun + Duration::from_millis(n * apart), reply: oneshot::channel().0 };
-        Waiting { jobs: (0..calls).map(job).collect(), trips, ..Waiting::new(lanes) }
+    fn job() -> Job {
+        Job { cmd: Cmd::new(), give_up: Instant::now() + LONGEST_WAIT, reply: oneshot::channel().0 }
+    }
+
+    /// Whether so many calls are worth a trip beside so many, when the first has waited so many milliseconds.
+    fn is_worth_it(lanes: Lanes, calls: usize, waited: u64, trips: usize) -> bool {
+        let first = Instant::now();
+        let jobs = (0..calls).map(|_| Job { give_up: first + LONGEST_WAIT, ..job() }).collect();
+        Waiting { jobs, trips, ..Waiting::new(lanes) }.is_worth_a_trip(first + Duration::from_millis(waited))
     }
 
     #[test]
     fn a_trip_begins_for_one_call_and_another_beside_it_only_where_it_pays() {
         let usual = lanes(256, 4_096);
-        assert!(!waiting(usual, 0, 0, 0).is_worth_a_trip(), "nobody waits");
-        assert!(waiting(usual, 1, 0, 0).is_worth_a_trip(), "a lone call leaves at once");
-        assert!(!waiting(usual, 63, 0, 1).is_worth_a_trip());
-        assert!(waiting(usual, 64, 0, 1).is_worth_a_trip());
-        assert!(!waiting(usual, 10, 1, 1).is_worth_a_trip());
-        assert!(waiting(usual, 11, 1, 1).is_worth_a_trip(), "the trip under way is stuck");
+        assert!(!is_worth_it(usual, 0, 0, 0), "nobody waits");
+        assert!(is_worth_it(usual, 1, 0, 0), "a lone call leaves at once");
+        assert!(!is_worth_it(usual, 63, 0, 1));
+        assert!(is_worth_it(usual, 64, 0, 1));
+        assert!(!is_worth_it(usual, 1, 9, 1));
+        assert!(is_worth_it(usual, 1, 10, 1), "the trip under way is stuck");
     }
 
     #[test]
     fn small_groups_and_queues_use_every_lane_all_the_same() {
-        assert!(waiting(lanes(1, 4_096), 1, 0, 2).is_worth_a_trip());
-        assert!(waiting(lanes(256, 4), 4, 0, 2).is_worth_a_trip());
-        assert!(!waiting(lanes(256, 4), 3, 0, 2).is_worth_a_trip());
+        assert!(is_worth_it(lanes(1, 4_096), 1, 0, 2));
+        assert!(is_worth_it(lanes(256, 4), 4, 0, 2));
+        assert!(!is_worth_it(lanes(256, 4), 3, 0, 2));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_call_behind_a_stuck_trip_leaves_by_another_lane_although_none_comes_after_it() {
+        let line = Arc::new(Line { state: Mutex::new(Waiting::new(lanes(256, 4_096))), bell: Notify::new() });
+        line.waiting().trips = 1;
+        let (idle, began) = (Arc::clone(&line), Instant::now());
+        let lane = tokio::spawn(async move { idle.next_group(256).await.len() });
+        tokio::task::yield_now().await;
+        line.add(job(), 4_096).unwrap();
+        let left = timeout(Duration::from_secs(5), lane).await;
+        assert_eq!(left.expect("it waits for the trip").unwrap(), 1);
+        assert!((STUCK_AFTER..2 * STUCK_AFTER).contains(&began.elapsed()), "{:?}", began.elapsed());
     }
 }
