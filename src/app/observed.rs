@@ -69,6 +69,7 @@ fn outcome<T>(answer: &Result<T, LedgerError>) -> TripOutcome {
 }
 
 impl<L: Ledger, C: Clock> Ledger for Observed<L, C> {
+    // The one of which many wait at once; see `trip`.
     fn claim(
         &self,
         key: RecordKey,

@@ -9,6 +9,7 @@ mod stream;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::timeout;
 use tokio_stream::wrappers::ReceiverStream;
@@ -82,7 +83,7 @@ impl<L: Ledger, D: Door, C: Clock> PurchaseEdge<L, D, C> {
             act => {
                 // A stop that cannot wait for it says that something was under way.
                 let _tracked = self.tasks.token();
-                Box::pin(self.ask(act, &caller)).await
+                self.ask(act, &caller).await
             }
         };
         self.results(answers, programme, verb)
@@ -100,14 +101,14 @@ impl<L: Ledger, D: Door, C: Clock> PurchaseEdge<L, D, C> {
         let call = call.ok_or_else(|| status::invalid(vec![status::BadField::new("call", "is required")]))?;
         let ready = self.ready(call, Credentials::with_token(metadata, &session_token)).await?;
         let Ready { caller, programme, verb, act } = ready;
-        let answers = Box::pin(self.ask(act, &caller)).await;
+        let answers = self.ask(act, &caller).await;
         self.results(answers, programme, verb)
     }
 
     /// Everything that is looked at before the ledger is asked: who calls, and each field. The message with the number in it
     /// ends here.
+    #[expect(clippy::manual_async_fn, reason = "an async function would keep the message twice")]
     fn ready(&self, call: Call, who: Credentials<'_>) -> impl Future<Output = Result<Ready, Fault>> + Send {
-        // A block and not an async function, which would keep the message twice.
         async move {
             match &call {
                 Call::CheckPurchase(wire) => {
@@ -197,16 +198,18 @@ impl<L: Ledger, D: Door, C: Clock> PurchaseEdge<L, D, C> {
         known.map(Box::new).map_err(|bad| status::invalid(bad.into_iter().map(convert::bad_field).collect()))
     }
 
-    /// Callers box it: what waits for the store is then in pieces that an allocator hands out quickly.
-    async fn ask(&self, act: Act, caller: &Caller) -> Vec<LineAnswer> {
-        match act {
-            Act::Check(visit) => self.purchases.check(&visit, caller).await,
-            Act::Buy(visit) => self.purchases.buy(&visit, caller).await,
-            Act::Confirm(known) => vec![self.purchases.confirm(*known, caller).await],
-            Act::Release(known) => vec![self.purchases.release(*known, caller).await],
-            Act::Void(known) => vec![self.purchases.void(*known, caller).await],
-            Act::Resolve(known) => vec![self.purchases.resolve(*known, caller).await],
-        }
+    /// Boxed: what waits for the store is then in pieces that an allocator hands out quickly.
+    fn ask<'a>(&'a self, act: Act, caller: &'a Caller) -> BoxFuture<'a, Vec<LineAnswer>> {
+        Box::pin(async move {
+            match act {
+                Act::Check(visit) => self.purchases.check(&visit, caller).await,
+                Act::Buy(visit) => self.purchases.buy(&visit, caller).await,
+                Act::Confirm(known) => vec![self.purchases.confirm(*known, caller).await],
+                Act::Release(known) => vec![self.purchases.release(*known, caller).await],
+                Act::Void(known) => vec![self.purchases.void(*known, caller).await],
+                Act::Resolve(known) => vec![self.purchases.resolve(*known, caller).await],
+            }
+        })
     }
 
     /// The failure of a single line is the call's own error; of one among several it stands in its result.
