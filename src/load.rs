@@ -119,7 +119,7 @@ pub async fn merge(files: &[PathBuf], target: &Target, audited: bool) -> Result<
     let (facts, history) = shared::together(parts)?;
     let programme = Carried::named(facts.programme.as_str())
         .ok_or_else(|| LoadError::Unfit(format!("{} is no programme of this harness", facts.programme)))?;
-    Ok(audit_of(programme, target, facts, history, audited, None).await)
+    Ok(audit_of(programme, target, facts, history, audited, &HashSet::new()).await)
 }
 
 impl Finished {
@@ -139,7 +139,11 @@ async fn conduct(
 ) -> Result<Finished, LoadError> {
     let RunOrder { scenario, places, sharing, audited, .. } = order;
     let programme = scenario.carried();
-    let before = if *audited { recorded(target, programme.id()).await } else { None };
+    let before = tokio::select! {
+        before = recorded(target, programme.id()), if *audited => before,
+        () = ending.enough.cancelled(), if *audited => HashSet::new(),
+        else => HashSet::new(),
+    };
     let (facts, history) = match sharing {
         Some(sharing) => sharing.run(scenario, places, target, ending, gone, tick).await?,
         None => {
@@ -147,15 +151,15 @@ async fn conduct(
             part::run(&part, ending, gone, tick).await?
         }
     };
-    Ok(audit_of(programme, target, facts, history, *audited, before.as_ref()).await)
+    Ok(audit_of(programme, target, facts, history, *audited, &before).await)
 }
 
-/// The request ids that stand under the programme. `None` if they cannot be read, which is no reason not to run: if it stays so,
+/// The request ids that stand under the programme. None if they cannot be read, which is no reason not to run: if it stays so,
 /// there is no audit, and the report says why.
-async fn recorded(target: &Target, programme: ProgrammeId) -> Option<HashSet<RequestId>> {
-    let records = export(target, programme).await.ok()?.records;
+async fn recorded(target: &Target, programme: ProgrammeId) -> HashSet<RequestId> {
+    let records = export(target, programme).await.map(|export| export.records).unwrap_or_default();
     let entries = records.iter().flat_map(|record| &record.entries);
-    Some(entries.filter_map(|entry| entry.request_id.parse().ok()).collect())
+    entries.filter_map(|entry| entry.request_id.parse().ok()).collect()
 }
 
 async fn audit_of(
@@ -164,7 +168,7 @@ async fn audit_of(
     mut facts: RunFacts,
     history: Vec<Asked>,
     audited: bool,
-    before: Option<&HashSet<RequestId>>,
+    before: &HashSet<RequestId>,
 ) -> Finished {
     let records = match tells_nothing(&facts.ended) {
         Some(why) => Err(why.to_owned()),

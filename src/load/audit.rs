@@ -107,15 +107,10 @@ impl Audit {
 }
 
 /// Audits a run: its calls against all records of the ledger it sold into, read after its last call. `before` are the request ids
-/// that stood there when it began; `None`: nobody has looked.
+/// that stood there before it; empty where nobody has looked.
 ///
 /// Takes time in proportion to n log n of calls and entries.
-pub fn audit(
-    history: &[Asked],
-    records: &[v1::ExportedRecord],
-    rule: &Rule,
-    before: Option<&HashSet<RequestId>>,
-) -> Audit {
+pub fn audit(history: &[Asked], records: &[v1::ExportedRecord], rule: &Rule, before: &HashSet<RequestId>) -> Audit {
     let mut cases = Cases::default();
     let entries = Entries::read(records, &mut cases);
     let mut audit = Audit {

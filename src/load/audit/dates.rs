@@ -1,6 +1,9 @@
-//! All together: what the run recorded is dated as if it had happened within the length of the run, whatever the clock said.
+//! All together: what the run recorded is dated within one length of the run of its middle entry, whatever the clock said.
+//!
+//! That every instance's clock went on while the run did is taken for granted: simulated clocks that were started apart, or again
+//! in mid-run, make this find what is no fault.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::cases::{CaseKind, Cases};
@@ -22,12 +25,17 @@ pub(super) fn check<'a>(
     let first = history.iter().map(|call| call.sent).min().unwrap_or_default();
     let last = history.iter().map(|call| call.answered).max().unwrap_or_default();
     let length = (last.saturating_sub(first) + SLACK).as_millis();
-    // Nothing is dated before what stands in its record already, and that may be an earlier run's with a clock ahead.
-    let shared: BTreeSet<usize> = strangers.iter().map(|stranger| stranger.record).collect();
+    // Nothing is dated before what stands in its record already, and that may be an earlier run's with a clock ahead: what has
+    // the very time of such an entry, or an earlier one, may have been put off to it.
+    let mut put_off: BTreeMap<usize, i64> = BTreeMap::new();
+    for stranger in strangers.iter().filter(|stranger| !stranger.late) {
+        let newest = put_off.entry(stranger.record).or_insert(stranger.at);
+        *newest = stranger.at.max(*newest);
+    }
     let recorded = |entry: &&Entry| {
         matches!(entry.standing, Standing::Sold | Standing::Held | Standing::Released | Standing::Voided)
             && !entry.late
-            && !shared.contains(&entry.record)
+            && put_off.get(&entry.record).is_none_or(|newest| entry.at > *newest)
     };
     let mut own: Vec<&Entry> = own.filter(recorded).collect();
     own.sort_unstable_by_key(|entry| entry.at);

@@ -33,7 +33,7 @@ impl Life {
 pub(super) fn check(
     history: &[Asked],
     entries: &Entries,
-    before: Option<&HashSet<RequestId>>,
+    before: &HashSet<RequestId>,
     audit: &mut Audit,
     cases: &mut Cases,
 ) -> Vec<Life> {
@@ -373,12 +373,7 @@ fn count(calls: &[&Asked], stands: Standing, clean: bool, audit: &mut Audit) {
 }
 
 /// A buyer's entries stand in one record, and in it stand no others. One case for each buyer or record.
-fn check_homes(
-    mut homes: Vec<(u64, &Entry)>,
-    strangers: &[&Entry],
-    before: Option<&HashSet<RequestId>>,
-    cases: &mut Cases,
-) {
+fn check_homes(mut homes: Vec<(u64, &Entry)>, strangers: &[&Entry], before: &HashSet<RequestId>, cases: &mut Cases) {
     homes.sort_unstable_by_key(|(buyer, entry)| (*buyer, entry.record));
     for of_buyer in homes.chunk_by(|(a, _), (b, _)| a == b) {
         if let ([(_, first), ..], [.., (_, last)]) = (of_buyer, of_buyer)
@@ -398,13 +393,10 @@ fn check_homes(
         }
     }
     // What was recorded before the run began is an earlier run's, whose made-up people may have had the same numbers; a hold
-    // that it forgot may run out meanwhile. Where nobody has looked what that was, the dates tell: nothing that this run causes
-    // is dated before its first entry. (The clock of an earlier run may have been ahead, if it was a simulated one.)
+    // that it forgot may run out meanwhile. Nothing that this run causes is dated before its first entry; and what was seen
+    // before the run is earlier whatever its date, which a simulated clock that starts again puts into this run's time.
     let begun = homes.iter().map(|(_, entry)| entry.at).min();
-    let earlier = |entry: &Entry| match before {
-        Some(before) => before.contains(&entry.request),
-        None => begun.is_some_and(|begun| entry.at < begun),
-    };
+    let earlier = |entry: &Entry| begun.is_some_and(|begun| entry.at < begun) || before.contains(&entry.request);
     for stranger in strangers.iter().filter(|stranger| !earlier(stranger)) {
         let beside = homes.partition_point(|(_, entry)| entry.record < stranger.record);
         if let Some((_, ours)) = homes.get(beside).filter(|(_, entry)| entry.record == stranger.record) {

@@ -1,6 +1,7 @@
 #[cfg(test)]
 mod rules;
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use proptest::prelude::*;
@@ -96,7 +97,7 @@ fn records(records: &[&[v1::ExportedEntry]]) -> Vec<v1::ExportedRecord> {
 
 /// As where nobody has looked what stood there before.
 fn audit(history: &[Asked], records: &[v1::ExportedRecord], rule: &Rule) -> Audit {
-    super::audit(history, records, rule, None)
+    super::audit(history, records, rule, &HashSet::new())
 }
 
 /// Exactly these kinds are found, once each.
@@ -389,15 +390,15 @@ fn what_is_known_to_have_stood_before_is_no_stranger_whenever_it_is_dated() {
     let history = [asked(1, Hold, 0, held())];
     let ledger = |at| records(&[&[entry(9, Closed, at, at), entry(1, Held, 0, 900)]]);
     let strangers = |at, before: &[RequestId]| {
-        let audit = super::audit(&history, &ledger(at), &RULE, Some(&before.iter().copied().collect()));
+        let audit = super::audit(&history, &ledger(at), &RULE, &before.iter().copied().collect());
         assert_eq!(audit.strangers, 1);
         audit.found.get(&StrangerBesideOurs).copied()
     };
     // The clock of the run before was ahead.
     assert_eq!(strangers(40, &[id(9)]), None);
     assert_eq!(strangers(40, &[id(8)]), Some(1));
-    // What did not stand there is one, by whatever clock.
-    assert_eq!(strangers(-9, &[]), Some(1));
+    // Nor is what is dated before the run, whoever has looked.
+    assert_eq!(strangers(-9, &[]), None);
 }
 
 #[test]
@@ -462,12 +463,15 @@ fn what_a_run_recorded_is_dated_within_its_length() {
     }
     let closed = [asked(1, Resolve, 0, Outcome::NotRecorded), by(2, asked(2, Purchase, 0, approved(0)))];
     finds(&closed, &[&[entry(1, Closed, WEEK, WEEK)], &[sold(2, 0)]], &[]);
-    // Nor is one that an earlier run's clock may have put off.
-    finds(
-        &history,
-        &[&[sold(9, WEEK - 9), hold(Held)[0].clone()], &[sold(2, 0)], &[sold(3, 0)]],
-        &[StrangerBesideOurs],
-    );
+    // Nor is one that an earlier run's clock may have put off, to the time of its own entry and not beyond it.
+    let beside = |at: i64, kinds: &[CaseKind]| {
+        let ledger: [&[_]; 3] = [&[entry(9, Closed, at, at), hold(Held)[0].clone()], &[sold(2, 0)], &[sold(3, 0)]];
+        let audit = super::audit(&history, &records(&ledger), &RULE, &HashSet::from([id(9)]));
+        assert_eq!(audit.found.into_keys().collect::<Vec<_>>(), kinds);
+    };
+    beside(WEEK, &[]);
+    beside(WEEK - 1, &[OutsideRun]);
+    beside(-WEEK, &[OutsideRun]);
 }
 
 #[test]
