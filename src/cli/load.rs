@@ -302,19 +302,17 @@ fn scenario_text(name: &str) -> Result<(String, String), Trouble> {
 
 fn places(command: &Load, scenario: &Scenario) -> Result<Places, Trouble> {
     let of_scenario = scenario.sites.file.as_ref().map(PathBuf::from);
-    let places = match command.sites.as_ref().or(of_scenario.as_ref()) {
-        None => Places::made_up(&scenario.sites, scenario.seed),
+    match command.sites.as_ref().or(of_scenario.as_ref()) {
+        None => Ok(Places::made_up(&scenario.sites, scenario.seed)),
         Some(path) => {
             let text = read(path)?;
             let text =
                 String::from_utf8(text).map_err(|_| Trouble::Config(format!("{}: is not UTF-8", path.display())))?;
             let sites = Sites::parse(&text, &path.display().to_string())
                 .map_err(|errors| Trouble::Config(errors.to_string()))?;
-            Places::of_registry(&sites, text, &scenario.sites)
+            Ok(Places::of_registry(&sites, text, &scenario.sites))
         }
-    };
-    places.check(scenario.carried())?;
-    Ok(places)
+    }
 }
 
 /// The service that runs; `None`: one is to be started.

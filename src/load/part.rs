@@ -18,6 +18,8 @@ use crate::time::{Clock, SystemClock, Timestamp};
 /// A service from which nothing but failures has come for so long is taken for lost. A pause of a second or two, a restart
 /// behind a balancer or a stalled disk, is not.
 const PATIENCE: Duration = Duration::from_secs(3);
+/// A worker that comes so late joins a run of its own.
+const LATEST: Duration = Duration::from_secs(1);
 /// How often that is looked at.
 const LOOK: Duration = Duration::from_millis(100);
 
@@ -44,8 +46,14 @@ pub(super) async fn run(
 ) -> Result<(RunFacts, Vec<Asked>), LoadError> {
     let PartOrder { scenario, places, target, part, start_at } = order;
     let programme = scenario.carried().id();
-    let first = places.sites().first().copied();
-    target.check(programme, first.ok_or_else(|| LoadError::Unfit("there is no site to sell at".into()))?).await?;
+    if let Some(at) = start_at
+        && SystemClock::real().now().since(*at) > LATEST
+    {
+        return Err(LoadError::Unfit(format!(
+            "the run was to begin at {at}, which is past: its parts would not be those of one time. Name a later one"
+        )));
+    }
+    target.check(programme, places).await?;
     let mut counters = Counters::open(target, scenario, places.sites(), *part).await?;
     let clock = match start_at {
         None => {
@@ -122,6 +130,7 @@ pub(super) async fn run(
         wire: scenario.wire,
         arrivals: scenario.arrivals.clone(),
         part: *part,
+        start_at: start_at.map(|at| at.to_string()),
         processes: 1,
         sites: u32::try_from(sites).unwrap_or(u32::MAX),
         connections,

@@ -9,8 +9,6 @@ use crate::ids::ProgrammeId;
 pub struct Carried {
     /// Its id.
     pub name: &'static str,
-    /// The channels that are enrolled in it, from its first day on and everywhere.
-    pub channels: &'static [&'static str],
     /// Its file, to be put among the programmes of a service.
     pub text: &'static str,
     units: u32,
@@ -19,20 +17,8 @@ pub struct Carried {
 
 /// All of them.
 pub const CARRIED: [Carried; 2] = [
-    Carried {
-        name: "load-canonical",
-        channels: &["pharmacy", "post_office", "mart"],
-        text: include_str!("programmes/load-canonical.toml"),
-        units: 2,
-        purchases: None,
-    },
-    Carried {
-        name: "load-morning",
-        channels: &["pharmacy", "post_office", "mart"],
-        text: include_str!("programmes/load-morning.toml"),
-        units: 2,
-        purchases: Some(1),
-    },
+    Carried { name: "load-canonical", text: include_str!("programmes/load-canonical.toml"), units: 2, purchases: None },
+    Carried { name: "load-morning", text: include_str!("programmes/load-morning.toml"), units: 2, purchases: Some(1) },
 ];
 
 impl Carried {
@@ -72,10 +58,6 @@ mod tests {
             assert!(carried.text.contains(&limit), "{}", carried.name);
             let purchases = carried.purchases.map_or(String::new(), |most| format!("purchases = {most}"));
             assert!(carried.text.contains(&purchases), "{}", carried.name);
-            let enrolled: Vec<String> = carried.channels.iter().map(|name| format!("channel = \"{name}\"")).collect();
-            let written: Vec<&str> = carried.text.lines().filter(|line| line.starts_with("channel")).collect();
-            assert_eq!(written, enrolled, "{}", carried.name);
-            assert!(!carried.text.contains("_regions"), "{}", carried.name);
             assert_eq!(carried.text.contains("purchases ="), carried.purchases.is_some(), "{}", carried.name);
         }
     }

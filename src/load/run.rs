@@ -130,6 +130,8 @@ pub struct RunFacts {
     pub arrivals: Arrivals,
     /// Which part of the run this is.
     pub part: Part,
+    /// When its parts were to begin, RFC 3339; `None`: it has only one.
+    pub start_at: Option<String>,
     /// Processes that shared the run.
     pub processes: u32,
     /// Sites that took part.
@@ -148,4 +150,40 @@ pub struct RunFacts {
     pub ended: Ended,
     /// Why there is no audit, where there is none.
     pub not_audited: Option<String>,
+}
+
+#[cfg(test)]
+impl RunFacts {
+    /// A run that might have been.
+    pub(super) fn example(elapsed: Duration) -> Self {
+        let phase =
+            |name: &str, seconds, from, to| Phase { name: name.into(), length: Duration::from_secs(seconds), from, to };
+        Self {
+            scenario: "morning".into(),
+            title: "a Saturday of the peak week of 2020, compressed <2 min>".into(),
+            seed: 7,
+            address: "http://127.0.0.1:50051".into(),
+            own_service: Some("embedded".into()),
+            programme: "load".parse().unwrap(),
+            ledger: None,
+            wire: Wire::Unary,
+            arrivals: Arrivals::Open(vec![phase("doors open", 30, 200.0, 900.0), phase("ebb", 60, 900.0, 300.0)]),
+            part: Part::WHOLE,
+            start_at: None,
+            processes: 1,
+            sites: 40,
+            connections: 8,
+            population: 20_000,
+            elapsed,
+            sessions: SessionFacts {
+                wanted: 40,
+                admitted: 40,
+                opening_ms: (1..=40).collect(),
+                ..SessionFacts::default()
+            },
+            shortfall: Shortfall::default(),
+            ended: Ended::Complete,
+            not_audited: None,
+        }
+    }
 }

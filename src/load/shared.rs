@@ -80,12 +80,17 @@ pub fn together(parts: Vec<(RunFacts, Vec<Asked>)>) -> Result<(RunFacts, Vec<Ask
     let (mut whole, mut history) = parts.next().ok_or_else(|| LoadError::Unfit("there is no part of a run".into()))?;
     whole.part = Part::WHOLE;
     for (part, calls) in parts {
-        let same = (&part.scenario, part.seed, part.programme, part.wire, &part.arrivals)
-            == (&whole.scenario, whole.seed, whole.programme, whole.wire, &whole.arrivals);
+        let same = (&part.scenario, part.seed, part.programme, part.wire, &part.arrivals, &part.start_at)
+            == (&whole.scenario, whole.seed, whole.programme, whole.wire, &whole.arrivals, &whole.start_at);
         if !same {
+            let told = |facts: &RunFacts| {
+                let begun = facts.start_at.as_deref().unwrap_or("a time of its own");
+                format!("{} with seed {}, begun at {begun}", facts.scenario, facts.seed)
+            };
             return Err(LoadError::Unfit(format!(
-                "these are parts of different runs: {} with seed {} and {} with seed {}",
-                whole.scenario, whole.seed, part.scenario, part.seed
+                "these are parts of different runs: {} and {}",
+                told(&whole),
+                told(&part)
             )));
         }
         if let (Some(one), Some(other)) = (whole.ledger, part.ledger)
@@ -133,7 +138,21 @@ fn worse(one: Ended, other: Ended) -> Ended {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+
+    #[test]
+    fn parts_of_two_days_are_no_run() {
+        let part = |nth: u32, begun: &str| {
+            let (part, start_at) = (Part { index: nth - 1, of: 2 }, Some(begun.to_owned()));
+            (RunFacts { part, start_at, ..RunFacts::example(Duration::ZERO) }, Vec::new())
+        };
+        assert!(together(vec![part(1, "2026-11-23T09:00:00Z"), part(2, "2026-11-23T09:00:00Z")]).is_ok());
+        let why =
+            together(vec![part(1, "2026-11-23T09:00:00Z"), part(2, "2026-11-24T09:00:00Z")]).unwrap_err().to_string();
+        assert!(why.contains("different runs") && why.contains("begun at 2026-11-24T09:00:00Z"), "{why}");
+    }
 
     #[test]
     fn every_part_is_there_once() {

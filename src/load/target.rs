@@ -14,8 +14,9 @@ use super::driver::Part;
 use super::population::People;
 use super::run::{SessionFacts, Wire};
 use super::scenario::Scenario;
+use super::sites::Places;
 use crate::grpc::v1;
-use crate::ids::{LedgerId, ProgrammeId, SiteId};
+use crate::ids::{Channel, LedgerId, ProgrammeId, SiteId};
 use crate::terminal::{CallError, Connection, Terminal, Tls, Unreachable};
 
 /// Terminals on one connection, at most: the service takes 64 streams on each, one is a session, and calls need some too.
@@ -56,8 +57,20 @@ impl Target {
         Connection::open(&self.address, self.tls.as_ref()).await
     }
 
-    /// Makes sure that the service knows the programme and this site, before anything else is asked of it.
-    pub(super) async fn check(&self, programme: ProgrammeId, site: SiteId) -> Result<(), LoadError> {
+    /// Makes sure that the service knows the programme and one site of every channel, and lets them sell, before anything else
+    /// is asked of it. One that may not sell would refuse everybody, and rightly so, which the audit would take for refusals
+    /// without a reason.
+    pub(super) async fn check(&self, programme: ProgrammeId, places: &Places) -> Result<(), LoadError> {
+        if places.sites().is_empty() {
+            return Err(LoadError::Unfit("there is no site to sell at".into()));
+        }
+        for (channel, site) in places.channels() {
+            self.check_one(programme, channel, site).await?;
+        }
+        Ok(())
+    }
+
+    async fn check_one(&self, programme: ProgrammeId, channel: Channel, site: SiteId) -> Result<(), LoadError> {
         let terminal = Terminal::on(&self.connect().await?, site, terminal_name(0)?);
         let buyer = People::new(0).number(0).buyer();
         let line = v1::Line { buyer: Some(buyer), quantity: 1, ..v1::Line::default() };
@@ -88,6 +101,14 @@ impl Target {
             Some(v1::purchase_result::Outcome::NotRequired(_)) => Err(LoadError::Unfit(format!(
                 "{programme} is not in force on the day of the service's clock: nothing would be recorded"
             ))),
+            Some(v1::purchase_result::Outcome::Refused(refused))
+                if refused.reasons.iter().any(|reason| reason.refusal() == v1::Refusal::ChannelNotEnrolled) =>
+            {
+                Err(LoadError::Unfit(format!(
+                    "{programme} does not enrol the channel {channel}, which is that of the site {site}: leave such sites out \
+                     of the registry, or {channel} out of sites.channels in the scenario"
+                )))
+            }
             Some(v1::purchase_result::Outcome::Failure(v1::Failure { reason, message, .. })) => {
                 Err(LoadError::Failed(format!("{reason}: {message}")))
             }

@@ -187,6 +187,12 @@ fn a_service_that_does_not_fit_is_told_before_anything_is_sent() {
     let ran = load(directory.path(), &["--address", &service.address, "--sites", "sites.csv", "--without-audit"]);
     assert_eq!(ran.code, 64, "{ran:?}");
     assert!(ran.err.contains("--print-programme") && ran.err.contains("--policies"), "{}", ran.err);
+    // Sites of a kind that the programme leaves out would rightly refuse everybody.
+    let sites = include_str!("../../src/sites/demo.csv").replace(",mart,", ",cafe,");
+    std::fs::write(directory.path().join("cafes.csv"), sites).unwrap();
+    let ran = load(directory.path(), &["--sites", "cafes.csv"]);
+    assert_eq!(ran.code, 64, "{ran:?}");
+    assert!(ran.err.contains("load-canonical does not enrol the channel cafe"), "{}", ran.err);
     let nobody = load(directory.path(), &["--address", "http://127.0.0.1:1", "--without-audit"]);
     assert_eq!(nobody.code, 70, "{nobody:?}");
     assert!(nobody.err.contains("cannot be reached"), "{}", nobody.err);
@@ -334,12 +340,15 @@ fn a_simulated_day_is_run_again_on_one_redis() {
     assert_eq!(shell_of(directory.path(), "load --print-scenario > mine.toml").code, 0);
     let text = std::fs::read_to_string(directory.path().join("mine.toml")).unwrap();
     let simulated = text.replace("[sites]", "clock = \"2020-03-28T08:59:50+09:00\"\n[sites]");
+    assert_ne!(simulated, text);
     std::fs::write(directory.path().join("mine.toml"), simulated).unwrap();
     // The same people come at the same times, by a clock that starts again before the first run's entries.
-    for _ in 0..2 {
+    for earlier in [false, true] {
         let ran = load(directory.path(), &["--scenario", "mine.toml", "--store", &redis.url()]);
         assert_eq!(ran.code, 0, "{ran:?}");
-        assert!(count(&ran.json(), "/audit/entries") > 50, "{}", ran.out);
+        let summary = ran.json();
+        assert!(count(&summary, "/audit/refusals") + count(&summary, "/accepted") > 50, "{summary:#}");
+        assert_eq!(count(&summary, "/audit/strangers") > 0, earlier, "{summary:#}");
     }
 }
 

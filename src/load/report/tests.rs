@@ -3,34 +3,7 @@ use std::time::Duration;
 use super::*;
 use crate::ids::RequestId;
 use crate::load::audit::{Case, CaseKind};
-use crate::load::driver::Part;
-use crate::load::run::{Arrivals, Ended, Phase, SessionFacts, Shortfall, Wire};
-
-fn facts(elapsed: Duration) -> RunFacts {
-    let phase =
-        |name: &str, seconds, from, to| Phase { name: name.into(), length: Duration::from_secs(seconds), from, to };
-    RunFacts {
-        scenario: "morning".into(),
-        title: "a Saturday of the peak week of 2020, compressed <2 min>".into(),
-        seed: 7,
-        address: "http://127.0.0.1:50051".into(),
-        own_service: Some("embedded".into()),
-        programme: "load".parse().unwrap(),
-        ledger: None,
-        wire: Wire::Unary,
-        arrivals: Arrivals::Open(vec![phase("doors open", 30, 200.0, 900.0), phase("ebb", 60, 900.0, 300.0)]),
-        part: Part::WHOLE,
-        processes: 1,
-        sites: 40,
-        connections: 8,
-        population: 20_000,
-        elapsed,
-        sessions: SessionFacts { wanted: 40, admitted: 40, opening_ms: (1..=40).collect(), ..SessionFacts::default() },
-        shortfall: Shortfall::default(),
-        ended: Ended::Complete,
-        not_audited: None,
-    }
-}
+use crate::load::run::{Ended, Shortfall};
 
 fn id(number: u64) -> RequestId {
     let mut bytes = [1; 16];
@@ -135,7 +108,7 @@ fn every_call_is_counted_once_and_timed_from_when_it_was_to_be_sent() {
         call(Verb::Resolve, 800, 860, Outcome::OfAnother("request_id".into())),
     ];
     let shortfall = Shortfall { not_sent: 5, sent_late: 2, latest: Duration::from_millis(33) };
-    let facts = RunFacts { shortfall, ..facts(Duration::from_secs(2)) };
+    let facts = RunFacts { shortfall, ..RunFacts::example(Duration::from_secs(2)) };
     let json = Summary::new(&facts, &history, Some(&clean())).json();
     for (name, expected) in [
         ("offered", 15),
@@ -176,7 +149,7 @@ fn every_call_is_counted_once_and_timed_from_when_it_was_to_be_sent() {
 #[test]
 fn slices_add_up_to_the_whole() {
     let history = history(10);
-    let summary = Summary::new(&facts(Duration::from_secs(10)), &history, None);
+    let summary = Summary::new(&RunFacts::example(Duration::from_secs(10)), &history, None);
     let slices = summary.timeline.slices();
     assert_eq!(slices.iter().map(|slice| slice.offered).sum::<u64>(), history.len() as u64);
     assert_eq!(slices.iter().map(|slice| slice.decisions).sum::<u64>(), summary.all.decisions());
@@ -184,7 +157,7 @@ fn slices_add_up_to_the_whole() {
     assert!((60..=100).contains(&slices.len()), "{}", slices.len());
     // Runs of any length, an empty one too, are cut into some.
     for seconds in [0, 1, 59, 3_600, 86_400, 900_000] {
-        let empty = Summary::new(&facts(Duration::from_secs(seconds)), &[], None);
+        let empty = Summary::new(&RunFacts::example(Duration::from_secs(seconds)), &[], None);
         assert!((1..=300).contains(&empty.timeline.slices().len()), "{seconds} s");
         assert!(empty.page().contains("offered 0") && empty.html().ends_with("</html>\n"));
     }
@@ -193,7 +166,7 @@ fn slices_add_up_to_the_whole() {
 #[test]
 fn the_page_fits_a_terminal_and_says_first_what_the_audit_says() {
     let history = history(20);
-    let page = Summary::new(&facts(Duration::from_secs(20)), &history, Some(&clean())).page();
+    let page = Summary::new(&RunFacts::example(Duration::from_secs(20)), &history, Some(&clean())).page();
     println!("{page}");
     let first = page.split("\n\n").next().unwrap().split_whitespace().collect::<Vec<_>>().join(" ");
     assert_eq!(
@@ -208,7 +181,7 @@ fn the_page_fits_a_terminal_and_says_first_what_the_audit_says() {
 #[test]
 fn a_failed_audit_and_a_lost_service_come_first() {
     let ended = Ended::ServiceLost { last_answer: Duration::from_millis(12_300), why: "connection refused".into() };
-    let facts = RunFacts { ended, ..facts(Duration::from_secs(20)) };
+    let facts = RunFacts { ended, ..RunFacts::example(Duration::from_secs(20)) };
     let summary = Summary::new(&facts, &history(20), Some(&failed()));
     let page = summary.page();
     println!("{page}");
@@ -229,7 +202,7 @@ fn a_failed_audit_and_a_lost_service_come_first() {
 fn the_html_page_needs_nothing_but_itself_and_lets_nothing_in() {
     let mut history = history(20);
     history.push(call(Verb::Purchase, 1, 2, Outcome::Unknown("<script>\"alert\"</script>".into())));
-    let html = Summary::new(&facts(Duration::from_secs(20)), &history, Some(&clean())).html();
+    let html = Summary::new(&RunFacts::example(Duration::from_secs(20)), &history, Some(&clean())).html();
     for outside in ["<script", "http-equiv", "src=", "href=", "url(", "@import"] {
         assert!(!html.contains(outside), "{outside}");
     }
