@@ -1,7 +1,7 @@
 //! The client library of a counter terminal: connect, open a session, sell, and know what became of a purchase.
 //!
 //! A request id is made and shown to the caller before anything is sent, so that an unknown outcome can always be resolved.
-//! Knows the wire and nothing of the server behind it.
+//! Knows the wire, the largest message that it carries among it, and nothing of the server behind it.
 
 mod connection;
 mod gateway;
