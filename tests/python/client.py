@@ -1,7 +1,8 @@
 """A counter terminal in Python: opens a session, buys, is refused, asks again, takes the sale back, sells over a stream.
 
 Generated code only, and what the gRPC project itself ships: no line of this knows the server's language. Every step is
-asserted and printed. Usage: client.py HOST:PORT
+asserted and printed. Usage: client.py HOST:PORT, of a service on a fresh store at a weekend, for example one that was started
+with `rationd serve --clock 2026-11-21T10:00:00+09:00`: on other days the programme does not sell to these two.
 """
 
 import sys
