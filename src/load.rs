@@ -139,10 +139,9 @@ async fn conduct(
 ) -> Result<Finished, LoadError> {
     let RunOrder { scenario, places, sharing, audited, .. } = order;
     let programme = scenario.carried();
-    let before = tokio::select! {
-        before = recorded(target, programme.id()), if *audited => before,
-        () = ending.enough.cancelled(), if *audited => HashSet::new(),
-        else => HashSet::new(),
+    let before = match audited {
+        true => ending.enough.run_until_cancelled(recorded(target, programme.id())).await.unwrap_or_default(),
+        false => HashSet::new(),
     };
     let (facts, history) = match sharing {
         Some(sharing) => sharing.run(scenario, places, target, ending, gone, tick).await?,

@@ -285,6 +285,12 @@ fn workers_of_several_machines_are_made_one_run() {
     assert_eq!(count(&ran.json(), "/run/processes"), 2);
     assert!(count(&ran.json(), "/accepted") > 10);
 
+    // A worker that comes after its time would begin a run of its own.
+    let past = ["--start-at", "2026-01-01T00:00:00Z", "--worker", "1/2", "--history", "late.jsonl"];
+    let ran = rationd(directory.path(), &[&["load", "--address", &service.address], &past[..]].concat(), "");
+    assert_eq!(ran.code, 64, "{ran:?}");
+    assert!(ran.err.contains("which is past") && !directory.path().join("late.jsonl").exists(), "{}", ran.err);
+
     // Half of it is no run, and neither is one half twice.
     for (files, wrong) in [(&["1-2.jsonl"][..], "2/2 is missing"), (&["2-2.jsonl"; 2], "1/2 is missing, 2/2 is there")]
     {
