@@ -126,6 +126,16 @@ name!(
     |t| t.bytes().all(code)
 );
 name!(
+    /// Whoever speaks for several sites: the system of a POS vendor or of a chain.
+    GatewayId, 32, "a gateway's name", "1 to 32 letters, digits, hyphens or underscores",
+    |t| t.bytes().all(code)
+);
+name!(
+    /// Whoever runs the service, as a certificate names them.
+    OperatorId, 32, "an operator's name", "1 to 32 letters, digits, hyphens or underscores",
+    |t| t.bytes().all(code)
+);
+name!(
     /// A kind of site that rules and session caps speak of: `pharmacy`, `post_office`, `mart`.
     Channel, 24, "a channel", "1 to 24 lower-case letters, digits or underscores",
     |t| t.bytes().all(|c| lower(c) || c == b'_')

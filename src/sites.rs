@@ -9,10 +9,12 @@ use std::sync::Arc;
 
 use csv::StringRecord;
 
-use crate::ids::{Channel, SiteId};
+use crate::ids::{Channel, GatewayId, SiteId};
 
 /// The columns of the registry, in this order.
 const COLUMNS: [&str; 7] = ["code", "name", "channel", "region", "address", "lat", "lng"];
+/// A last column, which may be left out.
+const GATEWAY: &str = "gateway";
 
 /// The longest name, region or address in characters: they are read aloud and shown on small screens.
 const MAX_TEXT: usize = 200;
@@ -32,6 +34,8 @@ pub struct Site {
     pub address: String,
     /// Latitude and longitude in degrees; `None` where nobody has measured them.
     pub position: Option<(f64, f64)>,
+    /// The gateway that may act for it; `None`: the site alone may.
+    pub gateway: Option<GatewayId>,
 }
 
 impl Site {
@@ -81,8 +85,8 @@ pub struct SiteError {
 }
 
 impl Sites {
-    /// Reads a registry: CSV in UTF-8 with the header `code,name,channel,region,address,lat,lng`. `source` names the
-    /// file in messages.
+    /// Reads a registry: CSV in UTF-8 with the header `code,name,channel,region,address,lat,lng`, or the same with `,gateway`.
+    /// `source` names the file in messages.
     pub fn parse(text: &str, source: &str) -> Result<Self, SiteErrors> {
         let mut parser = Parser { source, errors: Vec::new(), lines: BTreeMap::new(), sites: BTreeMap::new() };
         parser.read(text.strip_prefix('\u{FEFF}').unwrap_or(text));
@@ -136,16 +140,22 @@ impl Parser<'_> {
             .trim(csv::Trim::All)
             .from_reader(text.as_bytes());
         let mut records = reader.records();
-        match records.next() {
-            Some(Ok(header)) if header.iter().eq(COLUMNS) => {}
-            _ => return self.error(1, "header", format!("the first line must be {}", COLUMNS.join(","))),
-        }
+        let columns = match records.next() {
+            Some(Ok(header)) if header.iter().eq(COLUMNS) || header.iter().eq(COLUMNS.into_iter().chain([GATEWAY])) => {
+                header.len()
+            }
+            _ => {
+                let columns = COLUMNS.join(",");
+                let problem = format!("the first line must be {columns}, or the same with ,{GATEWAY}");
+                return self.error(1, "header", problem);
+            }
+        };
         let mut at = Lines { text, byte: 0, line: 1 };
         let mut rows: u64 = 0;
         for record in records {
             rows += 1;
             match record {
-                Ok(record) => self.row(at.line_of(record.position()), &record),
+                Ok(record) => self.row(at.line_of(record.position()), &record, columns),
                 Err(error) => self.error(at.line_of(error.position()), "row", error.to_string()),
             }
         }
@@ -154,14 +164,15 @@ impl Parser<'_> {
         }
     }
 
-    fn row(&mut self, line: u64, record: &StringRecord) {
-        let cells: Vec<&str> = record.iter().collect();
-        let [code, name, channel, region, address, lat, lng] = cells[..] else {
-            let problem = format!(
-                "has {} fields instead of {}; a field with a comma in it stands in double quotes",
-                cells.len(),
-                COLUMNS.len()
-            );
+    fn row(&mut self, line: u64, record: &StringRecord, columns: usize) {
+        let mut cells: Vec<&str> = record.iter().collect();
+        let found = cells.len();
+        if columns == COLUMNS.len() {
+            cells.push("");
+        }
+        let (true, [code, name, channel, region, address, lat, lng, gateway]) = (found == columns, &cells[..]) else {
+            let problem =
+                format!("has {found} fields instead of {columns}; a field with a comma in it stands in double quotes");
             return self.error(line, "row", problem);
         };
         let id = self.id(line, code);
@@ -176,10 +187,11 @@ impl Parser<'_> {
         let region = self.text(line, "region", region);
         let address = self.text(line, "address", address);
         let position = self.position(line, lat, lng);
-        if let (Some(id), Some(channel), Some(name), Some(region), Some(address), Some(position)) =
-            (id, channel, name, region, address, position)
+        let gateway = self.gateway(line, gateway);
+        if let (Some(id), Some(channel), Some(name), Some(region), Some(address), Some(position), Some(gateway)) =
+            (id, channel, name, region, address, position, gateway)
         {
-            self.sites.insert(id, Arc::new(Site { id, name, channel, region, address, position }));
+            self.sites.insert(id, Arc::new(Site { id, name, channel, region, address, position, gateway }));
         }
     }
 
@@ -225,6 +237,18 @@ impl Parser<'_> {
             }
         }
         None
+    }
+
+    /// The outer `Option` is whether the cell is right, the inner one whether there is a gateway.
+    fn gateway(&mut self, line: u64, name: &str) -> Option<Option<GatewayId>> {
+        match name.parse() {
+            _ if name.is_empty() => Some(None),
+            Ok(name) => Some(Some(name)),
+            Err(error) => {
+                self.error(line, GATEWAY, format!("{name:?}: {error}; leave it empty where there is none"));
+                None
+            }
+        }
     }
 
     fn degrees(&mut self, line: u64, column: &'static str, text: &str, most: f64) -> Option<f64> {
@@ -337,13 +361,33 @@ mod tests {
     }
 
     #[test]
+    fn a_site_may_have_a_gateway() {
+        let header = HEADER.replace("lng", "lng,gateway");
+        let rows = "1,One,mart,Jeju,Jeju A,,,pos-vendor\n2,Two,mart,Jeju,Jeju A,,,\n";
+        let sites = Sites::parse(&(header.clone() + rows), "sites.csv").unwrap();
+        let gateways: Vec<_> = sites.iter().map(|site| site.gateway.map(|name| name.to_string())).collect();
+        assert_eq!(gateways, [Some("pos-vendor".to_owned()), None]);
+        assert!(Sites::demo().iter().all(|site| site.gateway.is_some()));
+        let rows = "1,One,mart,Jeju,Jeju A,,,pos vendor\n2,Two,mart,Jeju,Jeju A,,\n";
+        assert_eq!(
+            Sites::parse(&(header + rows), "sites.csv").unwrap_err().to_string(),
+            "sites.csv:2: gateway: \"pos vendor\": a gateway's name must be 1 to 32 letters, digits, hyphens or underscores; \
+             leave it empty where there is none\n\
+             sites.csv:3: row: has 7 fields instead of 8; a field with a comma in it stands in double quotes"
+        );
+    }
+
+    #[test]
     fn a_file_that_is_no_registry_is_refused() {
-        let header = "sites.csv:1: header: the first line must be code,name,channel,region,address,lat,lng";
+        let header = "sites.csv:1: header: the first line must be code,name,channel,region,address,lat,lng, or the same with \
+                      ,gateway";
         for text in [
             "",
             "code,name\n",
             "code;name;channel;region;address;lat;lng\n",
             "name,code,channel,region,address,lat,lng\n",
+            "code,name,channel,region,address,lat,lng,gate\n",
+            "code,name,channel,region,address,lat,lng,gateway,more\n",
         ] {
             assert_eq!(Sites::parse(text, "sites.csv").unwrap_err().to_string(), header, "{text:?}");
         }
