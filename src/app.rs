@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use crate::config::{Config, ConfigErrors, Keys, LogFormat, Store, environment};
 use crate::drain::{Asked, Drain, TimeUp};
 use crate::export::Exports;
-use crate::grpc::{Admin, Counters, Health};
+use crate::grpc::{Admin, Counters, Health, Tls};
 use crate::ledger::embedded::EmbeddedLedger;
 use crate::ledger::redis::{FirstCheck, Lanes, RedisLedger, RedisOptions};
 use crate::ledger::{Durability, Ledger, Terms};
@@ -103,6 +103,8 @@ pub struct Running {
     pub since: Timestamp,
     /// Whether that time is made up.
     pub simulated: bool,
+    /// Whether terminals call over TLS.
+    pub encrypted: bool,
     stop: CancellationToken,
     ended: tokio::task::JoinHandle<Result<(), AppError>>,
 }
@@ -153,6 +155,7 @@ async fn serve_watched(config: Config, telemetry: &Telemetry, greet: impl FnOnce
 /// Starts the service. When this returns, it listens. Problems with the configuration are found before anything is bound.
 pub async fn start<C: Clock>(config: Config, clock: C, watched: Watched) -> Result<Running, AppError> {
     let keys = config.load_keys()?;
+    let tls = config.load_tls()?.map(|(own, clients)| Tls::new(&own, &clients));
     let loaded = Loaded::read(&config)?;
     let lease = Lease { length: config.sessions.lease, ..Lease::DEFAULT };
     let drain = Drain::default();
@@ -188,7 +191,7 @@ pub async fn start<C: Clock>(config: Config, clock: C, watched: Watched) -> Resu
                 ),
             ];
             let ledger = Observed::new(ledger, clock.clone(), watched.metrics.clone(), "redb");
-            run(Parts { config, clock, watched, keys, loaded, lease, ledger, door, drain, store }).await
+            run(Parts { config, clock, watched, keys, tls, loaded, lease, ledger, door, drain, store }).await
         }
         Store::Redis(url) => {
             let pool = |size| RedisPool::new(url.expose(), size).map_err(|e| AppError::Store(e.to_string()));
@@ -211,7 +214,7 @@ pub async fn start<C: Clock>(config: Config, clock: C, watched: Watched) -> Resu
             };
             let store: Vec<(_, BoxFuture<'static, End>)> = vec![("the watch over Redis", Box::pin(watch))];
             let ledger = Observed::new(ledger, clock.clone(), watched.metrics.clone(), "redis");
-            run(Parts { config, clock, watched, keys, loaded, lease, ledger, door, drain, store }).await
+            run(Parts { config, clock, watched, keys, tls, loaded, lease, ledger, door, drain, store }).await
         }
     }
 }
@@ -228,6 +231,7 @@ pub fn check(config: &Config) -> Result<String, String> {
         _ if config.make_keys => "will be made at the first start",
         _ => return Err(format!("{}: there is no key file; put one there with mode 0600", config.keys.display())),
     };
+    config.load_tls().map_err(|e| e.to_string())?;
     let programmes: Vec<_> = loaded.policies.load().iter().map(|p| p.id().to_string()).collect();
     Ok(format!(
         "{}\n# programmes: {}\n# sites: {}\n# keys: {} {keys}",
@@ -244,6 +248,7 @@ struct Parts<L, D, C> {
     clock: C,
     watched: Watched,
     keys: Keys,
+    tls: Option<Tls>,
     loaded: Loaded,
     lease: Lease,
     ledger: L,
@@ -254,7 +259,7 @@ struct Parts<L, D, C> {
 }
 
 async fn run<L: Ledger, D: Door, C: Clock>(parts: Parts<L, D, C>) -> Result<Running, AppError> {
-    let Parts { config, clock, watched, keys, loaded, lease, ledger, door, drain, store: store_tasks } = parts;
+    let Parts { config, clock, watched, keys, tls, loaded, lease, ledger, door, drain, store: store_tasks } = parts;
     let counters = bind(config.counters).await?;
     let admin = bind(config.admin).await?;
     let (counters_at, admin_at) = (address(&counters, config.counters), address(&admin, config.admin));
@@ -265,6 +270,7 @@ async fn run<L: Ledger, D: Door, C: Clock>(parts: Parts<L, D, C>) -> Result<Runn
     let (at_start, sites_at_start) = (policies.load_full(), sites.load_full());
     let volatile = ledger.durability() == Durability::Volatile;
     let (store, since, simulated) = (config.store.to_string(), clock.now(), clock.is_simulated());
+    let encrypted = tls.is_some();
     let (caps, named) = (config.sessions.clone(), ledger.clone());
     let edge = Counters {
         purchases: Purchases::new(ledger.clone(), clock.clone(), policies.clone(), Arc::new(keys.ring)),
@@ -278,6 +284,7 @@ async fn run<L: Ledger, D: Door, C: Clock>(parts: Parts<L, D, C>) -> Result<Runn
         draining: drain.draining.clone(),
         metrics: watched.metrics.clone(),
         clock: clock.clone(),
+        tls: tls.clone(),
         max_in_flight: usize::try_from(config.max_in_flight.get()).unwrap_or(usize::MAX),
         reflection: config.reflection,
     };
@@ -295,6 +302,7 @@ async fn run<L: Ledger, D: Door, C: Clock>(parts: Parts<L, D, C>) -> Result<Runn
         draining: drain.draining.clone(),
         metrics: watched.metrics.clone(),
         clock: clock.clone(),
+        tls,
     };
     let (shown, scrape) = (health.clone(), watched.scrape);
     tasks.spawn("the listener for operators, health and metrics", async move {
@@ -328,6 +336,7 @@ async fn run<L: Ledger, D: Door, C: Clock>(parts: Parts<L, D, C>) -> Result<Runn
         volatile,
         since,
         simulated,
+        encrypted,
         stop,
         ended,
     })

@@ -3,11 +3,13 @@
 //! Reads arguments and prints answers. What is decided is decided elsewhere: by the rules (`policy`), by the service (every
 //! one-call command is a client of it), by `config`.
 
+mod dev_certs;
 mod greeting;
 mod load;
 mod policy;
 mod sale;
 mod shown;
+mod tls;
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -77,6 +79,8 @@ pub enum Command {
     Resolve(sale::Follow),
     /// Asks a running service whether it can record sales (exit code 0) or not (1)
     Health(sale::Health),
+    /// Makes an authority and certificates, for development
+    DevCerts(dev_certs::DevCerts),
     /// Loads a service with made-up people at made-up counters, audits its ledger, and reports
     Load(Box<Load>),
 }
@@ -90,7 +94,7 @@ pub struct Settings {
     /// Where sales are recorded: embedded:PATH, redis://HOST:PORT/ or rediss://HOST:PORT/ [default: embedded:./rationd-data, with --clock embedded:./rationd-data-simulated]
     #[arg(long, value_name = "URL")]
     store: Option<String>,
-    /// Where terminals call, on loopback [default: 127.0.0.1:7420]
+    /// Where terminals call; off loopback only with TLS [default: 127.0.0.1:7420]
     #[arg(long, value_name = "ADDRESS")]
     listen: Option<String>,
     /// Where health and metrics are asked for [default: 127.0.0.1:7421]
@@ -99,12 +103,21 @@ pub struct Settings {
     /// Directory of programme files (*.toml) beside the built-in ones
     #[arg(long, value_name = "DIR")]
     policies: Option<String>,
-    /// Site registry (CSV: code,name,channel,region,address,lat,lng) instead of the demo sites
+    /// Site registry (CSV: code,name,channel,region,address,lat,lng and, if wanted, gateway) instead of the demo sites
     #[arg(long, value_name = "FILE")]
     sites: Option<String>,
     /// Key file; made at first start with the embedded store
     #[arg(long, value_name = "FILE")]
     keys: Option<String>,
+    /// The service's certificate with its chain (PEM): terminals then call over TLS and show certificates of their own
+    #[arg(long, value_name = "FILE")]
+    tls_certificate: Option<String>,
+    /// Its private key (PEM), readable by its owner alone
+    #[arg(long, value_name = "FILE")]
+    tls_key: Option<String>,
+    /// The authorities of callers' certificates (PEM)
+    #[arg(long, value_name = "FILE")]
+    tls_client_ca: Option<String>,
     /// Log lines for people or as JSON: human or json
     #[arg(long, value_name = "FORMAT")]
     log_format: Option<String>,
@@ -133,6 +146,9 @@ impl Settings {
             policies: self.policies,
             sites: self.sites,
             keys: self.keys,
+            tls_certificate: self.tls_certificate,
+            tls_key: self.tls_key,
+            tls_client_ca: self.tls_client_ca,
             log_format: self.log_format,
             clock: self.clock,
             allow_volatile: self.allow_volatile,
@@ -149,6 +165,11 @@ pub fn run_policy(command: policy::PolicyCommand) -> u8 {
 /// Runs a one-call command against a running service and gives the exit code.
 pub async fn run_sale(command: SaleCommand) -> u8 {
     sale::run(command).await
+}
+
+/// Runs `dev-certs` and gives the exit code.
+pub fn run_dev_certs(command: dev_certs::DevCerts) -> u8 {
+    dev_certs::run(command)
 }
 
 /// Runs `load` and gives the exit code.

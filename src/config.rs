@@ -26,6 +26,7 @@ pub use store_url::{BadStore, RedisUrl, Store};
 use crate::ids::{Channel, SiteId};
 use crate::sites::Sites;
 use crate::time::Timestamp;
+use crate::tls::{Authorities, BadPem, Identity, Part};
 use file::Settings;
 
 /// Beside the place where the process was started, so that trying it out leaves nothing elsewhere.
@@ -34,7 +35,7 @@ const DEFAULT_DATA: &str = "./rationd-data";
 const DEFAULT_SIMULATED_DATA: &str = "./rationd-data-simulated";
 /// The key file's name beside the data.
 const KEY_FILE: &str = "keys.toml";
-/// Loopback, because terminals cannot prove who they are yet.
+/// Loopback, where nobody has to prove who they are.
 const DEFAULT_COUNTERS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 7420);
 /// The next port after the counters'.
 const DEFAULT_ADMIN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 7421);
@@ -75,8 +76,12 @@ const MAX_QUEUE: u32 = 1_000_000;
 /// The longest stop.
 const MAX_DRAIN_SECONDS: u32 = 600;
 
+/// The fields of `[tls]`.
+const TLS: [&str; 3] = ["certificate", "key", "client_ca"];
+
 /// The sections of the file.
-const SECTIONS: [&[&str]; 7] = [
+const SECTIONS: [&[&str]; 8] = [
+    &["tls"],
     &["counters"],
     &["admin"],
     &["sessions"],
@@ -95,7 +100,9 @@ pub struct Config {
     pub allow_volatile: bool,
     /// The instant that a simulated clock starts from; `None`: the machine's own time. Only the command line can set it.
     pub clock: Option<Timestamp>,
-    /// Where terminals call. Loopback.
+    /// The files of certificates; `None`: nothing is encrypted, and nobody proves who they are.
+    pub tls: Option<TlsFiles>,
+    /// Where terminals call. Loopback unless there are certificates.
     pub counters: SocketAddr,
     /// Where operators, metrics and health probes call.
     pub admin: SocketAddr,
@@ -122,6 +129,17 @@ pub struct Config {
     pub max_in_flight: NonZeroU32,
     /// How long calls under way may take to end after the process was told to stop.
     pub drain: Duration,
+}
+
+/// The files of certificates and keys, in PEM.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TlsFiles {
+    /// The service's own certificate with its chain.
+    pub certificate: PathBuf,
+    /// Its private key.
+    pub key: PathBuf,
+    /// The authorities whose certificates callers show.
+    pub client_ca: PathBuf,
 }
 
 /// Who may be connected, and for how long without a sign of life.
@@ -199,6 +217,12 @@ pub struct Overrides {
     pub sites: Option<String>,
     /// `--keys`
     pub keys: Option<String>,
+    /// `--tls-certificate`
+    pub tls_certificate: Option<String>,
+    /// `--tls-key`
+    pub tls_key: Option<String>,
+    /// `--tls-client-ca`
+    pub tls_client_ca: Option<String>,
     /// `--log-format`
     pub log_format: Option<String>,
     /// `--clock`
@@ -278,9 +302,11 @@ impl Config {
 
     fn check(mut settings: Settings, clock: Option<Timestamp>) -> Result<Self, ConfigErrors> {
         let s = &mut settings;
+        let (encrypted, store_named) = (TLS.iter().any(|field| s.has(&["tls", field])), s.has(&["store"]));
         let store = s.text(&["store"], str::parse::<Store>);
         let allow_volatile = s.flag(&["allow_volatile"]).unwrap_or(false);
-        let counters = s.text(&["counters", "listen"], loopback);
+        let tls = tls_files(s);
+        let counters = s.text(&["counters", "listen"], |text| counters(text, encrypted, store_named));
         let admin = s.text(&["admin", "listen"], address);
         let policies = s.text(&["policies"], some_path);
         let sites = s.text(&["sites"], some_path);
@@ -316,6 +342,7 @@ impl Config {
             store,
             allow_volatile,
             clock,
+            tls,
             counters,
             admin,
             policies,
@@ -336,6 +363,31 @@ impl Config {
     /// The secret keys; on the first start in development they are made.
     pub fn load_keys(&self) -> Result<Keys, ConfigErrors> {
         if self.make_keys { Keys::load_or_create(&self.keys) } else { Keys::load(&self.keys) }
+    }
+
+    /// The service's own certificate and the authorities of its callers; `None` where nothing is encrypted. Everything that is
+    /// wrong with the three files is told at once.
+    pub fn load_tls(&self) -> Result<Option<(Identity, Authorities)>, ConfigErrors> {
+        let Some(TlsFiles { certificate, key, client_ca }) = &self.tls else { return Ok(None) };
+        let told = |bad: BadPem| {
+            let path = match bad.part {
+                Part::Certificate => certificate,
+                Part::Key => key,
+                Part::Authorities => client_ca,
+            };
+            ConfigError::new(path.display().to_string(), bad.problem)
+        };
+        let own = match (read(certificate), keys::read_private(key, "name the key of tls.certificate")) {
+            (Ok(certificate), Ok(key)) => Identity::from_pem(certificate.as_bytes(), key.as_bytes())
+                .map_err(|bad| bad.into_iter().map(told).collect::<Vec<_>>()),
+            (certificate, key) => Err([certificate.err(), key.err()].into_iter().flatten().flat_map(|e| e.0).collect()),
+        };
+        let clients = read(client_ca).map_err(|errors| errors.0);
+        let clients = clients.and_then(|pem| Authorities::from_pem(pem.as_bytes()).map_err(|bad| vec![told(bad)]));
+        match (own, clients) {
+            (Ok(own), Ok(clients)) => Ok(Some((own, clients))),
+            (own, clients) => Err(ConfigErrors([own.err(), clients.err()].into_iter().flatten().flatten().collect())),
+        }
     }
 
     /// The site registry, or the demo sites if none is named.
@@ -385,6 +437,9 @@ impl Overrides {
             (&["policies"], "--policies", self.policies),
             (&["sites"], "--sites", self.sites),
             (&["keys"], "--keys", self.keys),
+            (&["tls", "certificate"], "--tls-certificate", self.tls_certificate),
+            (&["tls", "key"], "--tls-key", self.tls_key),
+            (&["tls", "client_ca"], "--tls-client-ca", self.tls_client_ca),
             (&["telemetry", "log_format"], "--log-format", self.log_format),
             (&["allow_volatile"], "--allow-volatile", self.allow_volatile.then(|| "true".to_owned())),
         ] {
@@ -436,14 +491,41 @@ fn address(text: &str) -> Result<SocketAddr, &'static str> {
     text.trim().parse().map_err(|_| "must be an IP address and a port, such as 127.0.0.1:7420")
 }
 
-fn loopback(text: &str) -> Result<SocketAddr, &'static str> {
+/// Off loopback everybody can call. So everybody must prove who they are, and where sales are recorded must have been thought of.
+fn counters(text: &str, encrypted: bool, store_named: bool) -> Result<SocketAddr, String> {
     let address = address(text)?;
-    if !address.ip().is_loopback() {
-        return Err(
-            "must be on loopback (127.0.0.1 or [::1]): this version has no TLS and no identities of terminals yet",
-        );
+    if address.ip().is_loopback() {
+        return Ok(address);
     }
-    Ok(address)
+    let missing = [
+        (!encrypted).then_some(
+            "callers can prove who they are (set tls.certificate, tls.key and tls.client_ca; for development `rationd dev-certs` \
+             makes them)",
+        ),
+        (!store_named).then_some(
+            "a store is named (set store to redis://HOST:PORT/, or to embedded:DIRECTORY to record all sales on this machine \
+             alone)",
+        ),
+    ];
+    let missing: Vec<_> = missing.into_iter().flatten().collect();
+    if missing.is_empty() {
+        return Ok(address);
+    }
+    Err(format!("must be on loopback (127.0.0.1 or [::1]) unless {}", missing.join(" and ")))
+}
+
+/// All three files, or none.
+fn tls_files(settings: &mut Settings) -> Option<TlsFiles> {
+    let written = TLS.map(|field| settings.has(&["tls", field]));
+    let files = TLS.map(|field| settings.text(&["tls", field], some_path));
+    for (field, written) in TLS.into_iter().zip(written) {
+        if !written && files.iter().any(Option::is_some) {
+            let problem = "is missing: TLS needs certificate, key and client_ca; write all three or none";
+            settings.problem(format!("tls.{field}"), problem);
+        }
+    }
+    let [certificate, key, client_ca] = files;
+    Some(TlsFiles { certificate: certificate?, key: key?, client_ca: client_ca? })
 }
 
 fn some_path(text: &str) -> Result<PathBuf, &'static str> {

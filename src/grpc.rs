@@ -1,8 +1,9 @@
 //! The gRPC edge: one file per service, `convert` between wire and domain, `codec` for the wire's buffers, `status` for errors,
-//! `identity` for who is calling, `layers` for what every call passes through.
+//! `accept` for how connections begin, `identity` for who is calling, `layers` for what every call passes through.
 //!
 //! Knows the use cases and the door, never a concrete store and never configuration.
 
+mod accept;
 mod codec;
 mod convert;
 mod corked;
@@ -20,14 +21,13 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
-use tokio_stream::StreamExt;
-use tokio_stream::wrappers::TcpListenerStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::service::Routes;
 use tonic::transport::Server;
 use tower::Layer;
 
+pub use accept::{Tls, incoming};
 pub use health::Health;
 pub use session::Cap;
 
@@ -41,7 +41,7 @@ use crate::sites::Sites;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::scrape::Page;
 use crate::time::Clock;
-use corked::Corked;
+use accept::{Speaks, callers};
 use identity::Callers;
 use layers::OutermostLayer;
 use operator::OperatorEdge;
@@ -105,6 +105,8 @@ pub struct Counters<L, D, C> {
     pub metrics: Arc<Metrics>,
     /// The clock that calls are measured by.
     pub clock: C,
+    /// What is spoken, with every caller's certificate; `None`: nothing is encrypted, and callers are who they say they are.
+    pub tls: Option<Tls>,
     /// The most calls under way at once; more are turned away with a time to retry. As many again may be calls of streams.
     pub max_in_flight: usize,
     /// Whether reflection is served.
@@ -120,16 +122,22 @@ impl<L: Ledger, D: Door, C: Clock> Counters<L, D, C> {
         stop: CancellationToken,
     ) -> Result<(), tonic::transport::Error> {
         let layer = OutermostLayer::new(self.metrics.clone(), self.clock.clone(), self.max_in_flight);
+        let speaks = self.tls.as_ref().map_or(Speaks::Clear, Tls::with_certificates);
         let routes = self.routes(health);
         builder()
             .layer(layer)
             .add_routes(routes)
-            .serve_with_incoming_shutdown(incoming(listener), stop.cancelled_owned())
+            .serve_with_incoming_shutdown(callers(listener, speaks), stop.cancelled_owned())
             .await
     }
 
     fn routes(self, health: Health) -> Routes {
-        let callers = Arc::new(Callers { sites: self.sites, registry: self.registry, door_key: self.door_key });
+        let callers = Arc::new(Callers {
+            sites: self.sites,
+            registry: self.registry,
+            door_key: self.door_key,
+            metrics: self.metrics.clone(),
+        });
         let purchase = Arc::new(PurchaseEdge {
             purchases: self.purchases,
             callers: callers.clone(),
@@ -168,6 +176,8 @@ pub struct Admin<L, C> {
     pub metrics: Arc<Metrics>,
     /// The clock that calls are measured by.
     pub clock: C,
+    /// What is spoken beside plain HTTP; an operator's certificate is then asked for. `None`: only plain HTTP.
+    pub tls: Option<Tls>,
 }
 
 impl<L: Ledger, C: Clock> Admin<L, C> {
@@ -179,15 +189,16 @@ impl<L: Ledger, C: Clock> Admin<L, C> {
         scrape: Page,
         stop: CancellationToken,
     ) -> Result<(), tonic::transport::Error> {
-        let edge = OperatorEdge::new(self.exports, listener.local_addr().ok(), self.draining);
+        let edge = OperatorEdge::new(self.exports, listener.local_addr().ok(), self.tls.is_some(), self.draining);
         let service = OperatorServiceServer::new(edge).max_decoding_message_size(MAX_MESSAGE);
+        let speaks = self.tls.as_ref().map_or(Speaks::Clear, Tls::or_clear);
         // Probes and scrapes are no calls: they are neither measured nor turned away.
         let operator = OutermostLayer::new(self.metrics, self.clock, MAX_OPERATOR_CALLS).layer(service);
         let routes = Routes::from(scrape).add_service(health.server()).add_service(operator);
         builder()
             .accept_http1(true)
             .add_routes(routes)
-            .serve_with_incoming_shutdown(incoming(listener), stop.cancelled_owned())
+            .serve_with_incoming_shutdown(callers(listener, speaks), stop.cancelled_owned())
             .await
     }
 }
@@ -223,10 +234,4 @@ pub fn builder() -> Server {
         .http2_max_local_error_reset_streams(Some(256))
         .http2_keepalive_interval(Some(PEER_ASKED_EVERY))
         .http2_keepalive_timeout(Some(PEER_ANSWERS_WITHIN))
-}
-
-/// The builder's own `tcp_nodelay` is ignored with a listener of ours, so it is set on each socket. Public as [`builder`] is.
-#[doc(hidden)]
-pub fn incoming(listener: TcpListener) -> impl tokio_stream::Stream<Item = std::io::Result<Corked>> {
-    TcpListenerStream::new(listener).map(|socket| socket.and_then(|s| s.set_nodelay(true).map(|()| Corked::new(s))))
 }

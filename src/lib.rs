@@ -27,7 +27,7 @@
 //!
 //! | place | owns |
 //! |---|---|
-//! | [`ids`], [`time`], [`sites`] | names, instants and clocks, the site registry: parsing is validating |
+//! | [`ids`], [`time`], [`sites`], [`tls`] | names, instants and clocks, the site registry, certificates and keys: parsing is validating |
 //! | [`museum`] | seeded bugs that the tests must catch; nothing in an ordinary build |
 //! | [`buyer`] | numbers and pseudonyms; the only place where a national number exists besides the wire |
 //! | [`policy`] | programmes as effective-dated data; windows and refusals; pure |
@@ -35,10 +35,11 @@
 //! | [`session`] | seats of terminals: the limiter, pure; the doors in Redis and redb; the registry of one instance |
 //! | [`purchase`] | the use case |
 //! | [`export`] | the records of a programme, for an audit |
-//! | [`grpc`] | the services, errors as statuses, who is calling |
+//! | [`grpc`] | the services, errors as statuses, how connections begin, who is calling |
 //! | [`terminal`] | the client library |
 //! | [`load`] | the load harness and its audit |
 //! | [`config`], [`telemetry`], [`redis_pool`], [`drain`] | what their names say |
+//! | [`certs`] | certificates for development |
 //! | [`cli`], [`app`] | the commands; the composition, which alone names concrete stores |
 //!
 //! To find a behaviour: what a clerk is told is in [`purchase`]; why, in [`policy`]; what is stored, in [`ledger::rules`].
@@ -65,6 +66,7 @@ pub mod ids;
 pub mod museum;
 pub mod sites;
 pub mod time;
+pub mod tls;
 
 pub mod buyer;
 pub mod policy;
@@ -81,6 +83,7 @@ pub mod load;
 pub mod terminal;
 
 pub mod app;
+pub mod certs;
 pub mod cli;
 pub mod config;
 pub mod drain;

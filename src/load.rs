@@ -197,8 +197,9 @@ fn tells_nothing(ended: &Ended) -> Option<&'static str> {
 /// Every record of the programme, or why there is none.
 async fn export(target: &Target, programme: ProgrammeId) -> Result<Export, String> {
     let operator = target.operator.as_ref().ok_or("nobody said where operators call (--operator URL)")?;
-    let operator =
-        Connection::open(operator, target.tls.as_ref()).await.map_err(|unreachable| unreachable.to_string())?;
+    let operator = Connection::open(operator, target.operator_tls.as_ref())
+        .await
+        .map_err(|unreachable| unreachable.to_string())?;
     Operator::on(&operator).export(programme.as_str()).await.map_err(|error| error.to_string())
 }
 

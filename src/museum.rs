@@ -18,11 +18,15 @@ pub enum Mutant {
     VoidedReplaysReceipt,
     /// A claim is answered as soon as it has been put into a lane's queue, as if nobody had bought before.
     AnsweredBeforeReply,
+    /// A session token is good in whosever hands it is: the key to which it was given is not compared.
+    BearerCheckOnly,
+    /// A site's certificate is enough to act for any site.
+    SiteActsForAnother,
 }
 
 impl Mutant {
     /// Every exhibit, with the name that chooses it.
-    pub const ALL: [(Self, &'static str); 7] = [
+    pub const ALL: [(Self, &'static str); 9] = [
         (Self::Control, "control"),
         (Self::CheckThenWrite, "check-then-write"),
         (Self::SweptTooEarly, "swept-too-early"),
@@ -30,6 +34,8 @@ impl Mutant {
         (Self::PolicyBeforeReplay, "policy-before-replay"),
         (Self::VoidedReplaysReceipt, "voided-replays-receipt"),
         (Self::AnsweredBeforeReply, "answered-before-reply"),
+        (Self::BearerCheckOnly, "bearer-check-only"),
+        (Self::SiteActsForAnother, "site-acts-for-another"),
     ];
 
     /// Whether this bug is switched on in this process (`RATIOND_MUTANT=name` in a museum build).

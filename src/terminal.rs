@@ -9,7 +9,7 @@ mod operator;
 
 use std::time::Duration;
 
-pub use connection::{Connection, Tls};
+pub use connection::{Connection, Tls, Unreachable};
 pub use gateway::Gateway;
 pub use operator::{Export, ExportError, Operator};
 pub use prost_types::Timestamp as WireTimestamp;
@@ -33,15 +33,21 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(12);
 const DOMAIN: &str = "rationd";
 /// The reasons that mean that nothing was executed. One that a later service may add is not among them, and so leaves the
 /// outcome unknown.
-const NOT_EXECUTED: [&str; 19] = [
+const NOT_EXECUTED: [&str; 25] = [
     "INVALID_REQUEST",
     "MESSAGE_TOO_LARGE",
     "MESSAGE_MALFORMED",
     "METHOD_UNKNOWN",
     "COMPRESSION_UNKNOWN",
+    "CERTIFICATE_REQUIRED",
+    "CERTIFICATE_UNCLEAR",
     "SITE_REQUIRED",
     "SITE_UNKNOWN",
+    "SITE_NOT_YOURS",
+    "TERMINAL_NOT_YOURS",
+    "NOT_A_SITE",
     "SESSION_INVALID",
+    "SESSION_NOT_YOURS",
     "SESSION_REQUIRED",
     "SESSION_REPLACED",
     "SESSION_LOST",
@@ -106,19 +112,12 @@ impl From<v1::Failure> for CallError {
     }
 }
 
-/// The service cannot be reached at all: nothing was sent.
-#[derive(Debug, thiserror::Error)]
-#[error("{address} cannot be reached: {why}; is the service running, and is this where it listens?")]
-pub struct Unreachable {
-    address: String,
-    why: String,
-}
-
 /// A terminal of one site, connected to the service.
 #[derive(Clone)]
 pub struct Terminal {
     channel: Channel,
-    site: SiteId,
+    /// `None`: the one that its certificate names.
+    site: Option<SiteId>,
     name: TerminalId,
 }
 
@@ -152,9 +151,9 @@ impl Terminal {
         Ok(Self::on(&Connection::open(address, None).await?, site, name))
     }
 
-    /// On a connection that others may use too.
-    pub fn on(connection: &Connection, site: SiteId, name: TerminalId) -> Self {
-        Self { channel: connection.channel(), site, name }
+    /// On a connection that others may use too. Without a site it is that of the connection's certificate.
+    pub fn on(connection: &Connection, site: impl Into<Option<SiteId>>, name: TerminalId) -> Self {
+        Self { channel: connection.channel(), site: site.into(), name }
     }
 
     /// Opens this terminal's session. One that it has already is replaced.
@@ -209,7 +208,9 @@ impl Terminal {
 
     fn request<M>(&self, message: M) -> Result<Request<M>, CallError> {
         let mut request = Request::new(message);
-        request.metadata_mut().insert("rationd-site", metadata(self.site.as_str())?);
+        if let Some(site) = self.site {
+            request.metadata_mut().insert("rationd-site", metadata(site.as_str())?);
+        }
         request.metadata_mut().insert("rationd-terminal", metadata(self.name.as_str())?);
         Ok(request)
     }
@@ -284,13 +285,4 @@ fn metadata(text: &str) -> Result<MetadataValue<Ascii>, CallError> {
         message: "a name or token that cannot be sent as metadata".into(),
         retry_after: None,
     })
-}
-
-/// The transport's own message hides why it could not connect.
-fn root_cause(error: &dyn std::error::Error) -> String {
-    let mut cause = error;
-    while let Some(source) = cause.source() {
-        cause = source;
-    }
-    cause.to_string()
 }

@@ -21,5 +21,6 @@ mod program {
     mod service;
     mod shops;
     mod stop;
+    mod tls;
     mod unfit;
 }

@@ -28,6 +28,7 @@ mod service {
     mod sessions;
     mod stream;
     mod stream_load;
+    mod tls;
     mod vectors;
     mod visits;
 }

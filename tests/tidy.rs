@@ -25,9 +25,10 @@ const IMPORTS: &str = "
     app                → config, telemetry, drain, grpc, feed, purchase, export, stock, journal, redis_pool, sites
     app                → ledger, ledger::{redis, embedded}, session, session::{redis, embedded}
     app                → buyer, policy, ids, time
-    cli                → config, policy, terminal, load, grpc::{v1, PURCHASE_SERVICE}, sites, ids, time
+    cli                → config, policy, terminal, load, grpc::{v1, PURCHASE_SERVICE}, certs, tls, sites, ids, time
+    certs              → tls, ids, time
     grpc               → purchase, export, session, stock, journal, ledger::Ledger, policy::{LineSet, Place, Refusal}
-    grpc               → sites, ids, time, telemetry, drain
+    grpc               → sites, ids, time, tls, telemetry, drain
     feed               → stock, ids, time
     terminal           → grpc::{v1, MAX_MESSAGE}, ids, time
     load               → terminal, grpc::{v1, PURCHASE_SERVICE}, sites, ids, time
@@ -44,12 +45,13 @@ const IMPORTS: &str = "
     policy             → ids, time
     buyer              → ids, time
     sites              → ids, time
-    config             → buyer::{KeyId, KeyRing, RingKey, SecretKey}, sites, ids, time
+    config             → buyer::{KeyId, KeyRing, RingKey, SecretKey}, sites, tls, ids, time
     telemetry          → ids
     drain              → time
     redis_pool         → time
     ids                →
     time               →
+    tls                →
     museum             →
     anyone             → museum
 ";
@@ -61,6 +63,9 @@ const FENCES: &str = "
     redis, deadpool_redis → redis_pool.rs ledger/redis.rs ledger/redis/ session/redis.rs session/redis/
     redb → ledger/embedded.rs ledger/embedded/ session/embedded.rs session/embedded/
     clap, rpassword → cli.rs cli/
+    rustls → tls.rs grpc/ main.rs
+    webpki, tokio_rustls → grpc/
+    rcgen → certs.rs
     axum → telemetry.rs telemetry/ feed.rs feed/
     jiff → time.rs policy.rs policy/
     opentelemetry, opentelemetry_sdk, opentelemetry_otlp, opentelemetry_prometheus → telemetry.rs telemetry/
@@ -75,7 +80,7 @@ const FENCES: &str = "
 /// Parts that are pure: no I/O, no tasks, no logging.
 const PURE_LINE: usize = line!() as usize + 1;
 const PURE: &str = "
-    ids.rs policy.rs policy/ buyer/kr_resident.rs buyer/opaque.rs ledger/rules.rs ledger/packed.rs sites.rs → tokio, tracing, std::fs, std::net, std::io
+    ids.rs policy.rs policy/ buyer/kr_resident.rs buyer/opaque.rs ledger/rules.rs ledger/packed.rs sites.rs tls.rs certs.rs → tokio, tracing, std::fs, std::net, std::io
 ";
 
 fn root() -> PathBuf {

@@ -7,6 +7,7 @@ use smallvec::{SmallVec, smallvec};
 
 use super::sale::SYNTHETIC;
 use crate::config::program;
+use crate::ids::SiteId;
 use crate::policy::{Assessment, Line, LineSet, Person, Place, Policies, Programme, Visit};
 use crate::sites::{Site, Sites};
 use crate::time::Timestamp;
@@ -15,6 +16,8 @@ use crate::time::Timestamp;
 pub struct Greeting<'a> {
     /// Where terminals call.
     pub counters: SocketAddr,
+    /// Whether they call over TLS.
+    pub encrypted: bool,
     /// Where health and metrics are asked for.
     pub admin: SocketAddr,
     /// Where sales are recorded, without passwords.
@@ -33,7 +36,9 @@ pub struct Greeting<'a> {
 
 impl fmt::Display for Greeting<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "rationd {} listens on {} (gRPC for counters)", env!("CARGO_PKG_VERSION"), self.counters)?;
+        let spoken =
+            if self.encrypted { "gRPC for counters, over TLS with their certificates" } else { "gRPC for counters" };
+        writeln!(f, "rationd {} listens on {} ({spoken})", env!("CARGO_PKG_VERSION"), self.counters)?;
         writeln!(f, "  health and metrics  {} (gRPC health; http://{}/metrics)", self.admin, self.admin)?;
         writeln!(f, "  sales recorded in   {}", self.store)?;
         if self.volatile {
@@ -80,25 +85,35 @@ impl Greeting<'_> {
         self.sites.iter().next().map_or_else(|| "pharmacy".parse().expect("a channel"), |site| site.channel)
     }
 
-    /// A sale that would be approved now: a synthetic person whose day it is, at the first site where it can be bought.
     fn first_sale(&self) -> Option<String> {
-        let programme = self.policies.iter().find(|p| p.is_demo())?;
-        let (number, site) = SYNTHETIC.iter().find_map(|number| {
-            let person = person(number)?;
-            self.sites.iter().find(|site| self.may_buy(programme, person, site)).map(|site| (number, site))
-        })?;
-        let address = match self.counters.port() {
-            7420 => String::new(),
-            _ => format!(" --address http://{}", self.counters),
-        };
-        Some(format!("{} sell --number {number} --quantity 2 --site {}{address}", program(), site.id))
+        let (number, site) = first_sale(self.policies, self.sites, self.now)?;
+        let (program, port) = (program(), self.counters.port());
+        let sale = format!("{program} sell --number {number} --quantity 2 --site {site}");
+        Some(match (self.encrypted, port) {
+            // The name that a certificate for this machine carries; whose certificate it is to be is for the reader to say.
+            (true, _) => format!(
+                "{sale} --address https://localhost:{port} --tls-ca CA.pem --tls-certificate SITE.pem --tls-key SITE.key"
+            ),
+            (false, 7420) => sale,
+            (false, _) => format!("{sale} --address http://{}", self.counters),
+        })
     }
+}
 
-    fn may_buy(&self, programme: &Programme, buyer: Person, site: &Site) -> bool {
-        let place = Place { channel: site.channel, region: site.region.clone() };
-        let verdict = programme.assess(&in_person(buyer), 0, &place, self.now, LineSet::default());
-        matches!(verdict, Assessment::Judged(judgement) if judgement.refusals.is_empty())
-    }
+/// A sale under the demo programme that would be approved now: a synthetic person whose day it is, at the first site where it
+/// can be bought.
+pub(super) fn first_sale(policies: &Policies, sites: &Sites, now: Timestamp) -> Option<(&'static str, SiteId)> {
+    let programme = policies.iter().find(|p| p.is_demo())?;
+    SYNTHETIC.into_iter().find_map(|number| {
+        let person = person(number)?;
+        sites.iter().find(|site| may_buy(programme, person, site, now)).map(|site| (number, site.id))
+    })
+}
+
+fn may_buy(programme: &Programme, buyer: Person, site: &Site, now: Timestamp) -> bool {
+    let place = Place { channel: site.channel, region: site.region.clone() };
+    let verdict = programme.assess(&in_person(buyer), 0, &place, now, LineSet::default());
+    matches!(verdict, Assessment::Judged(judgement) if judgement.refusals.is_empty())
 }
 
 /// What the rules see of a synthetic number's owner: the seventh digit names the century and who is a foreigner.
@@ -130,6 +145,7 @@ mod tests {
         for day in 23..30 {
             let greeting = Greeting {
                 counters: SocketAddr::from(([127, 0, 0, 1], 7420)),
+                encrypted: false,
                 admin: SocketAddr::from(([127, 0, 0, 1], 7421)),
                 store: "embedded:./rationd-data",
                 volatile: false,

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 
+use super::tls::TlsFiles;
 use super::{complain, exit, print};
 use crate::config::{environment, executable, scratch};
 use crate::load::driver::Part;
@@ -17,7 +18,6 @@ use crate::load::target::{LoadError, Target};
 use crate::load::workers::Sharing;
 use crate::load::{self, Finished, Own, PartOrder, RunOrder, Serve, Tick, shared};
 use crate::sites::Sites;
-use crate::terminal::Tls;
 use crate::time::Timestamp;
 
 /// Seconds between two lines of progress that nobody watches as they come.
@@ -77,15 +77,14 @@ pub struct Load {
     /// That service's site registry (CSV); the first sites of it sell, as many as the scenario says
     #[arg(long, value_name = "FILE")]
     sites: Option<PathBuf>,
-    /// Certificates of authorities (PEM) to trust on https:// addresses
-    #[arg(long, value_name = "FILE")]
-    ca: Option<PathBuf>,
-    /// Certificate (PEM) to show on https:// addresses
-    #[arg(long, value_name = "FILE", requires = "key", requires = "ca")]
-    cert: Option<PathBuf>,
-    /// Private key (PEM) of --cert
-    #[arg(long, value_name = "FILE", requires = "cert")]
-    key: Option<PathBuf>,
+    #[command(flatten)]
+    tls: TlsFiles,
+    /// Certificate (PEM) of the operator, on an https:// operator address; without it --tls-certificate is shown there too
+    #[arg(long, value_name = "FILE", requires = "operator_key", requires = "operator")]
+    operator_certificate: Option<PathBuf>,
+    /// Private key (PEM) of --operator-certificate
+    #[arg(long, value_name = "FILE", requires = "operator_certificate")]
+    operator_key: Option<PathBuf>,
     /// Where the service that is started records: redis://HOST:PORT/ [default: an embedded store that is removed afterwards]
     #[arg(long, value_name = "URL", conflicts_with = "address")]
     store: Option<String>,
@@ -210,8 +209,7 @@ async fn work(command: &Load) -> Result<u8, Trouble> {
 }
 
 async fn merge(command: &Load) -> Result<u8, Trouble> {
-    let tls = tls(command)?;
-    let target = Target { address: String::new(), operator: command.operator.clone(), tls };
+    let target = operators(command)?;
     let finished = load::merge(&command.merge, &target, !command.without_audit).await?;
     report(command, &finished)
 }
@@ -323,22 +321,16 @@ fn target(command: &Load) -> Result<Option<Target>, Trouble> {
             None => Ok(None),
         };
     };
-    Ok(Some(Target { address: address.clone(), operator: command.operator.clone(), tls: tls(command)? }))
+    let tls = command.tls.for_somebody(address).map_err(Trouble::Config)?;
+    Ok(Some(Target { address: address.clone(), tls, ..operators(command)? }))
 }
 
-fn tls(command: &Load) -> Result<Option<Tls>, Trouble> {
-    let Some(ca) = &command.ca else {
-        let secure = |url: &Option<String>| url.as_ref().is_some_and(|url| url.starts_with("https://"));
-        if secure(&command.address) || secure(&command.operator) {
-            return Err(Trouble::Config("an https:// address needs --ca FILE: whom to trust".into()));
-        }
-        return Ok(None);
-    };
-    let identity = match (&command.cert, &command.key) {
-        (Some(certificate), Some(key)) => Some((read(certificate)?, read(key)?)),
-        _ => None,
-    };
-    Ok(Some(Tls { authorities: read(ca)?, identity }))
+/// Where operators call, and as whom.
+fn operators(command: &Load) -> Result<Target, Trouble> {
+    let files = command.tls.with(command.operator_certificate.as_ref(), command.operator_key.as_ref());
+    let tls = command.operator.as_ref().map(|operator| files.for_somebody(operator).map_err(Trouble::Config));
+    let operator_tls = tls.transpose()?.flatten();
+    Ok(Target { address: String::new(), operator: command.operator.clone(), tls: None, operator_tls })
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, Trouble> {
@@ -360,9 +352,9 @@ fn same_again(command: &Load) -> Vec<OsString> {
     add("--seed", text(command.seed.map(|seed| seed.to_string())));
     add("--wire", text(command.wire.and_then(|wire| Some(wire.to_possible_value()?.get_name().to_owned()))));
     add("--sites", file(&command.sites));
-    add("--ca", file(&command.ca));
-    add("--cert", file(&command.cert));
-    add("--key", file(&command.key));
+    for (option, path) in command.tls.options() {
+        add(option, file(path));
+    }
     arguments
 }
 

@@ -6,10 +6,14 @@ use std::time::Duration;
 use clap::Args;
 
 use super::shown::{Asked, Shown};
+use super::tls::TlsFiles;
 use super::{complain, exit, print};
 use crate::grpc::{PURCHASE_SERVICE, v1};
 use crate::ids::{LedgerId, Paper, ProgrammeId, Relation, RequestId, SiteId, TerminalId};
-use crate::terminal::{CallError, Opened, Session, Terminal};
+use crate::terminal::{CallError, Connection, Opened, Session, Terminal, Tls};
+
+/// The first of the demo sites.
+const DEMO_SITE: &str = "11000001";
 
 /// The demo programme, the only one under which a number may stand on the command line.
 const DEMO: &str = "weekly-essentials";
@@ -56,12 +60,14 @@ pub(super) struct Where {
     /// Where the service listens
     #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:7420", env = "RATIOND_ADDRESS")]
     address: String,
-    /// The calling site's code
-    #[arg(long, value_name = "CODE", default_value = "11000001")]
-    site: SiteId,
+    /// The calling site's code [default: 11000001; with a certificate, the site that it names]
+    #[arg(long, value_name = "CODE")]
+    site: Option<SiteId>,
     /// The calling terminal's name; the same name is the same terminal
     #[arg(long, value_name = "NAME", default_value = "command-line")]
     terminal: TerminalId,
+    #[command(flatten)]
+    tls: TlsFiles,
     /// Prints one JSON object
     #[arg(long)]
     json: bool,
@@ -165,6 +171,8 @@ pub struct Health {
     /// Which service; "" is the process itself
     #[arg(long, value_name = "NAME", default_value = PURCHASE_SERVICE)]
     service: String,
+    #[command(flatten)]
+    tls: TlsFiles,
 }
 
 /// Why a command could not be carried out.
@@ -334,13 +342,12 @@ async fn follow(command: Follow, verb: Following) -> Result<Shown, Trouble> {
 }
 
 async fn ask_health(health: Health) -> u8 {
-    let nobody = |_| Trouble::Usage("a health check needs no site".into());
     let asked = async {
-        let site = "health".parse().map_err(nobody)?;
-        let name = "health".parse().map_err(nobody)?;
-        let unreachable = |e: crate::terminal::Unreachable| Trouble::Unreachable(e.to_string());
-        let terminal = Terminal::connect(&health.address, site, name).await.map_err(unreachable)?;
-        Ok::<bool, Trouble>(terminal.is_serving(&health.service).await?)
+        let tls = health.tls.for_anybody(&health.address).map_err(Trouble::Usage)?;
+        let connection = reach(&health.address, tls.as_ref(), &health.tls).await?;
+        // Health needs no site, and does not look at the name.
+        let name = "health".parse().map_err(|_| Trouble::Usage("a health check needs no name".into()))?;
+        Ok::<bool, Trouble>(Terminal::on(&connection, None::<SiteId>, name).is_serving(&health.service).await?)
     };
     match asked.await {
         Ok(serving) => {
@@ -352,7 +359,16 @@ async fn ask_health(health: Health) -> u8 {
 }
 
 async fn connect(at: &Where) -> Result<Terminal, Trouble> {
-    Terminal::connect(&at.address, at.site, at.terminal).await.map_err(|e| Trouble::Unreachable(e.to_string()))
+    let tls = at.tls.for_somebody(&at.address).map_err(Trouble::Usage)?;
+    let site = match at.site {
+        None if tls.is_none() => Some(DEMO_SITE.parse().map_err(|e| Trouble::Usage(format!("{e}")))?),
+        site => site,
+    };
+    Ok(Terminal::on(&reach(&at.address, tls.as_ref(), &at.tls).await?, site, at.terminal))
+}
+
+async fn reach(address: &str, tls: Option<&Tls>, files: &TlsFiles) -> Result<Connection, Trouble> {
+    Connection::open(address, tls).await.map_err(|unreachable| Trouble::Unreachable(files.beside(&unreachable)))
 }
 
 async fn open(terminal: &Terminal) -> Result<Session, Trouble> {

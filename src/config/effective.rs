@@ -1,9 +1,10 @@
 //! The configuration in force, as a file that could be its own source: every field with what it means, secrets left out.
 
 use std::fmt::{Display, Write};
+use std::path::PathBuf;
 use std::time::Duration;
 
-use super::Config;
+use super::{Config, TlsFiles};
 
 impl Config {
     /// The effective configuration as TOML, every field with a comment, `***` in place of passwords. Read back, it gives
@@ -31,8 +32,13 @@ impl Config {
         out.value("clients may ask which services and messages there are", "reflection", self.reflection);
         out.value("calls worked on at once; more are told to come back", "max_in_flight", self.max_in_flight);
         out.seconds("calls under way may take so long after the signal to stop", "drain_seconds", self.drain);
+        out.section("tls");
+        let file = |file: fn(&TlsFiles) -> &PathBuf| self.tls.as_ref().map(file);
+        out.path("the service's certificate with its chain (PEM)", "certificate", file(|tls| &tls.certificate));
+        out.path("its private key (PEM), mode 0600", "key", file(|tls| &tls.key));
+        out.path("the authorities of callers' certificates (PEM)", "client_ca", file(|tls| &tls.client_ca));
         out.section("counters");
-        out.text("where terminals call; loopback in this version", "listen", self.counters);
+        out.text("where terminals call; off loopback only with TLS", "listen", self.counters);
         out.section("admin");
         out.text("where operators, metrics and health probes call", "listen", self.admin);
         out.section("sessions");
@@ -89,7 +95,7 @@ impl Toml {
         self.value(note, key, span.as_secs());
     }
 
-    fn path(&mut self, note: &str, key: &str, path: Option<&std::path::PathBuf>) {
+    fn path(&mut self, note: &str, key: &str, path: Option<&PathBuf>) {
         match path {
             Some(path) => self.text(note, key, path.display()),
             None => self.note(&format!("{note}\n# {key} = \"…\"")),

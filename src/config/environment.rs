@@ -13,7 +13,14 @@ const PREFIX: &str = "RATIOND_";
 pub(super) const CONFIG_FILE: &str = "RATIOND_CONFIG";
 
 /// Names that are not settings but are nobody's mistake either.
-const NOT_SETTINGS: [&str; 3] = [CONFIG_FILE, "RATIOND_MUTANT", "RATIOND_ADDRESS"];
+const NOT_SETTINGS: [&str; 6] = [
+    CONFIG_FILE,
+    "RATIOND_MUTANT",
+    "RATIOND_ADDRESS",
+    "RATIOND_CLIENT_TLS_CA",
+    "RATIOND_CLIENT_TLS_CERTIFICATE",
+    "RATIOND_CLIENT_TLS_KEY",
+];
 
 /// The variables of this process.
 pub fn environment() -> impl Iterator<Item = (OsString, OsString)> {

@@ -43,7 +43,7 @@ pub struct Keys {
 impl Keys {
     /// Reads the key file. It must be a file that nobody but its owner can read.
     pub fn load(path: &Path) -> Result<Self, ConfigErrors> {
-        let text = read_private(path)?;
+        let text = read_private(path, "copy the key file that the other instances use to here")?;
         Self::parse(&text, &path.display().to_string())
     }
 
@@ -173,13 +173,11 @@ fn cannot(what: &str, error: &io::Error) -> String {
     format!("cannot {what}: {error}")
 }
 
-/// The text of a file that only its owner can read.
-fn read_private(path: &Path) -> Result<Zeroizing<String>, ConfigErrors> {
+/// The text of a file that only its owner can read; what to do if there is none.
+pub(super) fn read_private(path: &Path, if_absent: &str) -> Result<Zeroizing<String>, ConfigErrors> {
     let error = |problem: String| ConfigErrors::one(path.display(), problem);
     let mut file = fs::File::open(path).map_err(|e| match e.kind() {
-        io::ErrorKind::NotFound => {
-            error("does not exist: copy the key file that the other instances use to here".into())
-        }
+        io::ErrorKind::NotFound => error(format!("does not exist: {if_absent}")),
         _ => error(cannot("be read", &e)),
     })?;
     let metadata = file.metadata().map_err(|e| error(cannot("be looked at", &e)))?;

@@ -35,6 +35,11 @@ reflection = false
 max_in_flight = 64
 drain_seconds = 3
 
+[tls]
+certificate = "server.pem"
+key = "server.key"
+client_ca = "ca.pem"
+
 [counters]
 listen = "[::1]:8000"
 
@@ -212,8 +217,8 @@ log_filter = "rationd=loud"
             "rationd.toml:6: max_in_flight: must be a whole number from 1 to 1000000",
             "rationd.toml:7: stoer: is not a setting: correct its spelling or remove it",
             "rationd.toml:8: reflection: must be true or false",
-            "rationd.toml:11: counters.listen: must be on loopback (127.0.0.1 or [::1]): this version has no TLS and no \
-             identities of terminals yet",
+            "rationd.toml:11: counters.listen: must be on loopback (127.0.0.1 or [::1]) unless callers can prove who they \
+             are (set tls.certificate, tls.key and tls.client_ca; for development `rationd dev-certs` makes them)",
             "rationd.toml:12: counters.lisen: is not a setting: correct its spelling or remove it",
             "rationd.toml:15: admin.listen: must be an IP address and a port, such as 127.0.0.1:7420",
             "rationd.toml:18: sessions.lease_seconds: must be a whole number from 1 to 600",
@@ -244,7 +249,8 @@ fn every_problem_above_the_file_is_told_by_its_name() {
         problems(Config::load(None, overrides, variables(&pairs))),
         [
             "--store: must be embedded:DIRECTORY, redis://HOST:PORT/ or rediss://HOST:PORT/",
-            "--listen: must be on loopback (127.0.0.1 or [::1]): this version has no TLS and no identities of terminals yet",
+            "--listen: must be on loopback (127.0.0.1 or [::1]) unless callers can prove who they \
+             are (set tls.certificate, tls.key and tls.client_ca; for development `rationd dev-certs` makes them)",
             "RATIOND_ADMIN__LISTEN: must be an IP address and a port, such as 127.0.0.1:7420",
             "RATIOND_RELOAD_SECONDS: must be a whole number from 1 to 3600",
             "RATIOND_REFLECTION: must be true or false",
@@ -337,4 +343,78 @@ fn sites_are_read_from_their_file() {
     std::fs::write(&path, "code,name,channel,region,address,lat,lng\n1,,mart,Jeju,Jeju A,,\n").unwrap();
     let expected = format!("{}:2: name: is empty; write what people call it", path.display());
     assert_eq!(load().unwrap_err().to_string(), expected);
+}
+
+#[test]
+fn off_loopback_certificates_and_a_store_must_be_named() {
+    let with = |pairs: &[(&str, &str)]| Config::load(None, Overrides::default(), variables(pairs));
+    let files = [
+        ("RATIOND_TLS__CERTIFICATE", "server.pem"),
+        ("RATIOND_TLS__KEY", "server.key"),
+        ("RATIOND_TLS__CLIENT_CA", "ca.pem"),
+    ];
+    let everywhere = ("RATIOND_COUNTERS__LISTEN", "0.0.0.0:7420");
+    let found = problems(with(&[everywhere]));
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert!(found[0].starts_with("RATIOND_COUNTERS__LISTEN: must be on loopback"), "{found:?}");
+    assert!(
+        found[0].contains("tls.certificate") && found[0].contains(" and a store is named (set store to "),
+        "{found:?}"
+    );
+    let found = problems(with(&[&files[..], &[everywhere]].concat()));
+    assert!(found[0].contains("unless a store is named") && !found[0].contains("tls."), "{found:?}");
+    for store in ["embedded:./here-on-purpose", "redis://redis/"] {
+        let config = with(&[&files[..], &[everywhere, ("RATIOND_STORE", store)]].concat()).unwrap();
+        assert_eq!(config.counters.to_string(), "0.0.0.0:7420");
+        assert_eq!(config.tls.unwrap().client_ca, Path::new("ca.pem"));
+    }
+    assert_eq!(
+        problems(with(&files[1..2])),
+        ["certificate", "client_ca"].map(|field| format!(
+            "tls.{field}: is missing: TLS needs certificate, key and client_ca; write all three or none"
+        ))
+    );
+    assert!(with(&files).is_ok(), "on loopback too");
+}
+
+#[test]
+fn everything_that_is_wrong_with_the_files_of_certificates_is_told_at_once() {
+    use crate::certs::{Authority, Subject};
+    use std::os::unix::fs::PermissionsExt;
+    let directory = tempfile::tempdir().unwrap();
+    let at = |name: &str| directory.path().join(name);
+    let config = from_file(&format!(
+        "[tls]\ncertificate = {:?}\nkey = {:?}\nclient_ca = {:?}\n",
+        at("server.pem"),
+        at("server.key"),
+        at("ca.pem")
+    ))
+    .unwrap();
+    let found = || -> Vec<String> {
+        let shown: Vec<_> =
+            config.load_tls().err().into_iter().flat_map(|errors| errors.0).map(|e| e.to_string()).collect();
+        shown.iter().map(|problem| problem.replace(&format!("{}/", directory.path().display()), "")).collect()
+    };
+    assert_eq!(found().len(), 3, "{:?}", found());
+    assert!(found()[1].starts_with("server.key: does not exist: name the key of tls.certificate"), "{:?}", found());
+
+    let (authority, ca) = Authority::new("2026-11-22T10:00:00Z".parse().unwrap()).unwrap();
+    let server = authority.issue(&Subject::Service(vec!["localhost".into()])).unwrap();
+    std::fs::write(at("server.pem"), "no certificate").unwrap();
+    std::fs::write(at("server.key"), server.key.as_str()).unwrap();
+    std::fs::write(at("ca.pem"), server.key.as_str()).unwrap();
+    std::fs::set_permissions(at("server.key"), std::fs::Permissions::from_mode(0o640)).unwrap();
+    let all = found();
+    assert!(
+        all.len() == 2 && all[0].contains("chmod 600") && all[1].starts_with("ca.pem: holds no certificate"),
+        "{all:?}"
+    );
+    std::fs::set_permissions(at("server.key"), std::fs::Permissions::from_mode(0o600)).unwrap();
+    let all = found();
+    assert!(all.len() == 2 && all[0].starts_with("server.pem: holds no certificate"), "{all:?}");
+    std::fs::write(at("server.pem"), &server.certificate).unwrap();
+    std::fs::write(at("ca.pem"), &ca.certificate).unwrap();
+    assert_eq!(found(), [""; 0]);
+    std::fs::write(at("server.key"), ca.key.as_str()).unwrap();
+    assert_eq!(found(), ["server.key: does not belong to the certificate: name the key that was made with it"]);
 }

@@ -9,7 +9,9 @@
 //! that is closed before its peer has stopped sending breaks the peer's next write, and with it a client that has not read
 //! its last answers yet.
 //!
-//! Knows nothing about what is written.
+//! It stands above TLS where there is TLS: what leaves together is encrypted together, in as few records as hold it.
+//!
+//! Knows nothing about what is written, or through what.
 
 use std::io;
 use std::pin::{Pin, pin};
@@ -20,10 +22,9 @@ use std::time::Duration;
 
 use futures_util::task::AtomicWaker;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 use tokio::task::yield_now;
 use tokio::time::{Sleep, sleep};
-use tonic::transport::server::{Connected, TcpConnectInfo};
+use tonic::transport::server::Connected;
 
 /// What may wait to be written. Beyond it the connection waits for its peer to read, as it would without this.
 const MOST_BYTES: usize = 64 * 1024;
@@ -36,8 +37,8 @@ const TURNS: u8 = 2;
 const PEER_CLOSES_WITHIN: Duration = Duration::from_secs(1);
 
 /// See the module.
-pub struct Corked {
-    socket: TcpStream,
+pub struct Corked<S> {
+    socket: S,
     /// What was written here and not yet to the socket, from `sent` on. It takes no memory while there is nothing.
     waiting: Vec<u8>,
     sent: usize,
@@ -79,8 +80,8 @@ impl Turn {
     }
 }
 
-impl Corked {
-    pub(super) fn new(socket: TcpStream) -> Self {
+impl<S: AsyncRead + AsyncWrite + Unpin> Corked<S> {
+    pub(super) fn new(socket: S) -> Self {
         Self { socket, waiting: Vec::new(), sent: 0, turn: None, turns: 0, closing: None }
     }
 
@@ -92,12 +93,14 @@ impl Corked {
                 written => self.sent += written,
             }
         }
+        // What is encrypted may still be on its way to the socket.
+        ready!(Pin::new(&mut self.socket).poll_flush(context))?;
         (self.waiting, self.sent, self.turn, self.turns) = (Vec::new(), 0, None, 0);
         Poll::Ready(Ok(()))
     }
 }
 
-impl AsyncWrite for Corked {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Corked<S> {
     fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         self.poll_write_vectored(context, &[io::IoSlice::new(bytes)])
     }
@@ -154,16 +157,16 @@ impl AsyncWrite for Corked {
     }
 }
 
-impl AsyncRead for Corked {
+impl<S: AsyncRead + Unpin> AsyncRead for Corked<S> {
     fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.get_mut().socket).poll_read(context, into)
     }
 }
 
-impl Connected for Corked {
-    type ConnectInfo = TcpConnectInfo;
+impl<S: Connected> Connected for Corked<S> {
+    type ConnectInfo = S::ConnectInfo;
 
-    fn connect_info(&self) -> TcpConnectInfo {
+    fn connect_info(&self) -> S::ConnectInfo {
         self.socket.connect_info()
     }
 }
@@ -172,9 +175,9 @@ impl Connected for Corked {
 mod tests {
     use super::*;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    use tokio::net::TcpListener;
+    use tokio::net::{TcpListener, TcpStream};
 
-    async fn pair() -> (Corked, TcpStream) {
+    async fn pair() -> (Corked<TcpStream>, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let peer = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         (Corked::new(listener.accept().await.unwrap().0), peer)

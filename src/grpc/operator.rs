@@ -1,7 +1,7 @@
 //! `OperatorService`: for those who run the service.
 //!
-//! Nobody who calls can be identified yet, and what is exported is a nation's purchases: the calls are answered only where
-//! the listener is on loopback.
+//! What is exported is a nation's purchases: the calls are answered to whoever shows an operator's certificate, and without
+//! certificates only where the listener is on loopback.
 //!
 //! An export is read as it is taken: a reader that is slow, or gone, leaves the store alone.
 
@@ -17,7 +17,8 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
 use super::convert;
-use super::status::{self, BadField};
+use super::identity::{Identity, Peer};
+use super::status::{self, BadField, Fault};
 use super::v1::{self, operator_service_server::OperatorService};
 use crate::export::{Export, Exports, Record};
 use crate::ledger::Ledger;
@@ -32,22 +33,58 @@ const EXPORTS: usize = 2;
 /// The service over one ledger.
 pub(super) struct OperatorEdge<L> {
     exports: Exports<L>,
-    on_loopback: bool,
+    answers: Answers,
     /// Cancelled when the instance begins to drain.
     draining: CancellationToken,
     room: Arc<Semaphore>,
 }
 
-impl<L> OperatorEdge<L> {
-    /// `listens` is where it is served; `None` if nobody knows.
-    pub(super) fn new(exports: Exports<L>, listens: Option<SocketAddr>, draining: CancellationToken) -> Self {
-        Self { exports, on_loopback: is_on_loopback(listens), draining, room: Arc::new(Semaphore::new(EXPORTS)) }
+/// Whose calls are answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Answers {
+    /// Those of operators by their certificates.
+    Operators,
+    /// Those of whoever is on this machine.
+    ThisMachine,
+    /// Nobody's: there are no certificates, and anybody can call.
+    Nobody,
+}
+
+impl Answers {
+    /// Of a listener at this address, if it is known, with certificates or without.
+    fn of(listens: Option<SocketAddr>, certificates: bool) -> Self {
+        match listens {
+            _ if certificates => Self::Operators,
+            Some(address) if address.ip().is_loopback() => Self::ThisMachine,
+            _ => Self::Nobody,
+        }
+    }
+
+    /// Who calls, for the log.
+    fn operator(self, peer: Peer) -> Result<Peer, Fault> {
+        match (self, peer) {
+            (Self::Operators, Peer::Clear) => Err(status::certificate_required()),
+            (Self::Operators, _) => match peer.identity()? {
+                Some(Identity::Operator(_)) => Ok(peer),
+                _ => Err(status::not_an_operator()),
+            },
+            (Self::ThisMachine, _) => Ok(peer),
+            (Self::Nobody, _) => Err(status::not_on_loopback()),
+        }
     }
 }
 
-/// Whether nobody on another machine reaches what listens there.
-fn is_on_loopback(listens: Option<SocketAddr>) -> bool {
-    listens.is_some_and(|address| address.ip().is_loopback())
+impl<L> OperatorEdge<L> {
+    /// `listens` is where it is served, `None` if nobody knows; `certificates` whether they tell there who calls.
+    pub(super) fn new(
+        exports: Exports<L>,
+        listens: Option<SocketAddr>,
+        certificates: bool,
+        draining: CancellationToken,
+    ) -> Self {
+        let answers = Answers::of(listens, certificates);
+        Self { exports, answers, draining, room: Arc::new(Semaphore::new(EXPORTS)) }
+    }
 }
 
 type Messages = Pin<Box<dyn Stream<Item = Result<v1::ExportRecordsResponse, Status>> + Send>>;
@@ -57,15 +94,13 @@ impl<L: Ledger> OperatorService for OperatorEdge<L> {
     type ExportRecordsStream = Messages;
 
     async fn export_records(&self, request: Request<v1::ExportRecordsRequest>) -> Result<Response<Messages>, Status> {
-        if !self.on_loopback {
-            return Err(status::not_on_loopback().into());
-        }
+        let operator = self.answers.operator(*Peer::of(request.extensions()))?;
         let programme = request.into_inner().programme;
         let unknown = |e| status::invalid(vec![BadField::new("programme", format!("{e}"))]);
         let export = self.exports.begin(&programme).map_err(unknown)?;
         let ledger = self.exports.ledger_id().ok_or_else(status::ledger_away)?;
         let room = self.room.clone().try_acquire_owned().map_err(|_| status::overloaded())?;
-        tracing::info!(programme, "an export of records begins");
+        tracing::info!(programme, %operator, "an export of records begins");
         let sending = Sending {
             programme,
             ledger_id: ledger.to_string(),
@@ -131,9 +166,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_address_is_not_loopback() {
-        let is = |address: &str| is_on_loopback(Some(address.parse().unwrap()));
-        assert!(is("127.0.0.1:7421") && is("[::1]:7421"));
-        assert!(!is("0.0.0.0:7421") && !is("[::]:7421") && !is("10.0.0.1:7421") && !is_on_loopback(None));
+    fn without_certificates_only_this_machine_is_answered() {
+        let answers = |address: &str, certificates| Answers::of(Some(address.parse().unwrap()), certificates);
+        for address in ["127.0.0.1:7421", "[::1]:7421"] {
+            assert_eq!(answers(address, false), Answers::ThisMachine, "{address}");
+        }
+        for address in ["0.0.0.0:7421", "[::]:7421", "10.0.0.1:7421"] {
+            assert_eq!(answers(address, false), Answers::Nobody, "{address}");
+        }
+        assert_eq!(Answers::of(None, false), Answers::Nobody);
+        assert_eq!(answers("127.0.0.1:7421", true), Answers::Operators, "not even this machine");
     }
 }

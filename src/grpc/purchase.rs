@@ -15,7 +15,6 @@ use tokio::time::timeout;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::convert::{self, WireKnown, WireVisit};
@@ -68,8 +67,8 @@ enum Act {
 impl<L: Ledger, D: Door, C: Clock> PurchaseEdge<L, D, C> {
     /// A call by itself. A visit of several lines that has begun goes on to its last line whoever still waits for it, so that
     /// nobody finds half a family served; every other call is one step of the store.
-    async fn alone(self: &Arc<Self>, call: Call, metadata: &MetadataMap) -> Result<Vec<v1::PurchaseResult>, Fault> {
-        let Ready { caller, programme, verb, act } = self.ready(call, Credentials::of(metadata)).await?;
+    async fn alone(self: &Arc<Self>, call: Call, who: Credentials<'_>) -> Result<Vec<v1::PurchaseResult>, Fault> {
+        let Ready { caller, programme, verb, act } = self.ready(call, who).await?;
         let answers = match act {
             Act::Buy(visit) if visit.lines() > 1 => {
                 let place = self.visits.clone().try_acquire_owned().map_err(|_| status::overloaded())?;
@@ -92,14 +91,14 @@ impl<L: Ledger, D: Door, C: Clock> PurchaseEdge<L, D, C> {
     /// A call of a stream. It waits a while for a place: clients send as fast as they are read, and most are soon served.
     async fn streamed(
         &self,
-        metadata: &MetadataMap,
+        who: Credentials<'_>,
         request: v1::PurchaseStreamRequest,
     ) -> Result<Vec<v1::PurchaseResult>, Fault> {
         let place = timeout(LONGEST_WAIT, self.streamed.acquire()).await;
         let _place = place.ok().and_then(Result::ok).ok_or_else(status::overloaded)?;
         let v1::PurchaseStreamRequest { session_token, call, .. } = request;
         let call = call.ok_or_else(|| status::invalid(vec![status::BadField::new("call", "is required")]))?;
-        let ready = self.ready(call, Credentials::with_token(metadata, &session_token)).await?;
+        let ready = self.ready(call, who.with_token(&session_token)).await?;
         let Ready { caller, programme, verb, act } = ready;
         let answers = self.ask(act, &caller).await;
         self.results(answers, programme, verb)
@@ -253,14 +252,14 @@ impl<L: Ledger, D: Door, C: Clock> PurchaseService for Arc<PurchaseEdge<L, D, C>
         &self,
         request: Request<v1::CheckPurchaseRequest>,
     ) -> Result<Response<v1::CheckPurchaseResponse>, Status> {
-        let (metadata, _, message) = request.into_parts();
-        let results = self.alone(Call::CheckPurchase(message), &metadata).await?;
+        let (metadata, extensions, message) = request.into_parts();
+        let results = self.alone(Call::CheckPurchase(message), Credentials::of(&metadata, &extensions)).await?;
         Ok(Response::new(v1::CheckPurchaseResponse { results }))
     }
 
     async fn purchase(&self, request: Request<v1::PurchaseRequest>) -> Result<Response<v1::PurchaseResponse>, Status> {
-        let (metadata, _, message) = request.into_parts();
-        let results = self.alone(Call::Purchase(message), &metadata).await?;
+        let (metadata, extensions, message) = request.into_parts();
+        let results = self.alone(Call::Purchase(message), Credentials::of(&metadata, &extensions)).await?;
         Ok(Response::new(v1::PurchaseResponse { results }))
     }
 
@@ -268,8 +267,8 @@ impl<L: Ledger, D: Door, C: Clock> PurchaseService for Arc<PurchaseEdge<L, D, C>
         &self,
         request: Request<v1::HoldPurchaseRequest>,
     ) -> Result<Response<v1::HoldPurchaseResponse>, Status> {
-        let (metadata, _, message) = request.into_parts();
-        let results = self.alone(Call::HoldPurchase(message), &metadata).await?;
+        let (metadata, extensions, message) = request.into_parts();
+        let results = self.alone(Call::HoldPurchase(message), Credentials::of(&metadata, &extensions)).await?;
         Ok(Response::new(v1::HoldPurchaseResponse { results }))
     }
 
@@ -277,8 +276,8 @@ impl<L: Ledger, D: Door, C: Clock> PurchaseService for Arc<PurchaseEdge<L, D, C>
         &self,
         request: Request<v1::ConfirmHoldRequest>,
     ) -> Result<Response<v1::ConfirmHoldResponse>, Status> {
-        let (metadata, _, message) = request.into_parts();
-        let result = self.alone(Call::ConfirmHold(message), &metadata).await?.pop();
+        let (metadata, extensions, message) = request.into_parts();
+        let result = self.alone(Call::ConfirmHold(message), Credentials::of(&metadata, &extensions)).await?.pop();
         Ok(Response::new(v1::ConfirmHoldResponse { result }))
     }
 
@@ -286,8 +285,8 @@ impl<L: Ledger, D: Door, C: Clock> PurchaseService for Arc<PurchaseEdge<L, D, C>
         &self,
         request: Request<v1::ReleaseHoldRequest>,
     ) -> Result<Response<v1::ReleaseHoldResponse>, Status> {
-        let (metadata, _, message) = request.into_parts();
-        let result = self.alone(Call::ReleaseHold(message), &metadata).await?.pop();
+        let (metadata, extensions, message) = request.into_parts();
+        let result = self.alone(Call::ReleaseHold(message), Credentials::of(&metadata, &extensions)).await?.pop();
         Ok(Response::new(v1::ReleaseHoldResponse { result }))
     }
 
@@ -295,8 +294,8 @@ impl<L: Ledger, D: Door, C: Clock> PurchaseService for Arc<PurchaseEdge<L, D, C>
         &self,
         request: Request<v1::VoidPurchaseRequest>,
     ) -> Result<Response<v1::VoidPurchaseResponse>, Status> {
-        let (metadata, _, message) = request.into_parts();
-        let result = self.alone(Call::VoidPurchase(message), &metadata).await?.pop();
+        let (metadata, extensions, message) = request.into_parts();
+        let result = self.alone(Call::VoidPurchase(message), Credentials::of(&metadata, &extensions)).await?.pop();
         Ok(Response::new(v1::VoidPurchaseResponse { result }))
     }
 
@@ -304,8 +303,8 @@ impl<L: Ledger, D: Door, C: Clock> PurchaseService for Arc<PurchaseEdge<L, D, C>
         &self,
         request: Request<v1::GetPurchaseRequest>,
     ) -> Result<Response<v1::GetPurchaseResponse>, Status> {
-        let (metadata, _, message) = request.into_parts();
-        let result = self.alone(Call::GetPurchase(message), &metadata).await?.pop();
+        let (metadata, extensions, message) = request.into_parts();
+        let result = self.alone(Call::GetPurchase(message), Credentials::of(&metadata, &extensions)).await?.pop();
         Ok(Response::new(v1::GetPurchaseResponse { result }))
     }
 
@@ -313,12 +312,13 @@ impl<L: Ledger, D: Door, C: Clock> PurchaseService for Arc<PurchaseEdge<L, D, C>
         &self,
         request: Request<Streaming<v1::PurchaseStreamRequest>>,
     ) -> Result<Response<Self::PurchaseStreamStream>, Status> {
-        let (metadata, _, requests) = request.into_parts();
+        let (metadata, extensions, requests) = request.into_parts();
         let (answers, answered) = mpsc::channel(stream::PENDING);
         let edge = Arc::clone(self);
         // On a task of its own: what was read is finished also when the client has gone.
         self.tasks.spawn(async move {
-            let work = |request| edge.streamed(&metadata, request);
+            let who = Credentials::of(&metadata, &extensions);
+            let work = |request| edge.streamed(who, request);
             stream::answer_all(requests, &answers, &edge.draining, work).await;
         });
         Ok(Response::new(ReceiverStream::new(answered)))

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
 use super::convert::span;
-use super::identity::Callers;
+use super::identity::{Callers, Credentials, Peer};
 use super::status::{self, BadField, Fault};
 use super::v1::{self, open_session_response::Event, session_service_server::SessionService};
 use crate::ids::{Channel, LedgerId, SiteId, TerminalId};
@@ -43,12 +43,13 @@ impl<D: Door, C: Clock> SessionService for SessionEdge<D, C> {
     type OpenSessionStream = Events;
 
     async fn open_session(&self, request: Request<v1::OpenSessionRequest>) -> Result<Response<Events>, Status> {
-        let site = self.callers.named_site(request.metadata()).inspect_err(|_| {
-            self.metrics.session_opened(SessionOutcome::Rejected);
-        })?;
+        let who = Credentials::of(request.metadata(), request.extensions());
         let terminal: TerminalId = request.get_ref().terminal.parse().map_err(|e| {
             self.metrics.session_opened(SessionOutcome::Rejected);
             status::invalid(vec![BadField::new("terminal", format!("cannot be accepted: {e}"))])
+        })?;
+        let site = self.callers.opening(who, terminal).inspect_err(|_| {
+            self.metrics.session_opened(SessionOutcome::Rejected);
         })?;
         // Without its ledger's id a client could not tell later under which ledger its request ids mean something.
         let ledger = (self.ledger)().ok_or_else(|| {
@@ -65,7 +66,7 @@ impl<D: Door, C: Clock> SessionService for SessionEdge<D, C> {
                 });
                 let attachment = self.callers.registry.attach(seat);
                 let admitted = v1::Admitted {
-                    session_token: token::mint(&seat, &self.callers.door_key),
+                    session_token: token::mint(&seat, who.peer().thumbprint(), &self.callers.door_key),
                     lease: Some(span(self.lease)),
                     ledger_id: ledger.to_string(),
                     slot: seat.key.slot.into(),
@@ -87,7 +88,8 @@ impl<D: Door, C: Clock> SessionService for SessionEdge<D, C> {
         &self,
         request: Request<v1::RenewSessionRequest>,
     ) -> Result<Response<v1::RenewSessionResponse>, Status> {
-        let seat = self.callers.read_token(required_token(&request.get_ref().session_token)?)?;
+        let peer = *Peer::of(request.extensions());
+        let seat = self.callers.read_token(peer, required_token(&request.get_ref().session_token)?)?;
         match self.callers.registry.renew(seat).await.map_err(|e| self.away(&e))? {
             Standing::Live => Ok(Response::new(v1::RenewSessionResponse { lease: Some(span(self.lease)) })),
             Standing::Replaced => Err(status::session_replaced().into()),
@@ -99,7 +101,8 @@ impl<D: Door, C: Clock> SessionService for SessionEdge<D, C> {
         &self,
         request: Request<v1::CloseSessionRequest>,
     ) -> Result<Response<v1::CloseSessionResponse>, Status> {
-        let seat = self.callers.read_token(required_token(&request.get_ref().session_token)?)?;
+        let peer = *Peer::of(request.extensions());
+        let seat = self.callers.read_token(peer, required_token(&request.get_ref().session_token)?)?;
         let closed = self.callers.registry.close(seat).await.map_err(|e| self.away(&e))?;
         Ok(Response::new(v1::CloseSessionResponse { closed }))
     }

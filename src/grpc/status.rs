@@ -119,9 +119,46 @@ fn message(failure: &Failure) -> Cow<'static, str> {
     }
 }
 
+/// Only a certificate says who calls here.
+pub(crate) fn certificate_required() -> Fault {
+    let message = "show a certificate of this service's authority: only it says who is calling";
+    status(Code::Unauthenticated, "CERTIFICATE_REQUIRED", message)
+}
+
+/// The certificate is good and says nothing that is clear.
+pub(crate) fn certificate_unclear() -> Fault {
+    let message = "the certificate must carry exactly one URI name of rationd://site/CODE, rationd://site/CODE/TERMINAL, \
+                   rationd://gateway/NAME or rationd://operator/NAME";
+    status(Code::Unauthenticated, "CERTIFICATE_UNCLEAR", message)
+}
+
 /// The caller must say which site it is.
 pub(crate) fn site_required() -> Fault {
     status(Code::Unauthenticated, "SITE_REQUIRED", "name the calling site's code in the metadata rationd-site")
+}
+
+/// The caller's certificate is not that of this site, nor of the gateway that the registry names for it.
+pub(crate) fn site_not_yours() -> Fault {
+    let message = "this certificate may not act for that site: a site acts for itself, a gateway for the sites whose line in the \
+                   registry names it";
+    status(Code::PermissionDenied, "SITE_NOT_YOURS", message)
+}
+
+/// The caller's certificate names another terminal.
+pub(crate) fn terminal_not_yours() -> Fault {
+    let message = "this certificate is that of another terminal of the site, and acts for that one alone";
+    status(Code::PermissionDenied, "TERMINAL_NOT_YOURS", message)
+}
+
+/// An operator asked for what sites do.
+pub(crate) fn not_a_site() -> Fault {
+    let message = "this certificate is an operator's; only sites and their gateways check, sell and open sessions";
+    status(Code::PermissionDenied, "NOT_A_SITE", message)
+}
+
+/// Somebody else asked for what operators do.
+pub(crate) fn not_an_operator() -> Fault {
+    status(Code::PermissionDenied, "NOT_AN_OPERATOR", "this certificate is not an operator's (rationd://operator/NAME)")
 }
 
 /// The site is not in the registry.
@@ -139,6 +176,12 @@ pub(crate) fn session_required() -> Fault {
 /// The token is not one of ours.
 pub(crate) fn session_invalid() -> Fault {
     status(Code::Unauthenticated, "SESSION_INVALID", "the session token was not given out by this service")
+}
+
+/// The token is one of ours and was given to somebody else.
+pub(crate) fn session_not_yours() -> Fault {
+    let message = "the session token was given to the holder of another key; open a session over this connection";
+    status(Code::PermissionDenied, "SESSION_NOT_YOURS", message)
 }
 
 /// Another session took this one's place.
@@ -185,8 +228,8 @@ pub(crate) fn unread(error: LedgerError) -> Fault {
 
 /// Whoever calls cannot be identified, and may be anybody.
 pub(crate) fn not_on_loopback() -> Fault {
-    let message = "the admin listener is not on loopback, and this version cannot tell who calls: records are exported only \
-                   where admin.listen is on loopback";
+    let message = "the admin listener is not on loopback and has no certificates to tell who calls: set [tls] and call with an \
+                   operator's certificate, or put admin.listen on loopback";
     status(Code::PermissionDenied, "NOT_ON_LOOPBACK", message)
 }
 

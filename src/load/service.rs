@@ -110,8 +110,12 @@ impl Own {
         let pid = child.id().and_then(|pid| rustix::process::Pid::from_raw(i32::try_from(pid).ok()?));
         let (tell, ended) = watch::channel(None);
         tokio::spawn(await_end(child, tell, log.clone()));
-        let target =
-            Target { address: format!("http://{counters}"), operator: Some(format!("http://{admin}")), tls: None };
+        let target = Target {
+            address: format!("http://{counters}"),
+            operator: Some(format!("http://{admin}")),
+            tls: None,
+            operator_tls: None,
+        };
         let store = if self.store.is_some() { "redis" } else { "embedded" };
         let service = Service { directory: directory.to_owned(), pid, ended, target, store: store.to_owned() };
         if tokio::time::timeout(START_PATIENCE, service.ready(places)).await.is_err() {

@@ -33,8 +33,10 @@ pub struct Target {
     pub address: String,
     /// Where its operators call; `None`: nobody may, and there is no audit.
     pub operator: Option<String>,
-    /// Whom to trust and who to be, on `https://` addresses.
+    /// Whom terminals trust and who they are, on an `https://` address.
     pub tls: Option<Tls>,
+    /// The same for operators.
+    pub operator_tls: Option<Tls>,
 }
 
 /// Why a run does not begin, or why it has no end.

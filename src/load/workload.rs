@@ -202,13 +202,13 @@ mod tests {
             [(0, 4, 900.0), (4, 13, 3_600.0), (13, 16, 2_400.0), (16, 20, 800.0), (20, 99, 0.0)]
         {
             let range = Duration::from_secs(from)..Duration::from_secs(until);
-            let found = times.iter().filter(|at| range.contains(at)).count() as f64;
+            let found = times.iter().filter(|at| range.contains(*at)).count() as f64;
             let off = (found - expected).abs();
             assert!(off <= 5.0 * f64::sqrt(expected), "{found} instead of {expected} from {from} to {until} s");
         }
         // The second half of the ramp from 50 to 400 a second has (225 + 400) ÷ 2 · 2 s.
         let half = Duration::from_secs(2)..Duration::from_secs(4);
-        let found = times.iter().filter(|at| half.contains(at)).count();
+        let found = times.iter().filter(|at| half.contains(*at)).count();
         assert!((530..720).contains(&found), "{found}");
     }
 

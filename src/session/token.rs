@@ -1,18 +1,21 @@
-//! Session tokens: a seat written so that it can travel, under a MAC, so that nobody can write one but the service.
+//! Session tokens: a seat and the key of whoever opened it, written so that they can travel, under a MAC, so that nobody can
+//! write one but the service.
 //!
-//! A token is only a handle: whether its seat is live is for the door to say. Knows nothing about the door.
+//! A token is only a handle: whether its seat is live is for the door to say, and whether the caller holds the key for whoever
+//! knows the connection. Knows nothing about the door or about certificates.
 
 use std::fmt;
 use std::fmt::Write as _;
 
 use hmac::{Hmac, KeyInit, Mac};
-use sha2::Sha256;
+use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
 use super::{Seat, SeatKey};
 
-/// The layout of the bytes under the hexadecimal: version, length and text of the site, slot, fence, terminal, tag.
-const VERSION: u8 = 1;
+/// The layout of the bytes under the hexadecimal: version, thumbprint, length and text of the site, slot, fence, terminal, tag.
+/// Version 1 had no thumbprint.
+const VERSION: u8 = 2;
 /// The first 128 bits of an HMAC-SHA-256.
 const TAG: usize = 16;
 
@@ -42,15 +45,43 @@ impl fmt::Debug for DoorKey {
     }
 }
 
+/// The first 128 bits of the SHA-256 of a public key (its SubjectPublicKeyInfo): which key a token is bound to. A new certificate
+/// of the same key keeps it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Thumbprint([u8; 16]);
+
+impl Thumbprint {
+    /// Of whoever speaks in the clear and has no key.
+    pub const NONE: Self = Self([0; 16]);
+
+    /// Of a public key.
+    pub fn of(public_key_info: &[u8]) -> Self {
+        let mut thumbprint = [0; 16];
+        thumbprint.iter_mut().zip(Sha256::digest(public_key_info)).for_each(|(to, from)| *to = from);
+        Self(thumbprint)
+    }
+}
+
+/// What a token says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Token {
+    /// The seat that it is a handle to.
+    pub seat: Seat,
+    /// The key of whoever it was given to.
+    pub given_to: Thumbprint,
+}
+
 /// The text is not a token of this service. It does not say more, so that nobody can feel their way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("this is not a session token of this service; open a session and use the token that it returns")]
 pub struct BadToken;
 
-/// The token of a seat: lower-case hexadecimal.
-pub fn mint(seat: &Seat, key: &DoorKey) -> String {
+/// The token of a seat for whoever holds this key: lower-case hexadecimal.
+pub fn mint(seat: &Seat, given_to: Thumbprint, key: &DoorKey) -> String {
     let site = seat.key.site.as_str().as_bytes();
-    let mut bytes = vec![VERSION, u8::try_from(site.len()).unwrap_or(u8::MAX)];
+    let mut bytes = vec![VERSION];
+    bytes.extend_from_slice(&given_to.0);
+    bytes.push(u8::try_from(site.len()).unwrap_or(u8::MAX));
     bytes.extend_from_slice(site);
     bytes.extend_from_slice(&seat.key.slot.to_be_bytes());
     bytes.extend_from_slice(&seat.fence.to_be_bytes());
@@ -63,16 +94,18 @@ pub fn mint(seat: &Seat, key: &DoorKey) -> String {
     })
 }
 
-/// The seat that a token is a handle to.
-pub fn read(token: &str, key: &DoorKey) -> Result<Seat, BadToken> {
+/// What a token says, if this service has made it.
+pub fn read(token: &str, key: &DoorKey) -> Result<Token, BadToken> {
     let bytes = from_hex(token).ok_or(BadToken)?;
     let (payload, tag) = bytes.split_last_chunk::<TAG>().ok_or(BadToken)?;
     key.mac(payload).verify_truncated_left(tag).map_err(|_| BadToken)?;
     parse(payload).ok_or(BadToken)
 }
 
-fn parse(payload: &[u8]) -> Option<Seat> {
-    let (&[version, site_length], rest) = payload.split_first_chunk()?;
+fn parse(payload: &[u8]) -> Option<Token> {
+    let (&[version], rest) = payload.split_first_chunk()?;
+    let (given_to, rest) = rest.split_first_chunk()?;
+    let (&[site_length], rest) = rest.split_first_chunk()?;
     let (site, rest) = rest.split_at_checked(usize::from(site_length))?;
     let (slot, rest) = rest.split_first_chunk()?;
     let (fence, terminal) = rest.split_first_chunk()?;
@@ -80,11 +113,12 @@ fn parse(payload: &[u8]) -> Option<Seat> {
         return None;
     }
     let text = |bytes| std::str::from_utf8(bytes).ok();
-    Some(Seat {
+    let seat = Seat {
         key: SeatKey { site: text(site)?.parse().ok()?, slot: u16::from_be_bytes(*slot) },
         fence: u64::from_be_bytes(*fence),
         terminal: text(terminal)?.parse().ok()?,
-    })
+    };
+    Some(Token { seat, given_to: Thumbprint(*given_to) })
 }
 
 /// Lower case only: a token has one spelling.
@@ -113,9 +147,13 @@ mod tests {
     #[test]
     fn a_token_is_read_back_and_every_flipped_bit_is_refused() {
         let key = DoorKey::new([7; 32]);
-        for seat in [seat("12345678", "POS-1"), seat("a", "b"), seat(&"s".repeat(16), &"t".repeat(32))] {
-            let token = mint(&seat, &key);
-            assert_eq!(read(&token, &key), Ok(seat));
+        for (seat, given_to) in [
+            (seat("12345678", "POS-1"), Thumbprint::NONE),
+            (seat("a", "b"), Thumbprint::of(b"a key")),
+            (seat(&"s".repeat(16), &"t".repeat(32)), Thumbprint::of(b"another key")),
+        ] {
+            let token = mint(&seat, given_to, &key);
+            assert_eq!(read(&token, &key), Ok(Token { seat, given_to }));
             for at in 0..token.len() * 8 {
                 let mut bytes = token.clone().into_bytes();
                 bytes[at / 8] ^= 1 << (at % 8);
@@ -132,7 +170,7 @@ mod tests {
 
     #[test]
     fn a_token_of_another_key_is_refused_and_a_key_does_not_print_itself() {
-        let token = mint(&seat("12345678", "POS-1"), &DoorKey::new([7; 32]));
+        let token = mint(&seat("12345678", "POS-1"), Thumbprint::NONE, &DoorKey::new([7; 32]));
         let other = DoorKey::new([8; 32]);
         assert_eq!(read(&token, &other), Err(BadToken));
         assert!(!format!("{other:?}").contains('8'));

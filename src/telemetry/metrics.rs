@@ -93,6 +93,13 @@ const SESSIONS_OPENED: Row = Row {
     help: "Attempts of terminals to open a session, by what became of them.",
     labels: &["outcome"],
 };
+const SESSIONS_FOREIGN_TOKENS: Row = Row {
+    name: "rationd.sessions.foreign_tokens",
+    kind: Kind::Counter,
+    unit: "{token}",
+    help: "Session tokens shown by somebody to whom they were not given: a token has got into other hands.",
+    labels: &[],
+};
 const POLICY_RELOADS: Row = Row {
     name: "rationd.policy.reloads",
     kind: Kind::Counter,
@@ -102,7 +109,7 @@ const POLICY_RELOADS: Row = Row {
 };
 
 /// Every instrument of the service.
-pub const TABLE: [Row; 9] = [
+pub const TABLE: [Row; 10] = [
     DECISIONS,
     NEAR_LIMIT,
     RPC_DURATION,
@@ -111,6 +118,7 @@ pub const TABLE: [Row; 9] = [
     STORE_VOLATILE,
     SESSIONS_LIVE,
     SESSIONS_OPENED,
+    SESSIONS_FOREIGN_TOKENS,
     POLICY_RELOADS,
 ];
 
@@ -245,6 +253,7 @@ pub struct Metrics {
     store_volatile: Gauge<u64>,
     sessions_live: Gauge<u64>,
     sessions_opened: Counter<u64>,
+    sessions_foreign_tokens: Counter<u64>,
     policy_reloads: Counter<u64>,
 }
 
@@ -277,6 +286,7 @@ impl Metrics {
             store_volatile: gauge(STORE_VOLATILE),
             sessions_live: gauge(SESSIONS_LIVE),
             sessions_opened: counter(SESSIONS_OPENED),
+            sessions_foreign_tokens: counter(SESSIONS_FOREIGN_TOKENS),
             policy_reloads: counter(POLICY_RELOADS),
         }
     }
@@ -338,6 +348,11 @@ impl Metrics {
     /// A terminal tried to open a session.
     pub fn session_opened(&self, outcome: SessionOutcome) {
         self.sessions_opened.add(1, &[KeyValue::new("outcome", outcome.name())]);
+    }
+
+    /// A token was shown by somebody to whom it was not given.
+    pub fn foreign_token(&self) {
+        self.sessions_foreign_tokens.add(1, &[]);
     }
 
     /// The policy files were read again.

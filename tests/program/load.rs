@@ -425,12 +425,14 @@ async fn a_run_over_tls_shows_its_certificate() {
             load(&at, &[&remote[..], more].concat())
         })
     };
-    let ran = over_tls(&["--ca", "cert.pem", "--cert", "cert.pem", "--key", "key.pem"]).await.unwrap();
+    let ran =
+        over_tls(&["--tls-ca", "cert.pem", "--tls-certificate", "cert.pem", "--tls-key", "key.pem"]).await.unwrap();
     assert_eq!(ran.code, 0, "{ran:?}");
     assert!(count(&ran.json(), "/accepted") > 50, "{}", ran.out);
-    let nobody = over_tls(&["--ca", "cert.pem"]).await.unwrap();
-    assert_eq!(nobody.code, 70, "without a certificate: {nobody:?}");
+    let nobody = over_tls(&["--tls-ca", "cert.pem"]).await.unwrap();
+    assert_eq!(nobody.code, 64, "without a certificate: {nobody:?}");
+    assert!(nobody.err.contains("--tls-certificate FILE"), "{}", nobody.err);
     let blind = over_tls(&[]).await.unwrap();
     assert_eq!(blind.code, 64, "without an authority: {blind:?}");
-    assert!(blind.err.contains("--ca FILE"), "{}", blind.err);
+    assert!(blind.err.contains("--tls-ca FILE"), "{}", blind.err);
 }

@@ -21,7 +21,7 @@ pub struct Service {
     logs: TempDir,
     /// What it printed when it began to listen.
     pub greeting: String,
-    /// Where terminals call, as a URL.
+    /// Where terminals call, as a URL; over TLS by the name that its certificate has.
     pub address: String,
     /// Where health and metrics are asked for, as HOST:PORT.
     pub admin: String,
@@ -92,7 +92,11 @@ impl Service {
             let rest = &greeting[greeting.find(mark).unwrap() + mark.len()..];
             rest.split_whitespace().next().unwrap().to_owned()
         };
-        let (address, admin) = (format!("http://{}", after("listens on ")), after("health and metrics  "));
+        let (counters, admin) = (after("listens on "), after("health and metrics  "));
+        let address = match greeting.contains("over TLS") {
+            true => format!("https://localhost:{}", counters.rsplit(':').next().unwrap()),
+            false => format!("http://{counters}"),
+        };
         Self { child, logs, greeting, address, admin }
     }
 

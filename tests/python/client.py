@@ -1,8 +1,9 @@
 """A counter terminal in Python: opens a session, buys, is refused, asks again, takes the sale back, sells over a stream.
 
 Generated code only, and what the gRPC project itself ships: no line of this knows the server's language. Every step is
-asserted and printed. Usage: client.py HOST:PORT, of a service on a fresh store at a weekend, for example one that was started
-with `rationd serve --clock 2026-11-21T10:00:00+09:00`: on other days the programme does not sell to these two.
+asserted and printed. Usage: client.py HOST:PORT [CA.pem SITE.pem SITE.key], of a service on a fresh store at a weekend, for
+example one that was started with `rationd serve --clock 2026-11-21T10:00:00+09:00`: on other days the programme does not sell
+to these two. With the files it calls over TLS, as the site 11000001 that its certificate names.
 """
 
 import sys
@@ -80,8 +81,15 @@ def check_reflection(channel):
     say("reflection", ", ".join(sorted(services)))
 
 
-def main(address):
-    with grpc.insecure_channel(address) as channel:
+def connect(address, files):
+    if not files:
+        return grpc.insecure_channel(address)
+    authorities, certificate, key = (open(file, "rb").read() for file in files)
+    return grpc.secure_channel(address, grpc.ssl_channel_credentials(authorities, key, certificate))
+
+
+def main(address, *files):
+    with connect(address, files) as channel:
         check_health(channel)
         check_reflection(channel)
         purchases = purchase_service_pb2_grpc.PurchaseServiceStub(channel)
@@ -91,7 +99,13 @@ def main(address):
         first = str(uuid.uuid4())
         failure(purchases.Purchase, visit(BUYER, 1, first), grpc.StatusCode.FAILED_PRECONDITION, "SESSION_REQUIRED")
         look = purchase.CheckPurchaseRequest(programme=PROGRAMME, lines=[purchase.Line(buyer=BUYER, quantity=2)])
-        failure(purchases.CheckPurchase, look, grpc.StatusCode.UNAUTHENTICATED, "SITE_REQUIRED")
+        if files:
+            # The certificate names the site, and no other.
+            assert purchases.CheckPurchase(look, timeout=DEADLINE_S).results[0].WhichOneof("outcome") == "may_buy"
+            other = (("rationd-site", "11000002"),)
+            failure(purchases.CheckPurchase, look, grpc.StatusCode.PERMISSION_DENIED, "SITE_NOT_YOURS", metadata=other)
+        else:
+            failure(purchases.CheckPurchase, look, grpc.StatusCode.UNAUTHENTICATED, "SITE_REQUIRED")
 
         events = sessions.OpenSession(session.OpenSessionRequest(terminal="python"), metadata=SITE)
         admitted = next(events).admitted
@@ -206,4 +220,4 @@ def main(address):
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:])

@@ -1,0 +1,253 @@
+//! How a connection begins: taken from the kernel, greeted, and handed on with what its certificate says.
+//!
+//! A greeting that fails, or takes too long, ends that connection and nothing else. So many are under way at once; the
+//! connections after them wait in the kernel's queue. A listener never ends by itself: where no connection can be had it waits
+//! and tries again.
+
+use std::convert::Infallible;
+use std::future::ready;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use futures_util::future::Either;
+use futures_util::{Stream, StreamExt, stream};
+use rustls::ServerConfig;
+use rustls::crypto::ring;
+use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
+use rustls::sign::SingleCertAndKey;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::{sleep, timeout};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+use tokio_util::task::AbortOnDropHandle;
+use tonic::transport::server::Connected;
+
+use super::corked::Corked;
+use super::identity::Peer;
+use crate::tls::{Authorities, Identity};
+
+/// How long a greeting may take: some round trips of the worst line.
+const GREETED_WITHIN: Duration = Duration::from_secs(5);
+/// Greetings under way at once. Those that stand still hold up nobody until there are so many.
+const GREETINGS: usize = 512;
+/// How long to wait when no connection can be had, as when there are no file descriptors left: at first, and at the most.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(10);
+/// See [`SHORTEST_PAUSE`].
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+/// How a TLS connection begins: a record of the handshake. Nothing else that is spoken here begins so.
+const CLIENT_HELLO: u8 = 0x16;
+
+/// How the service speaks TLS. Clones share it.
+#[derive(Clone)]
+pub struct Tls {
+    counters: Arc<ServerConfig>,
+    admin: Arc<ServerConfig>,
+}
+
+/// What is spoken on a listener.
+#[derive(Clone)]
+pub(super) enum Speaks {
+    /// Nothing is encrypted.
+    Clear,
+    /// TLS and nothing else.
+    Tls(Arc<ServerConfig>),
+    /// TLS with those who begin with it.
+    Either(Arc<ServerConfig>),
+}
+
+impl Tls {
+    /// Speaks as `own`, and takes `clients` at their word about whose certificate is whose.
+    pub fn new(own: &Identity, clients: &Authorities) -> Self {
+        Self { counters: config(own, clients, true), admin: config(own, clients, false) }
+    }
+
+    /// TLS alone, with those who show a certificate.
+    pub(super) fn with_certificates(&self) -> Speaks {
+        Speaks::Tls(self.counters.clone())
+    }
+
+    /// TLS with those who begin with it, whether or not they show a certificate.
+    pub(super) fn or_clear(&self) -> Speaks {
+        Speaks::Either(self.admin.clone())
+    }
+}
+
+#[expect(clippy::expect_used, reason = "there is an authority, and ring speaks every version that is on by default")]
+fn config(own: &Identity, clients: &Authorities, required: bool) -> Arc<ServerConfig> {
+    let provider = Arc::new(ring::default_provider());
+    let verifier = WebPkiClientVerifier::builder_with_provider(clients.0.clone(), provider.clone());
+    let verifier = if required { verifier } else { verifier.allow_unauthenticated() };
+    let mut config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("versions")
+        .with_client_cert_verifier(verifier.build().expect("an authority"))
+        .with_cert_resolver(Arc::new(SingleCertAndKey::from(own.0.clone())));
+    config.alpn_protocols.push(b"h2".to_vec());
+    if !required {
+        // Scrapes.
+        config.alpn_protocols.push(b"http/1.1".to_vec());
+    }
+    // Nothing is resumed: every connection shows its certificate, which has to be good on that day.
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    config.send_tls13_tickets = 0;
+    Arc::new(config)
+}
+
+/// A connection, in the clear or not.
+pub enum Socket {
+    /// In the clear.
+    Clear(TcpStream),
+    /// Over TLS. Boxed: it is far larger.
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+/// The connections of a listener that speaks in the clear. Public for the echo that the benchmark `side_by_side` compares this
+/// service with.
+#[doc(hidden)]
+pub fn incoming(listener: TcpListener) -> impl Stream<Item = Result<Corked<Socket>, Infallible>> {
+    callers(listener, Speaks::Clear)
+}
+
+/// The connections of a listener. It never fails.
+pub(super) fn callers(listener: TcpListener, speaks: Speaks) -> impl Stream<Item = Result<Corked<Socket>, Infallible>> {
+    let taken = stream::unfold(listener, async |listener| Some((take(|| listener.accept()).await, listener)));
+    let (tls, or_clear) = match speaks {
+        Speaks::Clear => return Either::Left(taken.map(Socket::Clear).map(Corked::new).map(Ok)),
+        Speaks::Tls(tls) => (tls, false),
+        Speaks::Either(tls) => (tls, true),
+    };
+    // On tasks of their own, because they are work; given up together with the listener.
+    let greeting = move |socket| AbortOnDropHandle::new(tokio::spawn(greet(tls.clone(), or_clear, socket)));
+    let greeted = taken.map(greeting).buffer_unordered(GREETINGS);
+    Either::Right(greeted.filter_map(|greeted| ready(greeted.ok().flatten().map(Corked::new).map(Ok))))
+}
+
+/// The next connection.
+async fn take<F>(mut accept: impl FnMut() -> F) -> TcpStream
+where
+    F: Future<Output = io::Result<(TcpStream, std::net::SocketAddr)>>,
+{
+    let mut pause = SHORTEST_PAUSE;
+    loop {
+        match accept().await {
+            // It fails only where the peer has gone already.
+            Ok((socket, _)) if socket.set_nodelay(true).is_ok() => return socket,
+            Ok(_) => {}
+            Err(error) if is_of_the_peer(&error) => {}
+            Err(error) => {
+                if pause == SHORTEST_PAUSE {
+                    tracing::error!(%error, "no connection can be taken; it is tried again");
+                }
+                sleep(pause).await;
+                pause = LONGEST_PAUSE.min(pause * 2);
+            }
+        }
+    }
+}
+
+/// Whether it was that one connection that failed, and not the taking of connections.
+fn is_of_the_peer(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted, TimedOut};
+    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted | TimedOut)
+}
+
+/// Shakes hands, unless the peer speaks in the clear and may. `None`: there will be no connection.
+async fn greet(tls: Arc<ServerConfig>, or_clear: bool, socket: TcpStream) -> Option<Socket> {
+    let from = socket.peer_addr().ok();
+    let greeted = timeout(GREETED_WITHIN, async {
+        if or_clear && !speaks_tls(&socket).await.ok()? {
+            return Some(Socket::Clear(socket));
+        }
+        match TlsAcceptor::from(tls).accept(socket).into_fallible().await {
+            Ok(stream) => Some(Socket::Tls(Box::new(stream))),
+            Err((error, socket)) => {
+                // What a peer says that goes away before it has said anything is no news.
+                if error.kind() == io::ErrorKind::InvalidData {
+                    tracing::info!(?from, %error, "a connection was refused");
+                }
+                // So that the peer reads why, and not that its connection broke.
+                let _ = Corked::new(socket).shutdown().await;
+                None
+            }
+        }
+    });
+    greeted.await.ok().flatten()
+}
+
+async fn speaks_tls(socket: &TcpStream) -> io::Result<bool> {
+    let mut first = [0];
+    Ok(socket.peek(&mut first).await? == 1 && first == [CLIENT_HELLO])
+}
+
+impl Connected for Socket {
+    type ConnectInfo = Peer;
+
+    /// Asked for once in the life of a connection.
+    fn connect_info(&self) -> Peer {
+        match self {
+            Self::Clear(_) => Peer::Clear,
+            Self::Tls(stream) => {
+                let shown = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
+                shown.map_or(Peer::Uncertified, Peer::of_certificate)
+            }
+        }
+    }
+}
+
+/// The same on both kinds.
+macro_rules! on_either {
+    ($socket:expr, $inner:ident => $does:expr) => {
+        match $socket.get_mut() {
+            Socket::Clear($inner) => $does,
+            Socket::Tls($inner) => $does,
+        }
+    };
+}
+
+impl AsyncRead for Socket {
+    fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        on_either!(self, inner => Pin::new(inner).poll_read(context, into))
+    }
+}
+
+impl AsyncWrite for Socket {
+    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        on_either!(self, inner => Pin::new(inner).poll_write(context, bytes))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        on_either!(self, inner => Pin::new(inner).poll_flush(context))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        on_either!(self, inner => Pin::new(inner).poll_shutdown(context))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    #[tokio::test(start_paused = true)]
+    async fn a_listener_without_descriptors_waits_and_goes_on() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let _peer = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (asked, begun) = (AtomicU32::new(0), tokio::time::Instant::now());
+        // EMFILE for an hour, with a peer in between that went away.
+        let socket = take(|| async {
+            match asked.fetch_add(1, Ordering::Relaxed) {
+                3 => Err(io::ErrorKind::ConnectionAborted.into()),
+                _ if begun.elapsed() < Duration::from_secs(3_600) => Err(io::Error::from_raw_os_error(24)),
+                _ => listener.accept().await,
+            }
+        });
+        assert!(socket.await.nodelay().unwrap());
+        let asked = asked.into_inner();
+        assert!((3_600..3_620).contains(&asked), "asked {asked} times");
+    }
+}
