@@ -2,7 +2,6 @@
 
 use std::error::Error;
 
-use tonic::Status;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 
 use tonic_health::pb::HealthCheckRequest;
@@ -10,29 +9,27 @@ use tonic_health::pb::health_client::HealthClient;
 
 use super::{CALL_TIMEOUT, CONNECT_TIMEOUT};
 
-/// How the transport tells that the service does not accept a certificate.
-const REFUSED: &str = "received fatal alert";
-/// How often a service that ends connections is asked why.
-const ASKED_AT_MOST: u32 = 4;
-
 /// The service cannot be reached at all: nothing was sent.
 #[derive(Debug, thiserror::Error)]
-#[error("{address} cannot be reached: {why}; {}", advice(why))]
+#[error("{address} cannot be reached: {why}; {advice}")]
 pub struct Unreachable {
     address: String,
     why: String,
+    advice: &'static str,
 }
 
+/// What to look for where nobody answers, or nobody who is believed.
 fn advice(why: &str) -> &'static str {
-    if why.contains(REFUSED) {
-        "the service does not accept the certificate that was shown: it must be of the service's authority (tls.client_ca), for \
-         clients, and not expired"
-    } else if why.contains("invalid peer certificate") {
+    if why.contains("invalid peer certificate") {
         "the service's own certificate is not believed: name its authority, and call it by a name that stands in it"
     } else {
         "is the service running, and is this where it listens, with https:// where it has certificates and http:// where not?"
     }
 }
+
+/// What to look for where the service has ended the connection after the handshake. It does not always get round to saying why.
+const NOT_ACCEPTED: &str = "the service does not accept the certificate that was shown: it must be of the service's authority \
+                            (tls.client_ca), for clients, and not expired; the service's log says what is wrong with it";
 
 /// Whom to trust and who to be on an `https://` address. All of it is PEM.
 #[derive(Clone, Default)]
@@ -62,7 +59,10 @@ pub struct Connection {
 impl Connection {
     /// Connects to `address` (`http://127.0.0.1:7420`, or `https://…` with TLS).
     pub async fn open(address: &str, tls: Option<&Tls>) -> Result<Self, Unreachable> {
-        let unreachable = |error: &dyn Error| Unreachable { address: address.to_string(), why: root_cause(error) };
+        let unreachable = |error: &dyn Error| {
+            let why = root_cause(error);
+            Unreachable { address: address.to_string(), advice: advice(&why), why }
+        };
         let endpoint = Endpoint::from_shared(address.to_string()).map_err(|e| unreachable(&e))?;
         let endpoint = endpoint.connect_timeout(CONNECT_TIMEOUT).timeout(CALL_TIMEOUT).tcp_nodelay(true);
         let endpoint = match tls {
@@ -70,8 +70,13 @@ impl Connection {
             None => endpoint,
         };
         let channel = endpoint.connect().await.map_err(|e| unreachable(&e))?;
-        if tls.is_some() {
-            accepted(&channel).await.map_err(|broken| unreachable(&*broken))?;
+        // Over TLS 1.3 a certificate is refused only after it has been taken for accepted here. So something is asked at once,
+        // for which any answer will do; or the first sale would be left without one.
+        if tls.is_some()
+            && let Err(status) = HealthClient::new(channel.clone()).check(HealthCheckRequest::default()).await
+            && let Some(broken) = status.source()
+        {
+            return Err(Unreachable { advice: NOT_ACCEPTED, ..unreachable(broken) });
         }
         Ok(Self { channel })
     }
@@ -79,25 +84,6 @@ impl Connection {
     /// What generated clients call over.
     pub(crate) fn channel(&self) -> Channel {
         self.channel.clone()
-    }
-}
-
-/// Over TLS 1.3 a certificate is refused only after it has been taken for accepted here. So something is asked at once, for which
-/// any answer will do; or the first sale would be left without one.
-async fn accepted(channel: &Channel) -> Result<(), Box<Status>> {
-    let mut asked = 0;
-    loop {
-        let answer = HealthClient::new(channel.clone()).check(HealthCheckRequest::default()).await;
-        match answer.map_err(Box::new) {
-            Err(broken) if broken.source().is_some() => {
-                asked += 1;
-                // A refusal that comes before the question ends the connection and is not told; the next one is.
-                if asked == ASKED_AT_MOST || root_cause(&*broken).contains(REFUSED) {
-                    return Err(broken);
-                }
-            }
-            _ => return Ok(()),
-        }
     }
 }
 
