@@ -64,8 +64,19 @@ fn probes_ask_the_admin_listener_for_services_that_exist() {
 }
 
 #[test]
-fn counters_stay_on_loopback_until_certificates_come() {
-    assert!(config().counters.ip().is_loopback());
+fn counters_are_reached_and_must_show_certificates() {
+    let (config, deployment) = (config(), base("deployment.yaml"));
+    assert!(config.counters.ip().is_unspecified(), "the Services lead to the pod's address");
+    let tls = config.tls.expect("certificates");
+    let mounted = values(&deployment, "mountPath");
+    for file in [&tls.certificate, &tls.client_ca] {
+        let folder = file.parent().and_then(Path::to_str).expect("a folder");
+        let name = file.file_name().and_then(|name| name.to_str()).expect("a name");
+        assert!(mounted.contains(&folder) && values(&deployment, "path").contains(&name), "{}", file.display());
+    }
+    assert_eq!(tls.key.parent(), config.keys.parent(), "the init container copies both keys to one place");
+    let policies = base("network-policies.yaml");
+    assert_eq!(values(&policies, "port").iter().filter(|port| **port == "grpc").count(), 1);
 }
 
 #[test]
@@ -87,11 +98,11 @@ fn redis_has_the_settings_that_the_service_insists_on() {
 #[test]
 fn the_key_ring_stands_where_the_init_container_puts_it() {
     let (config, deployment) = (config(), base("deployment.yaml"));
-    let path = config.keys.to_str().expect("a path");
+    assert!(config.keys.ends_with("keys.toml"), "the copy keeps its name");
     let folder = config.keys.parent().and_then(Path::to_str).expect("a folder");
     assert_eq!(values(&deployment, "mountPath").iter().filter(|mount| **mount == folder).count(), 2, "mounted in both");
     // Mode 0400: the loader refuses a key ring that others can read.
-    let install = format!("[\"install\", \"-m\", \"0400\", \"/secret/keys.toml\", \"{path}\"]");
+    let install = format!("[\"install\", \"-m\", \"0400\", \"/secret/keys.toml\", \"/secret/tls.key\", \"{folder}/\"]");
     assert_eq!(values(&deployment, "command"), [install]);
     assert!(!config.make_keys, "two pods with keys of their own would take the same buyer for two");
 }
