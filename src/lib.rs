@@ -54,6 +54,9 @@
 //!   Everything else leaves the outcome unknown, and the request id resolves it. An id that was asked about before it was used is
 //!   closed, so that a late copy can never become a sale.
 //! * **A refusal is a value**, ordered by precedence ([`policy::Refusal`]); an error is a failure. Neither looks like the other.
+//! * **Who calls is what the connection has proved.** A certificate is read once, when the connection begins, and bounds what its holder may
+//!   do; metadata choose within the bounds, and a session's token is good only with the key to which it was given. In the clear there
+//!   are no bounds, and nothing but loopback.
 //! * **The service's clock decides**, never the request's, and never one that would date a sale before one that is already in the
 //!   record. A judgement that the ledger's time has overtaken is made again.
 //! * **Nothing is counted twice in two places.** What is used of a window is the sum over the record; there is no counter beside it.

@@ -93,8 +93,16 @@ fn files() -> Vec<(String, String)> {
         for entry in fs::read_dir(folder).expect("a readable folder") {
             let path = entry.expect("a readable entry").path();
             let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-            if ["target", ".git", "rationd-data", "rationd-data-simulated", "node_modules", "__pycache__"]
-                .contains(&name)
+            if [
+                "target",
+                ".git",
+                "rationd-data",
+                "rationd-data-simulated",
+                "rationd-certs",
+                "node_modules",
+                "__pycache__",
+            ]
+            .contains(&name)
             {
                 continue;
             }

@@ -167,7 +167,7 @@ async fn greet(tls: Arc<ServerConfig>, or_clear: bool, socket: TcpStream) -> Opt
             Err((error, socket)) => {
                 // What a peer says that goes away before it has said anything is no news.
                 if error.kind() == io::ErrorKind::InvalidData {
-                    tracing::info!(?from, %error, "a connection was refused");
+                    tracing::info!(from = from.map(tracing::field::display), %error, "a connection was refused");
                 }
                 // So that the peer reads why, and not that its connection broke.
                 let _ = Corked::new(socket).shutdown().await;
