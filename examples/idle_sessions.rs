@@ -106,6 +106,7 @@ async fn open_session(address: &str, number: u32, calls: u32) -> Result<Session,
     let session = match terminal.open_session().await? {
         Opened::Admitted(session) => *session,
         Opened::SiteFull(full) => return Err(format!("site {site} is full: {full:?}").into()),
+        Opened::Shut(_) => return Err("the door is shut".into()),
     };
     for _ in 0..calls {
         terminal.is_serving("").await?;

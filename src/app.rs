@@ -10,6 +10,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use futures_util::future::{BoxFuture, FutureExt};
 use secrecy::ExposeSecret;
 use tokio::net::TcpListener;
@@ -27,6 +28,7 @@ use crate::purchase::Purchases;
 use crate::redis_pool::RedisPool;
 use crate::session::embedded::EmbeddedDoor;
 use crate::session::redis::RedisDoor;
+use crate::session::registry::Configured;
 use crate::session::token::DoorKey;
 use crate::session::{Door, Lease, Registry};
 use crate::sites::Sites;
@@ -265,19 +267,18 @@ async fn run<L: Ledger, D: Door, C: Clock>(parts: Parts<L, D, C>) -> Result<Runn
     let (counters_at, admin_at) = (address(&counters, config.counters), address(&admin, config.admin));
 
     let health = Health::starting().await;
-    let registry = Arc::new(Registry::new(door, clock.clone(), lease));
     let (policies, sites) = (loaded.policies.clone(), loaded.sites.clone());
+    let registry = Arc::new(Registry::new(door, clock.clone(), lease, configured(&config, sites.clone())));
     let (at_start, sites_at_start) = (policies.load_full(), sites.load_full());
     let volatile = ledger.durability() == Durability::Volatile;
     let (store, since, simulated) = (config.store.to_string(), clock.now(), clock.is_simulated());
     let encrypted = tls.is_some();
-    let (caps, named) = (config.sessions.clone(), ledger.clone());
+    let named = ledger.clone();
     let edge = Counters {
         purchases: Purchases::new(ledger.clone(), clock.clone(), policies.clone(), Arc::new(keys.ring)),
         registry: registry.clone(),
         sites,
         door_key: Arc::new(DoorKey::new(*keys.door.expose_secret())),
-        cap: Arc::new(move |site, channel| u16::try_from(caps.cap(site, channel).get()).unwrap_or(u16::MAX)),
         lease: lease.length,
         ledger: Arc::new(move || named.id()),
         tasks: drain.tasks.clone(),
@@ -340,6 +341,17 @@ async fn run<L: Ledger, D: Door, C: Clock>(parts: Parts<L, D, C>) -> Result<Runn
         stop,
         ended,
     })
+}
+
+/// What is so at the door until operators switch it.
+fn configured(config: &Config, sites: Arc<ArcSwap<Sites>>) -> Configured {
+    let caps = config.sessions.clone();
+    Configured {
+        capacity: config.sessions.capacity.get(),
+        cap: Arc::new(move |site, channel| u16::try_from(caps.cap(site, channel).get()).unwrap_or(u16::MAX)),
+        channel: Arc::new(move |site| sites.load().get(site).map(|site| site.channel)),
+        burning: Arc::new(|| false),
+    }
 }
 
 /// Work that is broken off when the listeners close.

@@ -44,6 +44,8 @@ const DEFAULT_ADMIN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST
 const DEFAULT_LEASE_SECONDS: u32 = 15;
 /// The rule that post offices were given in 2020, and that nothing enforced.
 const DEFAULT_CAP: u32 = 1;
+/// More than the 67,000 of 11 March 2020: until somebody has measured what a deployment bears, nobody waits.
+const DEFAULT_CAPACITY: u32 = 100_000;
 /// What an operator wants to read when nothing is wrong.
 const DEFAULT_LOG_FILTER: &str = "info";
 /// Switches and files act within 2 s everywhere.
@@ -63,6 +65,8 @@ const DEFAULT_DRAIN_SECONDS: u32 = 10;
 const MAX_LEASE_SECONDS: u32 = 600;
 /// The largest cap: no site has so many windows; a larger number is a slip.
 const MAX_CAP: u32 = 1000;
+/// The largest capacity; a larger number is a slip.
+const MAX_CAPACITY: u32 = 10_000_000;
 /// The slowest reload.
 const MAX_RELOAD_SECONDS: u32 = 3600;
 /// The most calls at once.
@@ -147,6 +151,8 @@ pub struct TlsFiles {
 pub struct Sessions {
     /// How long a seat outlives the last sign of its terminal.
     pub lease: Duration,
+    /// How many sessions may be live in the nation; more wait in line.
+    pub capacity: NonZeroU32,
     /// How many seats a site has unless something below says otherwise.
     pub cap_default: NonZeroU32,
     /// How many seats the sites of a channel have.
@@ -312,6 +318,7 @@ impl Config {
         let sites = s.text(&["sites"], some_path);
         let keys = s.text(&["keys"], some_path);
         let lease = seconds(s, &["sessions", "lease_seconds"], DEFAULT_LEASE_SECONDS, MAX_LEASE_SECONDS);
+        let capacity = positive(s, &["sessions", "capacity"], DEFAULT_CAPACITY, MAX_CAPACITY);
         let cap_default = positive(s, &["sessions", "cap_default"], DEFAULT_CAP, MAX_CAP);
         let cap_by_channel = caps(s, "cap_by_channel");
         let cap_by_site = caps(s, "cap_by_site");
@@ -347,7 +354,7 @@ impl Config {
             admin,
             policies,
             sites,
-            sessions: Sessions { lease, cap_default, cap_by_channel, cap_by_site },
+            sessions: Sessions { lease, capacity, cap_default, cap_by_channel, cap_by_site },
             lanes,
             telemetry: Telemetry {
                 log_format,

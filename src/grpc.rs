@@ -29,7 +29,6 @@ use tower::Layer;
 
 pub use accept::{Tls, incoming};
 pub use health::Health;
-pub use session::Cap;
 
 use crate::export::Exports;
 use crate::ids::LedgerId;
@@ -91,8 +90,6 @@ pub struct Counters<L, D, C> {
     pub sites: Arc<ArcSwap<Sites>>,
     /// For session tokens.
     pub door_key: Arc<DoorKey>,
-    /// How many sessions a site may have.
-    pub cap: Cap,
     /// How long a seat outlives a broken stream.
     pub lease: Duration,
     /// The ledger behind the service, once it is known.
@@ -147,14 +144,13 @@ impl<L: Ledger, D: Door, C: Clock> Counters<L, D, C> {
             draining: self.draining.clone(),
             metrics: self.metrics.clone(),
         });
-        let session = SessionEdge {
+        let session = Arc::new(SessionEdge {
             callers,
-            cap: self.cap,
             lease: self.lease,
             ledger: self.ledger,
             draining: self.draining,
             metrics: self.metrics,
-        };
+        });
         let mut routes = Routes::default()
             .add_service(PurchaseServiceServer::new(purchase).max_decoding_message_size(MAX_MESSAGE))
             .add_service(SessionServiceServer::new(session).max_decoding_message_size(MAX_MESSAGE))

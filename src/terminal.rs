@@ -29,11 +29,13 @@ use crate::time::Timestamp;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long one call may take; longer than the service's own bound, so that its answer is the one that is seen.
 const CALL_TIMEOUT: Duration = Duration::from_secs(12);
+/// How often in a row the stream of a terminal that waits may break before it gives up: some minutes.
+const BREAKS: u32 = 30;
 /// The domain of reasons that this service gives.
 const DOMAIN: &str = "rationd";
 /// The reasons that mean that nothing was executed. One that a later service may add is not among them, and so leaves the
 /// outcome unknown.
-const NOT_EXECUTED: [&str; 25] = [
+const NOT_EXECUTED: [&str; 27] = [
     "INVALID_REQUEST",
     "MESSAGE_TOO_LARGE",
     "MESSAGE_MALFORMED",
@@ -48,6 +50,8 @@ const NOT_EXECUTED: [&str; 25] = [
     "NOT_A_SITE",
     "SESSION_INVALID",
     "SESSION_NOT_YOURS",
+    "PLACE_INVALID",
+    "PLACE_NOT_YOURS",
     "SESSION_REQUIRED",
     "SESSION_REPLACED",
     "SESSION_LOST",
@@ -125,8 +129,10 @@ pub struct Terminal {
 pub enum Opened {
     /// The terminal may sell.
     Admitted(Box<Session>),
-    /// Others hold every seat of the site.
+    /// Others hold every slot of the site.
     SiteFull(v1::SiteFull),
+    /// Operators let nobody new in at present.
+    Shut(v1::Shut),
 }
 
 /// A live session. Its seat is held for as long as this is kept, and for the lease time after it is dropped.
@@ -156,19 +162,61 @@ impl Terminal {
         Self { channel: connection.channel(), site: site.into(), name }
     }
 
-    /// Opens this terminal's session. One that it has already is replaced.
+    /// Opens this terminal's session, and waits in line if it must. One that it has already is replaced.
     pub async fn open_session(&self) -> Result<Opened, CallError> {
-        let request = self.request(v1::OpenSessionRequest { terminal: self.name.to_string() })?;
-        let mut events = SessionServiceClient::new(self.channel.clone()).open_session(request).await?.into_inner();
-        match events.message().await?.and_then(|first| first.event) {
-            Some(Event::Admitted(admitted)) => {
-                let token = metadata(&admitted.session_token)?;
-                let seat = Seat { terminal: self.clone(), token };
-                Ok(Opened::Admitted(Box::new(Session { seat, admitted, events })))
+        self.enter(|_| {}).await
+    }
+
+    /// As [`Terminal::open_session`]; `told` hears where the terminal stands while it waits. A stream that breaks while it waits
+    /// is opened again with the place it had, after a while that is drawn at random, so that those who lost the same
+    /// instance do not come back together.
+    pub async fn enter(&self, mut told: impl FnMut(&v1::Waiting)) -> Result<Opened, CallError> {
+        let (mut place, mut failures) = (String::new(), 0);
+        loop {
+            let broke = match self.stand_in_line(&mut place, &mut told).await {
+                Ok(Some(opened)) => return Ok(opened),
+                Ok(None) => {
+                    failures = 0;
+                    CallError::Unknown("the service ended the stream of a waiting terminal".into())
+                }
+                Err(error) => error,
+            };
+            failures += 1;
+            if place.is_empty() || failures > BREAKS {
+                return Err(broke);
             }
-            Some(Event::SiteFull(full)) => Ok(Opened::SiteFull(full)),
-            Some(Event::Ended(_)) | None => Err(CallError::Unknown("the session ended before it began".into())),
+            tokio::time::sleep(comes_back_after()).await;
         }
+    }
+
+    /// One stream, until the terminal is in, or is turned away. `None`: the stream is over and the place is not.
+    async fn stand_in_line(
+        &self,
+        place: &mut String,
+        told: &mut impl FnMut(&v1::Waiting),
+    ) -> Result<Option<Opened>, CallError> {
+        let message = v1::OpenSessionRequest { terminal: self.name.to_string(), place_token: place.clone() };
+        let mut client = SessionServiceClient::new(self.channel.clone());
+        let mut events = client.open_session(self.request(message)?).await?.into_inner();
+        while let Some(v1::OpenSessionResponse { event }) = events.message().await? {
+            match event {
+                Some(Event::Admitted(admitted)) => {
+                    let token = metadata(&admitted.session_token)?;
+                    let seat = Seat { terminal: self.clone(), token };
+                    return Ok(Some(Opened::Admitted(Box::new(Session { seat, admitted, events }))));
+                }
+                Some(Event::Waiting(waiting)) => {
+                    place.clone_from(&waiting.place_token);
+                    told(&waiting);
+                }
+                Some(Event::SiteFull(full)) => return Ok(Some(Opened::SiteFull(full))),
+                Some(Event::Shut(shut)) => return Ok(Some(Opened::Shut(shut))),
+                Some(Event::Ended(ended)) if ended.why() == v1::SessionEnd::Draining => return Ok(None),
+                Some(Event::Ended(ended)) => return Err(over(&ended)),
+                None => {}
+            }
+        }
+        if place.is_empty() { Err(CallError::Unknown("the session ended before it began".into())) } else { Ok(None) }
     }
 
     /// What a purchase would be answered. Changes nothing.
@@ -273,10 +321,26 @@ impl Session {
 
     /// Gives the seat back at once.
     pub async fn close(self) -> Result<bool, CallError> {
-        let request = v1::CloseSessionRequest { session_token: self.admitted.session_token.clone() };
+        let session_token = self.admitted.session_token.clone();
+        let request = v1::CloseSessionRequest { session_token, place_token: String::new() };
         let mut client = SessionServiceClient::new(self.seat.terminal.channel.clone());
         Ok(client.close_session(request).await?.into_inner().closed)
     }
+}
+
+/// The wait is over, and not because the terminal was admitted.
+fn over(ended: &v1::Ended) -> CallError {
+    let (reason, message) = match ended.why() {
+        v1::SessionEnd::PlaceTaken => ("PLACE_TAKEN", "another terminal of the site goes on in this place"),
+        v1::SessionEnd::CapLowered => ("SITE_LIMIT", "the site's cap was lowered, and others hold its seats"),
+        _ => ("PLACE_LOST", "the place is no more; open a session to stand in line again"),
+    };
+    CallError::NotExecuted { reason: reason.into(), message: message.into(), retry_after: None }
+}
+
+/// The first reconnect after a lost instance falls uniformly in eight seconds, well inside of the lease.
+fn comes_back_after() -> Duration {
+    Duration::from_millis(u64::from(getrandom::u32().unwrap_or(0)) % 8_000)
 }
 
 fn metadata(text: &str) -> Result<MetadataValue<Ascii>, CallError> {

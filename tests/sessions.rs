@@ -27,8 +27,8 @@ mod stands;
 use std::time::{Duration, Instant};
 
 use rationd::session::embedded::{DoorFileError, EmbeddedDoor};
-use rationd::session::{Cursor, Door, Ended, EndedWhy, Holder, Lease, Opened, Seat, Standing};
-use stands::{EmbeddedStand, LEASE, RedisStand, Stand, site, terminal};
+use rationd::session::{Change, Cursor, Door, Ended, EndedWhy, Holder, Lease, Opened, Seat, Standing};
+use stands::{EmbeddedStand, LEASE, Plainly, RedisStand, Stand, site, terminal};
 
 /// Runs each case on each store.
 macro_rules! on_both_doors {
@@ -56,9 +56,9 @@ on_both_doors!(
 );
 
 async fn granted(door: &impl Door, at: &str, who: &str, cap: u16) -> Seat {
-    match door.open(site(at), terminal(who), cap).await.expect("the door answers") {
+    match door.enter(site(at), terminal(who), cap).await.expect("the door answers") {
         Opened::Granted { seat, .. } => seat,
-        full @ Opened::SiteFull { .. } => panic!("{who} at {at}: {full:?}"),
+        other => panic!("{who} at {at}: {other:?}"),
     }
 }
 
@@ -66,12 +66,12 @@ async fn a_seat_is_granted_renewed_and_closed(stand: impl Stand) {
     let door = stand.door();
     let (a, b) = (granted(&door, "s", "a", 2).await, granted(&door, "s", "b", 2).await);
     assert_eq!((a.key.slot, a.fence, b.key.slot, b.fence), (0, 1, 1, 2));
-    assert_eq!(door.renew(&[a, b]).await.unwrap(), [Standing::Live, Standing::Live]);
-    assert_eq!(door.renew(&[]).await.unwrap(), []);
+    assert_eq!(door.renewed(&[a, b]).await.unwrap(), [Standing::Live, Standing::Live]);
+    assert_eq!(door.renewed(&[]).await.unwrap(), []);
 
     // Nobody passes with another fence, slot or terminal.
     let forged = [Seat { fence: 2, ..a }, Seat { key: b.key, ..a }, Seat { terminal: terminal("x"), ..a }];
-    assert_eq!(door.renew(&forged).await.unwrap(), [Standing::Replaced; 3]);
+    assert_eq!(door.renewed(&forged).await.unwrap(), [Standing::Replaced; 3]);
     for seat in forged {
         assert_eq!(door.look_up(seat).await.unwrap(), Standing::Replaced);
         assert!(!door.close(seat).await.unwrap());
@@ -102,10 +102,10 @@ async fn a_seat_is_granted_renewed_and_closed(stand: impl Stand) {
 async fn logging_in_again_replaces_and_never_adds(stand: impl Stand) {
     let door = stand.door();
     let (first, other) = (granted(&door, "s", "a", 2).await, granted(&door, "s", "b", 2).await);
-    let opened = door.open(site("s"), terminal("a"), 2).await.unwrap();
+    let opened = door.enter(site("s"), terminal("a"), 2).await.unwrap();
     let again = Seat { fence: 3, ..first };
     assert_eq!(opened, Opened::Granted { seat: again, replaced: Some(first) });
-    let standings = door.renew(&[first, other, again]).await.unwrap();
+    let standings = door.renewed(&[first, other, again]).await.unwrap();
     assert_eq!(standings, [Standing::Replaced, Standing::Live, Standing::Live]);
 
     // The same name at another site is another terminal.
@@ -119,13 +119,13 @@ async fn a_full_site_is_told_who_holds_the_seats(stand: impl Stand) {
     stand.pass().await;
     let _ = granted(&door, "s", "b", 2).await;
     stand.pass().await;
-    assert_eq!(door.renew(&[a]).await.unwrap(), [Standing::Live]);
+    assert_eq!(door.renewed(&[a]).await.unwrap(), [Standing::Live]);
     let step = LEASE.max_step;
     let holders = vec![
-        Holder { terminal: terminal("a"), slot: 0, held_for: step * 2, free_after: LEASE.length },
-        Holder { terminal: terminal("b"), slot: 1, held_for: step, free_after: LEASE.length - step },
+        Holder { terminal: terminal("a"), slot: 0, waiting: false, held_for: step * 2, free_after: LEASE.length },
+        Holder { terminal: terminal("b"), slot: 1, waiting: false, held_for: step, free_after: LEASE.length - step },
     ];
-    assert_eq!(door.open(site("s"), terminal("c"), 2).await.unwrap(), Opened::SiteFull { holders });
+    assert_eq!(door.enter(site("s"), terminal("c"), 2).await.unwrap(), Opened::SiteFull { holders });
 }
 
 async fn an_expired_seat_is_free_before_it_is_reaped(stand: impl Stand) {
@@ -139,7 +139,7 @@ async fn an_expired_seat_is_free_before_it_is_reaped(stand: impl Stand) {
     assert_eq!(door.look_up(a).await.unwrap(), Standing::Live, "the lease is over only after its last moment");
     assert_eq!(stand.pass().await, rationd::session::BATCH);
     assert_eq!(door.look_up(b).await.unwrap(), Standing::Live, "not reaped yet");
-    assert_eq!(door.renew(&[b]).await.unwrap(), [Standing::Live], "nobody has taken it");
+    assert_eq!(door.renewed(&[b]).await.unwrap(), [Standing::Live], "nobody has taken it");
     assert_eq!(granted(&door, "s", "c", 2).await.key.slot, 0, "a is expired and b is renewed");
     assert_eq!(door.look_up(a).await.unwrap(), Standing::Replaced);
 }
@@ -150,7 +150,7 @@ async fn a_clock_step_of_the_store_ends_no_lease(stand: impl Stand) {
     for _ in 0..3 {
         stand.clock_steps_back().await;
         assert_eq!(stand.pass().await, 0, "a day forward is one bounded step");
-        assert_eq!(door.renew(&[a]).await.unwrap(), [Standing::Live]);
+        assert_eq!(door.renewed(&[a]).await.unwrap(), [Standing::Live]);
     }
     for _ in 0..100 {
         assert_eq!(stand.clock_steps_back().await, 0, "going back is no time");
@@ -165,7 +165,7 @@ async fn changes_are_read_in_order_and_a_gap_shows(stand: impl Stand) {
     let a = granted(&door, "s", "a", 1).await;
     assert!(door.close(a).await.unwrap());
     let start = door.changes(Cursor::default()).await.unwrap();
-    assert!(start.gap && start.ended.is_empty(), "who has read nothing knows nothing");
+    assert!(start.gap && start.changes.is_empty(), "who has read nothing knows nothing");
     assert!(!door.changes(start.upto).await.unwrap().gap);
 
     // More than one page of the store.
@@ -173,28 +173,28 @@ async fn changes_are_read_in_order_and_a_gap_shows(stand: impl Stand) {
     for n in 0..1_200 {
         let seat = granted(&door, "t", "a", 1).await;
         if n > 0 {
-            expected.push(Ended { seat: seat.key, fence: seat.fence - 1, why: EndedWhy::Replaced });
+            expected.push(Change::Ended(Ended { seat: seat.key, fence: seat.fence - 1, why: EndedWhy::Replaced }));
         }
     }
     let read = door.changes(start.upto).await.unwrap();
     assert!(!read.gap);
-    assert_eq!(read.ended, expected);
+    assert_eq!(read.changes, expected);
     let end = door.changes(read.upto).await.unwrap();
-    assert_eq!((end.ended.len(), end.upto, end.gap), (0, read.upto, false));
+    assert_eq!((end.changes.len(), end.upto, end.gap), (0, read.upto, false));
 
     stand.forget_history().await;
     let lost = door.changes(start.upto).await.unwrap();
-    assert!(lost.gap && lost.ended.is_empty(), "a reader that missed changes must hear of it");
+    assert!(lost.gap && lost.changes.is_empty(), "a reader that missed changes must hear of it");
 }
 
 async fn mass_expiry_is_reaped_in_bounded_batches(stand: impl Stand) {
     let door = stand.door();
     let seats = open_many(&door, 700).await;
-    assert_eq!(door.renew(&seats).await.unwrap(), vec![Standing::Live; 700], "more than a trip takes");
+    assert_eq!(door.renewed(&seats).await.unwrap(), vec![Standing::Live; 700], "more than a trip takes");
     stand.pass_for(LEASE.length).await;
     let (mut reaped, mut ticks) = (vec![stand.pass().await], 1);
     while reaped.last() == Some(&rationd::session::BATCH) {
-        reaped.push(door.tick().await.unwrap().expired);
+        reaped.push(door.ticked().await.unwrap().expired);
         ticks += 1;
     }
     assert_eq!((reaped.iter().sum::<usize>(), ticks), (700, 3));
@@ -257,8 +257,8 @@ async fn a_restart_of_the_embedded_door_keeps_seats_and_fences() {
     // However long the service was away, on whatever clock.
     clock.advance(LEASE.length * 1_000);
     let door = open();
-    let _ = door.tick().await.unwrap();
-    let standings = door.renew(&[a, a_again, b, c]).await.unwrap();
+    let _ = door.ticked().await.unwrap();
+    let standings = door.renewed(&[a, a_again, b, c]).await.unwrap();
     assert_eq!(standings, [Standing::Replaced, Standing::Live, Standing::Live, Standing::Lost]);
     assert_eq!(granted(&door, "s", "d", 3).await.fence, 5, "fences go on");
     assert!(door.changes(read.upto).await.unwrap().gap, "a reader of the process before has a gap");

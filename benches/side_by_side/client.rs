@@ -128,7 +128,7 @@ impl Counters {
 impl Terminal {
     async fn open(address: &str, site: &str, name: &str) -> Result<Self, Failure> {
         let channel = connect(address).await?;
-        let mut request = Request::new(OpenSessionRequest { terminal: name.into() });
+        let mut request = Request::new(OpenSessionRequest { terminal: name.into(), ..Default::default() });
         request.metadata_mut().insert("rationd-site", site.parse()?);
         request.metadata_mut().insert("rationd-terminal", name.parse()?);
         let mut events = SessionServiceClient::new(channel.clone()).open_session(request).await?.into_inner();

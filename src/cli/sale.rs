@@ -372,15 +372,35 @@ async fn reach(address: &str, tls: Option<&Tls>, files: &TlsFiles) -> Result<Con
 }
 
 async fn open(terminal: &Terminal) -> Result<Session, Trouble> {
-    match terminal.open_session().await {
+    match terminal.enter(tell_where_it_stands).await {
         Ok(Opened::Admitted(session)) => Ok(*session),
         Ok(Opened::SiteFull(full)) => Err(Trouble::SiteFull(full)),
+        Ok(Opened::Shut(shut)) => {
+            let message = "operators let nobody new in at present".into();
+            let retry_after = shut.retry_after.and_then(|after| after.try_into().ok());
+            Err(Trouble::Call(CallError::NotExecuted { reason: "DOOR_SHUT".into(), message, retry_after }))
+        }
         // Opening a session sells nothing, however it fails.
         Err(CallError::Unknown(message)) => {
             Err(Trouble::Call(CallError::NotExecuted { reason: "SESSION_REQUIRED".into(), message, retry_after: None }))
         }
         Err(error) => Err(error.into()),
     }
+}
+
+/// For whoever stands at the counter; standard output is for the answer.
+fn tell_where_it_stands(waiting: &v1::Waiting) {
+    let Some(position) = waiting.position else { return };
+    let begun = |seconds: i64, nanos: i32| seconds + i64::from(nanos > 0);
+    let long = match &waiting.estimate {
+        Some(estimate) => {
+            let [p50, p90] = [estimate.p50, estimate.p90].map(|span| span.map_or(0, |s| begun(s.seconds, s.nanos)));
+            format!("about {p50} s, at most {p90} s in nine cases of ten")
+        }
+        None => "nobody knows how long".into(),
+    };
+    let rank = if waiting.rank == 0 { String::new() } else { format!(" of rank {}", waiting.rank) };
+    complain(format_args!("waiting in line: position {position}{rank}; {long}"));
 }
 
 /// The seat comes free by itself if this fails; the sale is what matters.

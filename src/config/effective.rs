@@ -43,6 +43,7 @@ impl Config {
         out.text("where operators, metrics and health probes call", "listen", self.admin);
         out.section("sessions");
         out.seconds("a seat outlives the last sign of its terminal by so much", "lease_seconds", sessions.lease);
+        out.value("live sessions in the nation; more wait in line", "capacity", sessions.capacity);
         out.value("seats of a site, unless named below", "cap_default", sessions.cap_default);
         out.section("sessions.cap_by_channel");
         out.note("seats of each site of a channel");

@@ -18,8 +18,8 @@ use crate::ids::{SiteId, TerminalId};
 use crate::museum::Mutant;
 use crate::policy::Place;
 use crate::purchase::Caller;
-use crate::session::token::{self, DoorKey, Token};
-use crate::session::{Door, Refused, Registry, Seat};
+use crate::session::token::{self, DoorKey, Thumbprint, Token};
+use crate::session::{self, Door, Refused, Registry, Seat};
 use crate::sites::{Site, Sites};
 use crate::telemetry::metrics::Metrics;
 use crate::time::Clock;
@@ -92,8 +92,8 @@ impl<D: Door, C: Clock> Callers<D, C> {
         Ok(caller(&site, terminal))
     }
 
-    /// The caller of a call that sells or holds: its session must be live.
-    pub(super) async fn session(&self, who: Credentials<'_>) -> Result<Caller, Fault> {
+    /// The caller of a call that sells or holds, and its seat: its session must be live.
+    pub(super) async fn session(&self, who: Credentials<'_>) -> Result<(Caller, Seat), Fault> {
         who.peer.seller()?;
         let seat = self.read_token(who.peer(), who.token().ok_or_else(status::session_required)?)?;
         self.registry.check(&seat).await.map_err(|refused| match refused {
@@ -104,7 +104,7 @@ impl<D: Door, C: Clock> Callers<D, C> {
                 status::session_unconfirmed()
             }
         })?;
-        self.seated(&seat)
+        Ok((self.seated(&seat)?, seat))
     }
 
     /// The site and the terminal of a call that opens a session for this terminal.
@@ -135,28 +135,48 @@ impl<D: Door, C: Clock> Callers<D, C> {
     pub(super) fn read_token(&self, peer: Peer, text: &str) -> Result<Seat, Fault> {
         let seller = peer.seller()?;
         let Token { seat, given_to } = token::read(text, &self.door_key).map_err(|_| status::session_invalid())?;
+        self.given_to(peer, seller, &seat, given_to)
+            .map_err(|fault| fault.unwrap_or_else(status::session_not_yours))?;
+        Ok(seat)
+    }
+
+    /// The place that a token stands for, and the position that its terminal was shown last. As above.
+    pub(super) fn read_place(&self, peer: Peer, text: &str) -> Result<(session::Place, Option<u64>), Fault> {
+        let seller = peer.seller()?;
+        let (place, shown, given_to) = token::read_place(text, &self.door_key).map_err(|_| status::place_invalid())?;
+        let of = Seat { key: place.key, terminal: place.terminal, fence: place.seq };
+        self.given_to(peer, seller, &of, given_to).map_err(|fault| fault.unwrap_or_else(status::place_not_yours))?;
+        Ok((place, shown))
+    }
+
+    /// That a token was given to this peer, which may still act for its site and terminal; no fault of its own where it was
+    /// given to somebody else.
+    fn given_to(
+        &self,
+        peer: Peer,
+        seller: Option<Seller>,
+        of: &Seat,
+        given_to: Thumbprint,
+    ) -> Result<(), Option<Fault>> {
+        let (site, terminal) = (of.key.site, of.terminal);
         if given_to != peer.thumbprint() && !Mutant::BearerCheckOnly.is_on() {
             // Either two of one site share what is no longer theirs to share, or somebody has got hold of a token.
-            let (site, terminal) = (seat.key.site, seat.terminal);
-            tracing::warn!(%site, %terminal, %peer, "a session token was shown by somebody to whom it was not given");
+            tracing::warn!(%site, %terminal, %peer, "a token was shown by somebody to whom it was not given");
             self.metrics.foreign_token();
-            return Err(status::session_not_yours());
+            return Err(None);
         }
         match seller {
             None => {}
             Some(Seller::Site(own, _)) => {
-                own_site(own, Some(seat.key.site))?;
+                own_site(own, Some(site))?;
             }
             Some(Seller::Gateway(name)) => {
                 let sites = self.sites.load();
-                sites
-                    .get(seat.key.site)
-                    .filter(|site| site.gateway == Some(name))
-                    .ok_or_else(status::site_not_yours)?;
+                let site = sites.get(site).filter(|site| site.gateway == Some(name));
+                site.ok_or_else(status::site_not_yours)?;
             }
         }
-        has_terminal(seller, seat.terminal)?;
-        Ok(seat)
+        Ok(has_terminal(seller, terminal)?)
     }
 
     fn seated(&self, seat: &Seat) -> Result<Caller, Fault> {

@@ -24,7 +24,7 @@ use super::v1::{self, purchase_service_server::PurchaseService, purchase_stream_
 use crate::ids::ProgrammeId;
 use crate::ledger::Ledger;
 use crate::purchase::{Caller, Known, LineAnswer, Outcome, Prepared, Purchases};
-use crate::session::Door;
+use crate::session::{Door, Seat};
 use crate::telemetry::metrics::{Metrics, Verb};
 use crate::time::Clock;
 
@@ -49,6 +49,8 @@ pub(super) struct PurchaseEdge<L, D, C> {
 /// A call of a known caller whose every field is good. What is left is to ask the ledger.
 struct Ready {
     caller: Caller,
+    /// Of a call that sells or holds.
+    seat: Option<Seat>,
     programme: ProgrammeId,
     verb: Verb,
     act: Act,
@@ -68,7 +70,7 @@ impl<L: Ledger, D: Door, C: Clock> PurchaseEdge<L, D, C> {
     /// A call by itself. A visit of several lines that has begun goes on to its last line whoever still waits for it, so that
     /// nobody finds half a family served; every other call is one step of the store.
     async fn alone(self: &Arc<Self>, call: Call, who: Credentials<'_>) -> Result<Vec<v1::PurchaseResult>, Fault> {
-        let Ready { caller, programme, verb, act } = self.ready(call, who).await?;
+        let Ready { caller, seat, programme, verb, act } = self.ready(call, who).await?;
         let answers = match act {
             Act::Buy(visit) if visit.lines() > 1 => {
                 let place = self.visits.clone().try_acquire_owned().map_err(|_| status::overloaded())?;
@@ -85,7 +87,7 @@ impl<L: Ledger, D: Door, C: Clock> PurchaseEdge<L, D, C> {
                 self.ask(act, &caller).await
             }
         };
-        self.results(answers, programme, verb)
+        self.results(answers, programme, verb, seat)
     }
 
     /// A call of a stream. It waits a while for a place: clients send as fast as they are read, and most are soon served.
@@ -99,9 +101,9 @@ impl<L: Ledger, D: Door, C: Clock> PurchaseEdge<L, D, C> {
         let v1::PurchaseStreamRequest { session_token, call, .. } = request;
         let call = call.ok_or_else(|| status::invalid(vec![status::BadField::new("call", "is required")]))?;
         let ready = self.ready(call, who.with_token(&session_token)).await?;
-        let Ready { caller, programme, verb, act } = ready;
+        let Ready { caller, seat, programme, verb, act } = ready;
         let answers = self.ask(act, &caller).await;
-        self.results(answers, programme, verb)
+        self.results(answers, programme, verb, seat)
     }
 
     /// Everything that is looked at before the ledger is asked: who calls, and each field. The message with the number in it
@@ -116,10 +118,16 @@ impl<L: Ledger, D: Door, C: Clock> PurchaseEdge<L, D, C> {
                         with_ids: false,
                         ..WireVisit::of(&wire.programme, wire.agent.as_ref(), &wire.lines, &wire.family_birth_years)
                     })?;
-                    Ok(Ready { caller, programme: visit.programme(), verb: Verb::Check, act: Act::Check(visit) })
+                    Ok(Ready {
+                        caller,
+                        seat: None,
+                        programme: visit.programme(),
+                        verb: Verb::Check,
+                        act: Act::Check(visit),
+                    })
                 }
                 Call::Purchase(wire) => {
-                    let caller = self.callers.session(who).await?;
+                    let (caller, seat) = self.callers.session(who).await?;
                     self.same_ledger(&wire.ledger_id)?;
                     let visit = self.prepare(&WireVisit::of(
                         &wire.programme,
@@ -127,36 +135,72 @@ impl<L: Ledger, D: Door, C: Clock> PurchaseEdge<L, D, C> {
                         &wire.lines,
                         &wire.family_birth_years,
                     ))?;
-                    Ok(Ready { caller, programme: visit.programme(), verb: Verb::Purchase, act: Act::Buy(visit) })
+                    Ok(Ready {
+                        caller,
+                        seat: Some(seat),
+                        programme: visit.programme(),
+                        verb: Verb::Purchase,
+                        act: Act::Buy(visit),
+                    })
                 }
                 Call::HoldPurchase(wire) => {
-                    let caller = self.callers.session(who).await?;
+                    let (caller, seat) = self.callers.session(who).await?;
                     self.same_ledger(&wire.ledger_id)?;
                     let visit = self.prepare(&WireVisit {
                         hold_for: Some(wire.hold_for.as_ref()),
                         ..WireVisit::of(&wire.programme, wire.agent.as_ref(), &wire.lines, &wire.family_birth_years)
                     })?;
-                    Ok(Ready { caller, programme: visit.programme(), verb: Verb::Hold, act: Act::Buy(visit) })
+                    Ok(Ready {
+                        caller,
+                        seat: Some(seat),
+                        programme: visit.programme(),
+                        verb: Verb::Hold,
+                        act: Act::Buy(visit),
+                    })
                 }
                 Call::ConfirmHold(v1::ConfirmHoldRequest { programme, buyer, request_id, ledger_id }) => {
-                    let caller = self.callers.session(who).await?;
+                    let (caller, seat) = self.callers.session(who).await?;
                     let known = self.known(&WireKnown { programme, buyer: buyer.as_ref(), request_id, ledger_id })?;
-                    Ok(Ready { caller, programme: known.programme(), verb: Verb::Confirm, act: Act::Confirm(known) })
+                    Ok(Ready {
+                        caller,
+                        seat: Some(seat),
+                        programme: known.programme(),
+                        verb: Verb::Confirm,
+                        act: Act::Confirm(known),
+                    })
                 }
                 Call::ReleaseHold(v1::ReleaseHoldRequest { programme, buyer, request_id, ledger_id }) => {
                     let caller = self.callers.site(who)?;
                     let known = self.known(&WireKnown { programme, buyer: buyer.as_ref(), request_id, ledger_id })?;
-                    Ok(Ready { caller, programme: known.programme(), verb: Verb::Release, act: Act::Release(known) })
+                    Ok(Ready {
+                        caller,
+                        seat: None,
+                        programme: known.programme(),
+                        verb: Verb::Release,
+                        act: Act::Release(known),
+                    })
                 }
                 Call::VoidPurchase(v1::VoidPurchaseRequest { programme, buyer, request_id, ledger_id }) => {
                     let caller = self.callers.site(who)?;
                     let known = self.known(&WireKnown { programme, buyer: buyer.as_ref(), request_id, ledger_id })?;
-                    Ok(Ready { caller, programme: known.programme(), verb: Verb::Void, act: Act::Void(known) })
+                    Ok(Ready {
+                        caller,
+                        seat: None,
+                        programme: known.programme(),
+                        verb: Verb::Void,
+                        act: Act::Void(known),
+                    })
                 }
                 Call::GetPurchase(v1::GetPurchaseRequest { programme, buyer, request_id, ledger_id }) => {
                     let caller = self.callers.site(who)?;
                     let known = self.known(&WireKnown { programme, buyer: buyer.as_ref(), request_id, ledger_id })?;
-                    Ok(Ready { caller, programme: known.programme(), verb: Verb::Resolve, act: Act::Resolve(known) })
+                    Ok(Ready {
+                        caller,
+                        seat: None,
+                        programme: known.programme(),
+                        verb: Verb::Resolve,
+                        act: Act::Resolve(known),
+                    })
                 }
             }
         }
@@ -217,9 +261,14 @@ impl<L: Ledger, D: Door, C: Clock> PurchaseEdge<L, D, C> {
         answers: Vec<LineAnswer>,
         programme: ProgrammeId,
         verb: Verb,
+        seat: Option<Seat>,
     ) -> Result<Vec<v1::PurchaseResult>, Fault> {
         for answer in &answers {
             self.count(answer, programme, verb);
+        }
+        let sells = |answer: &LineAnswer| matches!(answer.outcome, Outcome::Approved(_));
+        if let Some(seat) = seat.filter(|_| answers.iter().any(sells)) {
+            self.callers.registry.sold(&seat);
         }
         match answers.as_slice() {
             [LineAnswer { outcome: Outcome::Failed(why), .. }] => Err(status::failure(why)),

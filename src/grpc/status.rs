@@ -184,6 +184,19 @@ pub(crate) fn session_not_yours() -> Fault {
     status(Code::PermissionDenied, "SESSION_NOT_YOURS", message)
 }
 
+/// The token is one of ours and was given to somebody else.
+pub(crate) fn place_not_yours() -> Fault {
+    let message = "the place token was given to the holder of another key; leave it out to stand in the line";
+    status(Code::PermissionDenied, "PLACE_NOT_YOURS", message)
+}
+
+/// The token is not one of ours, or not this terminal's.
+pub(crate) fn place_invalid() -> Fault {
+    let message =
+        "the place token was not given out by this service to this terminal; leave it out to stand in the line";
+    status(Code::Unauthenticated, "PLACE_INVALID", message)
+}
+
 /// Another session took this one's place.
 pub(crate) fn session_replaced() -> Fault {
     status(Code::FailedPrecondition, "SESSION_REPLACED", "another session took its place; open a new one")

@@ -159,6 +159,7 @@ impl Counter {
                     known.take();
                     return;
                 }
+                Ok(Opened::Shut(shut)) => shut.retry_after.and_then(|after| after.try_into().ok()).unwrap_or(ASK_AGAIN),
                 Err(CallError::NotExecuted { retry_after: Some(after), .. }) => after,
                 Err(_) => ASK_AGAIN,
             };

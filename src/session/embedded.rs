@@ -1,7 +1,7 @@
 //! The door of one process on one machine: the limiter over a file of its own.
 //!
 //! One thread owns the limiter and the file. It takes everything that has queued, applies it in order, commits what
-//! changed with one sync, and answers only then. Renewals change nothing that is kept, so they cost no sync. After a failed
+//! changed with one sync, and answers only then. Signs of life change nothing that is kept, so they cost no sync. After a failed
 //! commit the thread answers nothing more: what is on disk and what is in memory may differ until the file is opened
 //! again.
 //!
@@ -20,8 +20,11 @@ use file::DoorFile;
 pub use file::DoorFileError;
 
 use super::limiter::Limiter;
-use super::{Changes, Cursor, Door, DoorError, Ended, Lease, Opened, Seat, Standing, Tick, millis};
-use crate::ids::{SiteId, TerminalId};
+use super::{
+    Admitted, Attending, Beat, Change, Changes, Cursor, Door, DoorError, InLine, Kept, Lease, Opened, Opening, Place,
+    Renewal, Seat, Standing, Terms, Tick, millis,
+};
+use crate::ids::SiteId;
 use crate::time::Clock;
 
 /// How many calls may wait for the thread.
@@ -43,24 +46,32 @@ struct Handle {
 
 /// A call and where its answer goes.
 enum Call {
-    Open(SiteId, TerminalId, u16, oneshot::Sender<Opened>),
-    Renew(Vec<Seat>, oneshot::Sender<Vec<Standing>>),
+    Open(Opening, Terms, oneshot::Sender<Opened>),
+    Renew(Vec<Renewal>, oneshot::Sender<Vec<Standing>>),
+    Attend(Vec<Attending>, oneshot::Sender<Vec<Option<Place>>>),
     Close(Seat, oneshot::Sender<bool>),
+    Leave(Place, oneshot::Sender<bool>),
     LookUp(Seat, oneshot::Sender<Standing>),
     Changes(Cursor, oneshot::Sender<Changes>),
-    Tick(oneshot::Sender<Tick>),
+    Line(oneshot::Sender<Vec<InLine>>),
+    Admit(Terms, oneshot::Sender<Admitted>),
+    Tick(Beat, oneshot::Sender<Tick>),
+    Trim(Vec<(SiteId, u16)>, u64, oneshot::Sender<usize>),
+    Occupancy(oneshot::Sender<Vec<(SiteId, u16)>>),
+    Switches(oneshot::Sender<Kept>),
+    Switch(u64, String, bool, oneshot::Sender<Kept>),
 }
 
 impl EmbeddedDoor {
-    /// Opens the file, or makes it, and starts the thread. Every seat in the file counts as renewed now. Blocks while the
-    /// file is read.
+    /// Opens the file, or makes it, and starts the thread. Every seat in the file counts as renewed now, every
+    /// place as due. Blocks while the file is read.
     pub fn open(path: &Path, lease: Lease, clock: impl Clock) -> Result<Self, DoorFileError> {
         let unreadable = |why: String| DoorFileError::Unreadable { path: path.to_owned(), why };
         let nonce = getrandom::u64().map_err(|error| unreadable(format!("no random numbers: {error}")))?;
-        let (file, (now_ms, sites)) = DoorFile::open(path)?;
+        let (file, (gate, sites)) = DoorFile::open(path)?;
         let (calls, queue) = mpsc::channel(QUEUE);
         let keeper = Keeper {
-            limiter: Limiter::new(lease, now_ms, sites),
+            limiter: Limiter::new(lease, gate, sites),
             file,
             log: ChangeLog { nonce, number: 0, kept: VecDeque::new() },
             clock,
@@ -97,16 +108,24 @@ impl Drop for Handle {
 }
 
 impl Door for EmbeddedDoor {
-    async fn open(&self, site: SiteId, terminal: TerminalId, cap: u16) -> Result<Opened, DoorError> {
-        self.ask(|answer| Call::Open(site, terminal, cap, answer)).await
+    async fn open(&self, opening: Opening, terms: Terms) -> Result<Opened, DoorError> {
+        self.ask(|answer| Call::Open(opening, terms, answer)).await
     }
 
-    async fn renew(&self, seats: &[Seat]) -> Result<Vec<Standing>, DoorError> {
-        self.ask(|answer| Call::Renew(seats.to_vec(), answer)).await
+    async fn renew(&self, renewals: &[Renewal]) -> Result<Vec<Standing>, DoorError> {
+        self.ask(|answer| Call::Renew(renewals.to_vec(), answer)).await
+    }
+
+    async fn attend(&self, attending: &[Attending]) -> Result<Vec<Option<Place>>, DoorError> {
+        self.ask(|answer| Call::Attend(attending.to_vec(), answer)).await
     }
 
     async fn close(&self, seat: Seat) -> Result<bool, DoorError> {
         self.ask(|answer| Call::Close(seat, answer)).await
+    }
+
+    async fn leave(&self, place: Place) -> Result<bool, DoorError> {
+        self.ask(|answer| Call::Leave(place, answer)).await
     }
 
     async fn look_up(&self, seat: Seat) -> Result<Standing, DoorError> {
@@ -117,8 +136,32 @@ impl Door for EmbeddedDoor {
         self.ask(|answer| Call::Changes(after, answer)).await
     }
 
-    async fn tick(&self) -> Result<Tick, DoorError> {
-        self.ask(Call::Tick).await
+    async fn line(&self) -> Result<Vec<InLine>, DoorError> {
+        self.ask(Call::Line).await
+    }
+
+    async fn admit(&self, terms: Terms) -> Result<Admitted, DoorError> {
+        self.ask(|answer| Call::Admit(terms, answer)).await
+    }
+
+    async fn tick(&self, beat: Beat) -> Result<Tick, DoorError> {
+        self.ask(|answer| Call::Tick(beat, answer)).await
+    }
+
+    async fn trim(&self, caps: &[(SiteId, u16)], version: u64) -> Result<usize, DoorError> {
+        self.ask(|answer| Call::Trim(caps.to_vec(), version, answer)).await
+    }
+
+    async fn occupancy(&self) -> Result<Vec<(SiteId, u16)>, DoorError> {
+        self.ask(Call::Occupancy).await
+    }
+
+    async fn switches(&self) -> Result<Kept, DoorError> {
+        self.ask(Call::Switches).await
+    }
+
+    async fn switch(&self, version: u64, document: &str, new_ramp: bool) -> Result<Kept, DoorError> {
+        self.ask(|answer| Call::Switch(version, document.to_owned(), new_ramp, answer)).await
     }
 }
 
@@ -133,19 +176,27 @@ struct Keeper<C> {
 /// An answer that waits for the commit.
 type Answer = Box<dyn FnOnce() + Send>;
 
+/// What must be written before answers leave.
+#[derive(Default)]
+struct Changed {
+    sites: BTreeSet<SiteId>,
+    /// Also where no site changed: the switches, or who came off the ramp.
+    gate: bool,
+}
+
 impl<C: Clock> Keeper<C> {
     fn run(mut self, mut queue: mpsc::Receiver<Call>) {
         while let Some(first) = queue.blocking_recv() {
-            let mut changed = BTreeSet::new();
+            let mut changed = Changed::default();
             let mut answers = vec![self.apply(first, &mut changed)];
             while answers.len() < GROUP
                 && let Ok(call) = queue.try_recv()
             {
                 answers.push(self.apply(call, &mut changed));
             }
-            let rows = changed.iter().filter_map(|site| Some((*site, self.limiter.site(site)?)));
-            if !changed.is_empty()
-                && let Err(error) = self.file.save(self.limiter.now_ms(), rows)
+            let rows = changed.sites.iter().filter_map(|site| Some((*site, self.limiter.site(site)?)));
+            if (changed.gate || !changed.sites.is_empty())
+                && let Err(error) = self.file.save(&self.limiter.gate(), rows)
             {
                 tracing::error!(%error, "the door's file cannot be written; no session is opened until the service starts again");
                 return;
@@ -156,33 +207,83 @@ impl<C: Clock> Keeper<C> {
         }
     }
 
-    /// Applies one call to the limiter and says which sites must be written before it is answered.
-    fn apply(&mut self, call: Call, changed: &mut BTreeSet<SiteId>) -> Answer {
+    /// Applies one call to the limiter and says what must be written before it is answered.
+    fn apply(&mut self, call: Call, changed: &mut Changed) -> Answer {
         match call {
-            Call::Open(site, terminal, cap, to) => {
-                let (opened, ended) = self.limiter.open(site, terminal, cap);
-                if !ended.is_empty() || matches!(opened, Opened::Granted { .. }) {
-                    changed.insert(site);
+            Call::Open(opening, terms, to) => {
+                let (opened, changes) = self.limiter.open(opening, terms);
+                if matches!(opened, Opened::Granted { .. }) {
+                    changed.sites.insert(opening.site);
                 }
-                self.log.extend(ended);
+                self.note(changes, changed);
                 answer(to, opened)
             }
-            Call::Renew(seats, to) => answer(to, seats.iter().map(|seat| self.limiter.renew(seat)).collect()),
+            Call::Renew(renewals, to) => answer(to, renewals.iter().map(|r| self.limiter.renew(r)).collect()),
+            Call::Attend(attending, to) => {
+                let mut places = Vec::with_capacity(attending.len());
+                for attending in &attending {
+                    let (place, changes) = self.limiter.attend(attending);
+                    self.note(changes, changed);
+                    places.push(place);
+                }
+                answer(to, places)
+            }
             Call::Close(seat, to) => {
                 let ended = self.limiter.close(&seat);
-                changed.extend(ended.map(|ended| ended.seat.site));
-                self.log.extend(ended);
+                self.note(ended, changed);
                 answer(to, ended.is_some())
+            }
+            Call::Leave(place, to) => {
+                let left = self.limiter.leave(&place);
+                self.note(left, changed);
+                answer(to, left.is_some())
             }
             Call::LookUp(seat, to) => answer(to, self.limiter.standing(&seat)),
             Call::Changes(after, to) => answer(to, self.log.after(after)),
-            Call::Tick(to) => {
-                let ended = self.limiter.tick(millis(self.clock.monotonic()));
-                changed.extend(ended.iter().map(|ended| ended.seat.site));
-                let tick = Tick { expired: ended.len() };
-                self.log.extend(ended);
+            Call::Line(to) => answer(to, self.limiter.line()),
+            Call::Admit(terms, to) => {
+                let (admitted, changes) = self.limiter.admit(terms);
+                self.note(changes, changed);
+                answer(to, admitted)
+            }
+            Call::Tick(beat, to) => {
+                let (tick, changes) = self.limiter.tick(millis(self.clock.monotonic()), beat);
+                self.note(changes, changed);
+                // Who has come off a ramp is no change at the door; a ramp is short, and a commit a second is cheap.
+                changed.gate |= beat.ramp.is_some();
                 answer(to, tick)
             }
+            Call::Trim(caps, version, to) => {
+                let mut trimmed = 0;
+                for (site, cap) in caps {
+                    let changes = self.limiter.trim(site, cap, version);
+                    trimmed += changes.len();
+                    self.note(changes, changed);
+                }
+                answer(to, trimmed)
+            }
+            Call::Occupancy(to) => answer(to, self.limiter.occupancy()),
+            Call::Switches(to) => answer(to, self.limiter.switches().clone()),
+            Call::Switch(version, document, new_ramp, to) => {
+                let switched = self.limiter.switch(version, &document, new_ramp);
+                changed.gate |= switched.is_some();
+                self.note(switched, changed);
+                answer(to, self.limiter.switches().clone())
+            }
+        }
+    }
+
+    /// Takes down what a call changed. Who is absent is not kept, so it need not be written.
+    fn note(&mut self, changes: impl IntoIterator<Item = Change>, changed: &mut Changed) {
+        for change in changes {
+            changed.sites.extend(match change {
+                Change::Ended(ended) => Some(ended.seat.site),
+                Change::Admitted { seat, .. } => Some(seat.key.site),
+                Change::Waits(place) => Some(place.key.site),
+                Change::Left { key, .. } => Some(key.site),
+                Change::Absent(_) | Change::Present(_) | Change::Switched => None,
+            });
+            self.log.push(change);
         }
     }
 }
@@ -197,17 +298,15 @@ struct ChangeLog {
     nonce: u64,
     /// The number of the newest change.
     number: u64,
-    kept: VecDeque<Ended>,
+    kept: VecDeque<Change>,
 }
 
 impl ChangeLog {
-    fn extend(&mut self, ended: impl IntoIterator<Item = Ended>) {
-        for change in ended {
-            self.number += 1;
-            self.kept.push_back(change);
-            if self.kept.len() > CHANGES_KEPT {
-                self.kept.pop_front();
-            }
+    fn push(&mut self, change: Change) {
+        self.number += 1;
+        self.kept.push_back(change);
+        if self.kept.len() > CHANGES_KEPT {
+            self.kept.pop_front();
         }
     }
 
@@ -216,9 +315,9 @@ impl ChangeLog {
         let missed = self.number.checked_sub(cursor.number).and_then(|missed| usize::try_from(missed).ok());
         match missed.and_then(|missed| self.kept.len().checked_sub(missed)) {
             Some(from) if cursor.nonce == self.nonce => {
-                Changes { ended: self.kept.iter().skip(from).copied().collect(), upto, gap: false }
+                Changes { changes: self.kept.iter().skip(from).copied().collect(), upto, gap: false }
             }
-            _ => Changes { ended: Vec::new(), upto, gap: true },
+            _ => Changes { changes: Vec::new(), upto, gap: true },
         }
     }
 }

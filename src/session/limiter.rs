@@ -1,36 +1,48 @@
 //! The rules of the door as a pure state machine: no I/O, no clock, nothing async. `embedded/` drives it; the Lua scripts in
 //! `redis/` state the same rules and must agree with it.
 //!
-//! Invariants: a terminal has at most one seat of a site; no grant makes the live seats of a site more than the cap of
-//! that grant; a fence is never given out twice; logical time never goes back.
+//! Invariants: a terminal has at most one slot of a site, with a seat or a place; no opening makes the seats and places of
+//! a site more than the cap of that opening; no grant makes the nation's seats more than the capacity of that grant; a
+//! fence and a `seq` are never given out twice; a place's `seq` never changes unless its rank does; logical time never
+//! goes back.
 //!
-//! Knows nothing about tokens, instances, or how its state is kept.
+//! Knows nothing about tokens, instances, what a switch says, or how its state is kept.
+
+mod line;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
-use super::{BATCH, Ended, EndedWhy, Holder, Lease, Opened, Seat, SeatKey, Standing, millis};
+use super::{
+    ADMITTED, Admitted, Attending, BATCH, Beat, Change, Ended, EndedWhy, Holder, InLine, Kept, Lease, LeftWhy, Mode,
+    Opened, Opening, Place, Renewal, Seat, SeatKey, Standing, Terms, Tick, millis,
+};
 use crate::ids::{SiteId, TerminalId};
+use line::Line;
 
-/// Every site's seats and the logical time.
-#[derive(Debug)]
+/// Every site's seats and places, the line, the switches and the logical time.
+#[derive(Debug, Clone)]
 pub struct Limiter {
     lease: Lease,
     now_ms: u64,
     /// The store's own time at the last tick; `None` before the first.
     last_ms: Option<u64>,
-    sites: HashMap<SiteId, SiteSeats>,
+    sites: HashMap<SiteId, SiteSlots>,
     /// Every seat by the time of its last renewal, so that a tick finds the silent ones without looking at the others.
     by_renewal: BTreeSet<(u64, SeatKey)>,
+    line: Line,
+    kept: Kept,
 }
 
-/// The seats of one site.
+/// The seats and places of one site.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct SiteSeats {
+pub struct SiteSlots {
     /// The last fence given out; kept when the seats are gone.
     pub fence: u64,
     /// Who holds which slot. Boxed, because most sites have one seat and a tree sets room for eleven aside.
     pub seats: BTreeMap<u16, Box<Held>>,
+    /// Who waits in which slot; never one of `seats`.
+    pub places: BTreeMap<u16, Box<Waiting>>,
 }
 
 /// A slot that is held. Times are logical milliseconds.
@@ -44,21 +56,71 @@ pub struct Held {
     pub granted_ms: u64,
     /// When the lease began last.
     pub renewed_ms: u64,
+    /// When it sold last, as far as its instance has said; 0 if never.
+    pub sold_ms: u64,
+}
+
+/// A slot that somebody waits in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Waiting {
+    /// Who.
+    pub terminal: TerminalId,
+    /// The place's number.
+    pub seq: u64,
+    /// The logical millisecond at which the next sign of life is due.
+    pub due_ms: u64,
+    /// Whether it was found overdue.
+    pub absent: bool,
+}
+
+/// What a store keeps of a door beside its sites.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Gate {
+    /// Logical time in milliseconds.
+    pub now_ms: u64,
+    /// The last `seq` given out.
+    pub seq: u64,
+    /// The switches.
+    pub switches: Kept,
+    /// The sites that have come off the ramp.
+    pub ramped: BTreeSet<SiteId>,
 }
 
 impl Limiter {
-    /// A door at this logical time with these seats, every one of them renewed now: whatever time the store was away
-    /// does not count.
-    pub fn new(lease: Lease, now_ms: u64, sites: impl IntoIterator<Item = (SiteId, SiteSeats)>) -> Self {
-        let mut limiter =
-            Self { lease, now_ms, last_ms: None, sites: sites.into_iter().collect(), by_renewal: BTreeSet::new() };
-        for (site, seats) in &mut limiter.sites {
-            for (slot, held) in &mut seats.seats {
+    /// A door of this state with every seat renewed and every place due now: whatever time the store was away does not
+    /// count.
+    pub fn new(lease: Lease, gate: Gate, sites: impl IntoIterator<Item = (SiteId, SiteSlots)>) -> Self {
+        let now_ms = gate.now_ms;
+        let mut limiter = Self {
+            lease,
+            now_ms,
+            last_ms: None,
+            sites: sites.into_iter().collect(),
+            by_renewal: BTreeSet::new(),
+            line: Line::new(gate.seq, gate.ramped),
+            kept: gate.switches,
+        };
+        for (site, here) in &mut limiter.sites {
+            for (slot, held) in &mut here.seats {
                 held.renewed_ms = now_ms;
                 limiter.by_renewal.insert((now_ms, SeatKey { site: *site, slot: *slot }));
             }
+            for (slot, waiting) in &mut here.places {
+                (waiting.due_ms, waiting.absent) = (now_ms, false);
+                limiter.line.join(SeatKey { site: *site, slot: *slot }, waiting, false);
+            }
         }
         limiter
+    }
+
+    /// What a store must keep beside the sites.
+    pub fn gate(&self) -> Gate {
+        Gate {
+            now_ms: self.now_ms,
+            seq: self.line.last_seq(),
+            switches: self.kept.clone(),
+            ramped: self.line.ramped().clone(),
+        }
     }
 
     /// Logical time in milliseconds.
@@ -66,57 +128,91 @@ impl Limiter {
         self.now_ms
     }
 
-    /// The seats of a site; `None` if nobody ever opened a session there.
-    pub fn site(&self, site: &SiteId) -> Option<&SiteSeats> {
+    /// The seats and places of a site; `None` if nobody ever opened a session there.
+    pub fn site(&self, site: &SiteId) -> Option<&SiteSlots> {
         self.sites.get(site)
     }
 
-    /// See [`super::Door::open`]. Besides the answer, the seats that this ended, for the stream of changes.
-    pub fn open(&mut self, site: SiteId, terminal: TerminalId, cap: u16) -> (Opened, Vec<Ended>) {
-        let mut ended = Vec::new();
-        let here = self.sites.entry(site).or_default();
-        let own = here.seats.iter().find(|(_, held)| held.terminal == terminal).map(|(slot, held)| (*slot, **held));
+    /// Live seats in the nation.
+    pub fn live(&self) -> usize {
+        self.by_renewal.len()
+    }
+
+    /// See [`super::Door::open`]. Besides the answer, what this changed.
+    pub fn open(&mut self, opening: Opening, terms: Terms) -> (Opened, Vec<Change>) {
+        let Opening { site, terminal, cap, ramped, due_in } = opening;
+        let mut changes = Vec::new();
+        if terms.version != self.kept.version {
+            return (Opened::OtherSwitches, changes);
+        }
+        if terms.mode == Mode::Closed {
+            return (Opened::Shut, changes);
+        }
 
         // What has expired is free. The terminal's own seat is not: it is about to be replaced.
-        let lease_ms = millis(self.lease.length);
-        let silent = |held: &Held| self.now_ms - held.renewed_ms > lease_ms;
-        let expired: Vec<u16> =
-            here.seats.iter().filter(|(_, h)| h.terminal != terminal && silent(h)).map(|(s, _)| *s).collect();
+        let (now, lease) = (self.now_ms, millis(self.lease.length));
+        let here = self.sites.entry(site).or_default();
+        let over = |h: &Held| h.terminal != terminal && now > h.renewed_ms.saturating_add(lease);
+        let expired: Vec<u16> = here.seats.iter().filter(|(_, h)| over(h)).map(|(slot, _)| *slot).collect();
         for slot in expired {
-            ended.extend(self.end(SeatKey { site, slot }, EndedWhy::Expired));
+            changes.extend(self.end(SeatKey { site, slot }, EndedWhy::Expired));
         }
 
-        // The own slot if it is still below the cap; else the lowest free one, if the others leave one within the cap.
         let here = self.sites.entry(site).or_default();
+        let own = here.seats.iter().find(|(_, held)| held.terminal == terminal).map(|(slot, held)| (*slot, **held));
+        let waits = here.places.iter().find(|(_, w)| w.terminal == terminal).map(|(slot, w)| (*slot, **w));
+        if let Some((slot, waiting)) = waits.filter(|(slot, _)| *slot < cap) {
+            changes.extend(self.comes(SeatKey { site, slot }, due_in));
+            return (waiting_in(site, slot, &waiting), changes);
+        }
+        // An absent place is its site's: another terminal of the site goes on waiting in it. One that is overdue is absent, also
+        // before a tick has found it.
+        let absent = |w: &Waiting| w.absent || now > w.due_ms.saturating_add(lease);
+        let others = here.seats.len() + here.places.len() - usize::from(own.is_some()) - usize::from(waits.is_some());
+        let free = |slot: &u16| match here.places.get(slot) {
+            Some(waiting) => own.is_none() && absent(waiting) && others <= usize::from(cap),
+            None => !here.seats.contains_key(slot) && others < usize::from(cap),
+        };
         let slot = match own {
             Some((slot, _)) if slot < cap => Some(slot),
-            _ => {
-                let others = here.seats.len() - usize::from(own.is_some());
-                (others < usize::from(cap)).then(|| (0..cap).find(|slot| !here.seats.contains_key(slot))).flatten()
-            }
+            _ => (0..cap).find(free),
         };
-        let Some(slot) = slot else {
-            let holders = here.seats.iter().map(|(slot, held)| Holder {
-                terminal: held.terminal,
-                slot: *slot,
-                held_for: Duration::from_millis(self.now_ms - held.granted_ms),
-                free_after: Duration::from_millis((held.renewed_ms + lease_ms).saturating_sub(self.now_ms)),
-            });
-            return (Opened::SiteFull { holders: holders.collect() }, ended);
-        };
-
-        let replaced = own.map(|(slot, held)| Seat { key: SeatKey { site, slot }, terminal, fence: held.fence });
-        if let Some(seat) = replaced {
-            ended.extend(self.end(seat.key, EndedWhy::Replaced));
-        }
+        let Some(slot) = slot else { return (Opened::SiteFull { holders: self.holders(site) }, changes) };
         let key = SeatKey { site, slot };
-        let here = self.sites.entry(site).or_default();
-        here.fence += 1;
-        let fence = here.fence;
-        let held = Held { terminal, fence, granted_ms: self.now_ms, renewed_ms: self.now_ms };
-        here.seats.insert(slot, Box::new(held));
-        self.by_renewal.insert((self.now_ms, key));
-        (Opened::Granted { seat: Seat { key, terminal, fence }, replaced }, ended)
+
+        if let Some((old, held)) = own {
+            let replaced = Seat { key: SeatKey { site, slot: old }, terminal, fence: held.fence };
+            changes.extend(self.end(replaced.key, EndedWhy::Replaced));
+            let seat = self.grant(key, terminal, 0);
+            // It is the same terminal in the same session of work: what it sold stays known.
+            self.sold(key, held.sold_ms);
+            return (Opened::Granted { seat, replaced: Some(replaced) }, changes);
+        }
+        if let Some(waiting) = here.places.get_mut(&slot) {
+            waiting.terminal = terminal;
+            let taken = **waiting;
+            // Of the place above the cap, if it had one.
+            if let Some((old, _)) = waits {
+                changes.extend(self.remove(SeatKey { site, slot: old }, LeftWhy::Moved));
+            }
+            let _ = self.comes(key, due_in);
+            changes.push(Change::Waits(Place { key, terminal, seq: taken.seq }));
+            return (waiting_in(site, slot, &taken), changes);
+        }
+        if terms.mode == Mode::Drain {
+            return (Opened::Shut, changes);
+        }
+        if let Some((old, _)) = waits {
+            changes.extend(self.remove(SeatKey { site, slot: old }, LeftWhy::Moved));
+        }
+        let held_back = ramped && !self.line.is_off_the_ramp(&site);
+        let at_once = terms.mode.admits(slot) && !held_back && self.line.nobody_is_ready();
+        if at_once && self.by_renewal.len() < capacity(terms) {
+            return (Opened::Granted { seat: self.grant(key, terminal, 0), replaced: None }, changes);
+        }
+        let place = self.stand(key, terminal, due_in, held_back);
+        changes.push(Change::Waits(place));
+        (Opened::Waiting { place, is_new: true }, changes)
     }
 
     /// See [`super::Door::look_up`].
@@ -131,120 +227,309 @@ impl Limiter {
     }
 
     /// See [`super::Door::renew`]. A seat that is live is renewed even when its lease is over: nobody has taken it.
-    pub fn renew(&mut self, seat: &Seat) -> Standing {
+    pub fn renew(&mut self, renewal: &Renewal) -> Standing {
+        let Renewal { seat, sold_ago } = renewal;
         let standing = self.standing(seat);
         if standing == Standing::Live
             && let Some(held) = self.sites.get_mut(&seat.key.site).and_then(|here| here.seats.get_mut(&seat.key.slot))
         {
+            // A seat just granted to a terminal that asks now and then has a lease that begins later.
+            let renewed = self.now_ms.max(held.renewed_ms);
             self.by_renewal.remove(&(held.renewed_ms, seat.key));
-            held.renewed_ms = self.now_ms;
-            self.by_renewal.insert((self.now_ms, seat.key));
+            held.renewed_ms = renewed;
+            self.by_renewal.insert((renewed, seat.key));
+            if let Some(ago) = sold_ago {
+                self.sold(seat.key, self.now_ms.saturating_sub(millis(*ago)));
+            }
         }
         standing
     }
 
+    /// See [`super::Door::attend`].
+    pub fn attend(&mut self, attending: &Attending) -> (Option<Place>, Vec<Change>) {
+        let Attending { site, terminal, due_in } = *attending;
+        let mut changes = Vec::new();
+        let Some(here) = self.sites.get(&site) else { return (None, changes) };
+        let Some((slot, waiting)) = here.places.iter().find(|(_, w)| w.terminal == terminal) else {
+            return (None, changes);
+        };
+        let (slot, waiting) = (*slot, **waiting);
+        let lower = (0..slot).find(|lower| !here.seats.contains_key(lower) && !here.places.contains_key(lower));
+        let Some(lower) = lower else {
+            let key = SeatKey { site, slot };
+            changes.extend(self.comes(key, due_in));
+            return (Some(Place { key, terminal, seq: waiting.seq }), changes);
+        };
+        let held_back = self.line.is_held_back(SeatKey { site, slot }, waiting.seq);
+        changes.extend(self.remove(SeatKey { site, slot }, LeftWhy::Moved));
+        let place = self.stand(SeatKey { site, slot: lower }, terminal, due_in, held_back);
+        changes.push(Change::Waits(place));
+        (Some(place), changes)
+    }
+
     /// See [`super::Door::close`]: the ending, or `None` when the seat was not live any more.
-    pub fn close(&mut self, seat: &Seat) -> Option<Ended> {
+    pub fn close(&mut self, seat: &Seat) -> Option<Change> {
         (self.standing(seat) == Standing::Live).then(|| self.end(seat.key, EndedWhy::Closed)).flatten()
+    }
+
+    /// See [`super::Door::leave`].
+    pub fn leave(&mut self, place: &Place) -> Option<Change> {
+        let waiting = self.sites.get(&place.key.site)?.places.get(&place.key.slot)?;
+        let same = waiting.terminal == place.terminal && waiting.seq == place.seq;
+        same.then(|| self.remove(place.key, LeftWhy::Closed)).flatten()
+    }
+
+    /// See [`super::Door::line`].
+    pub fn line(&self) -> Vec<InLine> {
+        let of_site = |(site, here): (&SiteId, &SiteSlots)| -> Vec<InLine> {
+            let in_line = |(slot, waiting): (&u16, &Box<Waiting>)| InLine {
+                place: Place {
+                    key: SeatKey { site: *site, slot: *slot },
+                    terminal: waiting.terminal,
+                    seq: waiting.seq,
+                },
+                absent: waiting.absent,
+            };
+            here.places.iter().map(in_line).collect()
+        };
+        self.sites.iter().flat_map(of_site).collect()
+    }
+
+    /// See [`super::Door::admit`].
+    pub fn admit(&mut self, terms: Terms) -> (Admitted, Vec<Change>) {
+        let mut changes = Vec::new();
+        let other_switches = terms.version != self.kept.version;
+        let (mut admitted, mut looked_at) = (0, 0);
+        while !other_switches
+            && looked_at < ADMITTED
+            && self.by_renewal.len() < capacity(terms)
+            && let Some(key) = self.line.next().filter(|key| terms.mode.admits(key.slot))
+        {
+            looked_at += 1;
+            let Some(waiting) = self.waiting(key) else { break };
+            if self.now_ms > waiting.due_ms.saturating_add(millis(self.lease.length)) {
+                changes.extend(self.goes_absent(key));
+                continue;
+            }
+            let _ = self.remove(key, LeftWhy::Admitted);
+            // Whoever asks now and then learns of the seat when its next question is due: its lease begins then.
+            let seat = self.grant(key, waiting.terminal, waiting.due_ms);
+            changes.push(Change::Admitted { seat, seq: waiting.seq });
+            admitted += 1;
+        }
+        let live = u32::try_from(self.by_renewal.len()).unwrap_or(u32::MAX);
+        (Admitted { admitted, more: looked_at == ADMITTED, live, other_switches }, changes)
     }
 
     /// See [`super::Door::tick`]; `store_ms` is the store's own time from any start. When it went back, this tick counts as
     /// no time and the next one counts from there.
-    pub fn tick(&mut self, store_ms: u64) -> Vec<Ended> {
-        let passed = self.last_ms.map_or(0, |last| store_ms.saturating_sub(last));
+    pub fn tick(&mut self, store_ms: u64, beat: Beat) -> (Tick, Vec<Change>) {
+        let passed = self.last_ms.map_or(0, |last| store_ms.saturating_sub(last)).min(millis(self.lease.max_step));
         self.last_ms = Some(store_ms);
-        self.now_ms += passed.min(millis(self.lease.max_step));
-        let Some(before) = self.now_ms.checked_sub(millis(self.lease.length)) else { return Vec::new() };
-        let silent: Vec<SeatKey> = self
+        self.now_ms += passed;
+        let other_switches = beat.terms.version != self.kept.version;
+        let shut = !other_switches && beat.terms.mode == Mode::Closed;
+        let mut changes = Vec::new();
+
+        let ripe = |lease: Duration| self.now_ms.checked_sub(millis(lease));
+        let (silent, gone) = (ripe(self.lease.length), ripe(self.lease.grace));
+        let over: Vec<SeatKey> = self
             .by_renewal
             .iter()
-            .take_while(|(renewed, _)| *renewed < before)
+            .take_while(|(renewed, _)| shut || silent.is_some_and(|silent| *renewed < silent))
             .take(BATCH)
             .map(|(_, key)| *key)
             .collect();
-        silent.into_iter().filter_map(|key| self.end(key, EndedWhy::Expired)).collect()
+        let expired = over.len();
+        for key in over {
+            let late = self.held(key).is_some_and(|held| silent.is_some_and(|silent| held.renewed_ms < silent));
+            changes.extend(self.end(key, if late { EndedWhy::Expired } else { EndedWhy::Shut }));
+        }
+
+        let overdue = self.line.overdue(silent);
+        let absent = overdue.len();
+        for key in overdue {
+            changes.extend(self.goes_absent(key));
+        }
+
+        let forgotten = self.line.forgotten(gone);
+        let removed = forgotten.len();
+        for key in forgotten {
+            changes.extend(self.forget(key));
+        }
+
+        let off = if other_switches { 0 } else { self.off_the_ramp(beat, passed) };
+        (Tick { expired, more: [expired, absent, removed, off].contains(&BATCH), other_switches }, changes)
     }
 
-    fn end(&mut self, key: SeatKey, why: EndedWhy) -> Option<Ended> {
+    /// See [`super::Door::trim`], for one site.
+    pub fn trim(&mut self, site: SiteId, cap: u16, version: u64) -> Vec<Change> {
+        let Some(here) = self.sites.get(&site).filter(|_| version == self.kept.version) else { return Vec::new() };
+        // The seat that sold last stays; of those that sold nothing, the one that was granted first; then who waits, by rank.
+        let mut seats: Vec<(u16, Held)> = here.seats.iter().map(|(slot, held)| (*slot, **held)).collect();
+        seats.sort_by_key(|(slot, held)| (std::cmp::Reverse(held.sold_ms), held.fence, *slot));
+        let places: Vec<u16> = here.places.keys().copied().collect();
+        let (cap, seated) = (usize::from(cap), seats.len());
+        let mut changes = Vec::new();
+        for (slot, _) in seats.into_iter().skip(cap) {
+            changes.extend(self.end(SeatKey { site, slot }, EndedWhy::CapLowered));
+        }
+        for slot in places.into_iter().skip(cap.saturating_sub(seated)) {
+            changes.extend(self.remove(SeatKey { site, slot }, LeftWhy::CapLowered));
+        }
+        changes
+    }
+
+    /// See [`super::Door::occupancy`].
+    pub fn occupancy(&self) -> Vec<(SiteId, u16)> {
+        let taken = |here: &SiteSlots| u16::try_from(here.seats.len() + here.places.len()).unwrap_or(u16::MAX);
+        self.sites.iter().map(|(site, here)| (*site, taken(here))).filter(|(_, taken)| *taken > 0).collect()
+    }
+
+    /// See [`super::Door::switches`].
+    pub fn switches(&self) -> &Kept {
+        &self.kept
+    }
+
+    /// See [`super::Door::switch`].
+    pub fn switch(&mut self, version: u64, document: &str, new_ramp: bool) -> Option<Change> {
+        if version != self.kept.version {
+            return None;
+        }
+        self.kept = Kept { version: version + 1, document: document.to_owned() };
+        if new_ramp {
+            self.line.begin_a_ramp();
+        }
+        Some(Change::Switched)
+    }
+
+    /// Lets sites off the ramp, those first that have waited longest.
+    fn off_the_ramp(&mut self, beat: Beat, passed_ms: u64) -> usize {
+        let allowed = self.line.may_come_off(beat, self.now_ms, passed_ms);
+        let mut off = 0;
+        while off < allowed
+            && let Some(site) = self.line.first_held_back()
+        {
+            self.line.comes_off(site, beat.ramp.is_some());
+            for (slot, waiting) in self.sites.get(&site).into_iter().flat_map(|here| &here.places) {
+                self.line.release(SeatKey { site, slot: *slot }, waiting);
+            }
+            off += 1;
+        }
+        off
+    }
+
+    fn held(&self, key: SeatKey) -> Option<&Held> {
+        self.sites.get(&key.site)?.seats.get(&key.slot).map(|held| &**held)
+    }
+
+    fn waiting(&self, key: SeatKey) -> Option<Waiting> {
+        self.sites.get(&key.site)?.places.get(&key.slot).map(|waiting| **waiting)
+    }
+
+    fn grant(&mut self, key: SeatKey, terminal: TerminalId, not_before_ms: u64) -> Seat {
+        let here = self.sites.entry(key.site).or_default();
+        here.fence += 1;
+        let (fence, renewed_ms) = (here.fence, self.now_ms.max(not_before_ms));
+        let held = Held { terminal, fence, granted_ms: self.now_ms, renewed_ms, sold_ms: 0 };
+        here.seats.insert(key.slot, Box::new(held));
+        self.by_renewal.insert((renewed_ms, key));
+        Seat { key, terminal, fence }
+    }
+
+    fn sold(&mut self, key: SeatKey, at_ms: u64) {
+        if let Some(held) = self.sites.get_mut(&key.site).and_then(|here| here.seats.get_mut(&key.slot)) {
+            held.sold_ms = held.sold_ms.max(at_ms);
+        }
+    }
+
+    fn end(&mut self, key: SeatKey, why: EndedWhy) -> Option<Change> {
         let held = self.sites.get_mut(&key.site)?.seats.remove(&key.slot)?;
         self.by_renewal.remove(&(held.renewed_ms, key));
-        Some(Ended { seat: key, fence: held.fence, why })
+        Some(Change::Ended(Ended { seat: key, fence: held.fence, why }))
     }
+
+    /// A new place, with the next number.
+    fn stand(&mut self, key: SeatKey, terminal: TerminalId, due_in: Duration, held_back: bool) -> Place {
+        let seq = self.line.take_seq();
+        let due_ms = self.now_ms.saturating_add(millis(due_in));
+        let waiting = Waiting { terminal, seq, due_ms, absent: false };
+        self.line.join(key, &waiting, held_back);
+        self.sites.entry(key.site).or_default().places.insert(key.slot, Box::new(waiting));
+        Place { key, terminal, seq }
+    }
+
+    fn remove(&mut self, key: SeatKey, why: LeftWhy) -> Option<Change> {
+        let waiting = self.sites.get_mut(&key.site)?.places.remove(&key.slot)?;
+        self.line.leave(key, &waiting);
+        Some(Change::Left { key, seq: waiting.seq, why })
+    }
+
+    /// A sign of life.
+    fn comes(&mut self, key: SeatKey, due_in: Duration) -> Option<Change> {
+        let due_ms = self.now_ms.saturating_add(millis(due_in));
+        let waiting = self.sites.get_mut(&key.site)?.places.get_mut(&key.slot)?;
+        let was_absent = waiting.absent;
+        self.line.change(key, waiting, due_ms, false);
+        was_absent.then_some(Change::Present(key))
+    }
+
+    fn goes_absent(&mut self, key: SeatKey) -> Option<Change> {
+        let waiting = self.sites.get_mut(&key.site)?.places.get_mut(&key.slot)?;
+        let due_ms = waiting.due_ms;
+        self.line.change(key, waiting, due_ms, true);
+        Some(Change::Absent(key))
+    }
+
+    /// Removes a place that was absent for the grace. The site's present terminal of the next rank inherits its number.
+    fn forget(&mut self, key: SeatKey) -> Vec<Change> {
+        let (Some(gone), Some(here)) = (self.waiting(key), self.sites.get(&key.site)) else { return Vec::new() };
+        let heir = here.places.range(key.slot..).find(|(_, waiting)| !waiting.absent).map(|(slot, w)| (*slot, **w));
+        let mut changes: Vec<Change> = self.remove(key, LeftWhy::Absent).into_iter().collect();
+        if let Some((slot, heir)) = heir {
+            let old = SeatKey { site: key.site, slot };
+            let held_back = self.line.is_held_back(old, heir.seq);
+            changes.extend(self.remove(old, LeftWhy::Moved));
+            let waiting = Waiting { seq: gone.seq, ..heir };
+            self.line.join(key, &waiting, held_back);
+            self.sites.entry(key.site).or_default().places.insert(key.slot, Box::new(waiting));
+            changes.push(Change::Waits(Place { key, terminal: heir.terminal, seq: gone.seq }));
+        }
+        changes
+    }
+
+    fn holders(&self, site: SiteId) -> Vec<Holder> {
+        let Some(here) = self.sites.get(&site) else { return Vec::new() };
+        let (now, lease) = (self.now_ms, millis(self.lease.length));
+        let until = |since: u64| Duration::from_millis(since.saturating_add(lease).saturating_sub(now));
+        let seats = here.seats.iter().map(|(slot, held)| Holder {
+            terminal: held.terminal,
+            slot: *slot,
+            waiting: false,
+            held_for: Duration::from_millis(now - held.granted_ms),
+            free_after: until(held.renewed_ms),
+        });
+        let places = here.places.iter().map(|(slot, waiting)| Holder {
+            terminal: waiting.terminal,
+            slot: *slot,
+            waiting: true,
+            held_for: Duration::ZERO,
+            free_after: until(waiting.due_ms),
+        });
+        let mut holders: Vec<Holder> = seats.chain(places).collect();
+        holders.sort_by_key(|holder| holder.slot);
+        holders
+    }
+}
+
+fn waiting_in(site: SiteId, slot: u16, waiting: &Waiting) -> Opened {
+    let place = Place { key: SeatKey { site, slot }, terminal: waiting.terminal, seq: waiting.seq };
+    Opened::Waiting { place, is_new: false }
+}
+
+fn capacity(terms: Terms) -> usize {
+    usize::try_from(terms.capacity).unwrap_or(usize::MAX)
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const LEASE: Lease = Lease { length: Duration::from_secs(15), max_step: Duration::from_secs(2) };
-
-    fn door() -> Limiter {
-        Limiter::new(LEASE, 0, [])
-    }
-
-    fn site() -> SiteId {
-        "12345678".parse().unwrap()
-    }
-
-    fn granted(limiter: &mut Limiter, terminal: &str, cap: u16) -> Seat {
-        match limiter.open(site(), terminal.parse().unwrap(), cap).0 {
-            Opened::Granted { seat, .. } => seat,
-            full @ Opened::SiteFull { .. } => panic!("{full:?}"),
-        }
-    }
-
-    fn is_full(limiter: &mut Limiter, terminal: &str, cap: u16) -> bool {
-        matches!(limiter.open(site(), terminal.parse().unwrap(), cap).0, Opened::SiteFull { .. })
-    }
-
-    #[test]
-    fn the_lowest_free_slot_is_granted_and_never_one_more_than_the_cap() {
-        let mut door = door();
-        let (a, b) = (granted(&mut door, "a", 2), granted(&mut door, "b", 2));
-        assert_eq!((a.key.slot, a.fence, b.key.slot, b.fence), (0, 1, 1, 2));
-        assert!(is_full(&mut door, "c", 2));
-        assert!(door.close(&a).is_some());
-        assert!(door.close(&a).is_none(), "closing again frees nobody else's seat");
-        assert_eq!(granted(&mut door, "c", 2).key.slot, 0);
-    }
-
-    #[test]
-    fn a_lower_cap_counts_seats_above_it_and_grants_none_of_their_slots_again() {
-        let mut door = door();
-        let held: Vec<Seat> = ["a", "b", "c"].map(|t| granted(&mut door, t, 3)).into();
-        assert!(door.close(&held[0]).is_some());
-        assert!(is_full(&mut door, "d", 2), "slot 0 is free, but two seats are live");
-        assert!(is_full(&mut door, "c", 1), "b is live and the cap is 1: c's slot is not granted again");
-        assert_eq!(granted(&mut door, "c", 2).key.slot, 0, "c moves below the cap");
-        assert_eq!(door.standing(&held[2]), Standing::Replaced);
-        assert!(is_full(&mut door, "a", 0));
-    }
-
-    #[test]
-    fn time_goes_by_the_store_in_bounded_steps_and_never_back() {
-        let mut door = door();
-        let seat = granted(&mut door, "a", 1);
-        for (store_ms, now_ms) in [(5_000, 0), (6_000, 1_000), (86_400_000, 3_000), (0, 3_000), (1_500, 4_500)] {
-            assert!(door.tick(store_ms).is_empty());
-            assert_eq!(door.now_ms(), now_ms);
-        }
-        for step in 1..=5 {
-            assert!(door.tick(1_500 + step * 2_000).is_empty());
-        }
-        assert_eq!(door.now_ms(), 14_500);
-        assert!(door.tick(12_000).is_empty(), "15 s are the lease, not more than it");
-        let expired = Ended { seat: seat.key, fence: 1, why: EndedWhy::Expired };
-        assert_eq!(door.tick(12_001), vec![expired]);
-    }
-
-    #[test]
-    fn the_reaper_works_in_bounded_batches() {
-        let mut door = door();
-        for n in 0..600 {
-            let _ = granted(&mut door, &format!("t{n}"), 600);
-        }
-        assert_eq!(door.tick(0).len(), 0);
-        let reaped: Vec<usize> = (1..=11).map(|n| door.tick(n * 2_000).len()).collect();
-        assert_eq!(reaped, [0, 0, 0, 0, 0, 0, 0, 256, 256, 88, 0]);
-    }
-}
+mod tests;

@@ -7,20 +7,23 @@
 
 mod keys;
 
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use redis::{ErrorKind, FromRedisValue, RedisError, ServerErrorKind};
 
 use super::{
-    BATCH, Changes, Cursor, Door, DoorError, Ended, EndedWhy, Holder, Lease, Opened, Seat, SeatKey, Standing, Tick,
+    ADMITTED, Admitted, Attending, BATCH, BURNS_FOR, Beat, Change, Changes, Cursor, Door, DoorError, Ended, EndedWhy,
+    Holder, InLine, Kept, Lease, LeftWhy, Mode, Opened, Opening, Place, Renewal, Seat, SeatKey, Standing, Terms, Tick,
     millis,
 };
-use crate::ids::{SiteId, TerminalId};
+use crate::ids::SiteId;
 use crate::museum::Mutant;
 use crate::redis_pool::RedisPool;
 
-/// How many changes the stream keeps, about: at 1,000 endings a second an instance may be away for a minute and a half
-/// before it has to look its seats up again.
+/// How many changes the stream keeps, about: at 1,000 changes a second an instance may be away for a minute and a half
+/// before it has to look its seats up again and read the whole line.
 const CHANGES_KEPT: u32 = 100_000;
 /// How many changes one trip reads.
 const PAGE: usize = 1_000;
@@ -29,9 +32,14 @@ const PAGE: usize = 1_000;
 struct Scripts {
     open: redis::Script,
     renew: redis::Script,
+    attend: redis::Script,
     close: redis::Script,
+    leave: redis::Script,
     look_up: redis::Script,
+    admit: redis::Script,
     tick: redis::Script,
+    trim: redis::Script,
+    switch: redis::Script,
 }
 
 /// The door of every instance that uses this Redis.
@@ -48,9 +56,14 @@ impl RedisDoor {
         let scripts = Scripts {
             open: redis::Script::new(OPEN),
             renew: redis::Script::new(RENEW),
+            attend: redis::Script::new(ATTEND),
             close: redis::Script::new(CLOSE),
+            leave: redis::Script::new(LEAVE),
             look_up: redis::Script::new(LOOK_UP),
+            admit: redis::Script::new(ADMIT),
             tick: redis::Script::new(TICK),
+            trim: redis::Script::new(TRIM),
+            switch: redis::Script::new(SWITCH),
         };
         Self { pool, lease, scripts: Arc::new(scripts) }
     }
@@ -82,6 +95,20 @@ impl RedisDoor {
         Ok(if live < usize::from(cap) { u16::MAX } else { 0 })
     }
 
+    /// Every field of a hash or member of a sorted set, with its value or score; one that changes meanwhile may come twice.
+    async fn scan(&self, command: &str, key: &str) -> Result<Vec<(String, String)>, DoorError> {
+        let (mut all, mut cursor) = (Vec::new(), 0_u64);
+        loop {
+            let (next, page): (u64, Vec<(String, String)>) =
+                self.query(redis::cmd(command).arg(key).arg(cursor).arg("COUNT").arg(PAGE)).await?;
+            all.extend(page);
+            cursor = next;
+            if cursor == 0 {
+                return Ok(all);
+            }
+        }
+    }
+
     async fn newest(&self) -> Result<Cursor, DoorError> {
         let newest: Vec<Entry> =
             self.query(redis::cmd("XREVRANGE").arg(keys::CHANGES).arg("+").arg("-").arg("COUNT").arg(1)).await?;
@@ -89,17 +116,34 @@ impl RedisDoor {
     }
 
     async fn gap(&self) -> Result<Changes, DoorError> {
-        Ok(Changes { ended: Vec::new(), upto: self.newest().await?, gap: true })
+        Ok(Changes { changes: Vec::new(), upto: self.newest().await?, gap: true })
     }
 }
 
 impl Door for RedisDoor {
-    async fn open(&self, site: SiteId, terminal: TerminalId, cap: u16) -> Result<Opened, DoorError> {
-        let cap = if Mutant::CapOutsideScript.is_on() { self.counted_outside(site, cap).await? } else { cap };
+    async fn open(&self, opening: Opening, terms: Terms) -> Result<Opened, DoorError> {
+        let Opening { site, terminal, mut cap, ramped, due_in } = opening;
+        if Mutant::CapOutsideScript.is_on() {
+            cap = self.counted_outside(site, cap).await?;
+        }
         let mut script = self.scripts.open.prepare_invoke();
-        script.key(keys::GATE).key(keys::SITES).key(keys::RENEWED).key(keys::CHANGES);
+        for key in [
+            keys::GATE,
+            keys::SITES,
+            keys::RENEWED,
+            keys::SOLD,
+            keys::READY,
+            keys::HELD,
+            keys::PRESENT,
+            keys::ABSENT,
+            keys::RAMPED,
+            keys::CHANGES,
+        ] {
+            script.key(key);
+        }
         script.arg(site.as_str()).arg(terminal.as_str()).arg(cap).arg(millis(self.lease.length));
-        script.arg(nonce()?).arg(CHANGES_KEPT);
+        script.arg(nonce()?).arg(CHANGES_KEPT).arg(terms.version).arg(terms.mode.name()).arg(terms.capacity);
+        script.arg(u8::from(ramped)).arg(millis(due_in));
         let mut reply = self.run(&script).await?;
         let word: String = reply.next()?;
         match word.as_str() {
@@ -112,33 +156,42 @@ impl Door for RedisDoor {
                 };
                 Ok(Opened::Granted { seat, replaced })
             }
+            "WAITING" => {
+                let place = Place { key: SeatKey { site, slot: reply.next()? }, terminal, seq: reply.next()? };
+                Ok(Opened::Waiting { place, is_new: reply.next::<u8>()? == 1 })
+            }
             "FULL" => {
                 let now: u64 = reply.next()?;
                 let mut holders = Vec::new();
                 while !reply.is_at_end() {
-                    let (slot, terminal) = (reply.next()?, reply.next()?);
-                    let (granted, renewed): (u64, u64) = (reply.next()?, reply.next()?);
-                    let until = renewed.saturating_add(millis(self.lease.length));
+                    let (slot, terminal, kind): (_, _, String) = (reply.next()?, reply.next()?, reply.next()?);
+                    let (granted, until): (i64, u64) = (reply.next()?, reply.next()?);
+                    let granted = u64::try_from(granted).unwrap_or(now);
                     holders.push(Holder {
                         terminal,
                         slot,
-                        held_for: std::time::Duration::from_millis(now.saturating_sub(granted)),
-                        free_after: std::time::Duration::from_millis(until.saturating_sub(now)),
+                        waiting: kind == "place",
+                        held_for: Duration::from_millis(now.saturating_sub(granted)),
+                        free_after: Duration::from_millis(until.saturating_sub(now)),
                     });
                 }
                 Ok(Opened::SiteFull { holders })
             }
+            "SHUT" => Ok(Opened::Shut),
+            "OTHER" => Ok(Opened::OtherSwitches),
             other => Err(unknown(other)),
         }
     }
 
-    async fn renew(&self, seats: &[Seat]) -> Result<Vec<Standing>, DoorError> {
-        let mut standings = Vec::with_capacity(seats.len());
-        for batch in seats.chunks(BATCH) {
+    async fn renew(&self, renewals: &[Renewal]) -> Result<Vec<Standing>, DoorError> {
+        let mut standings = Vec::with_capacity(renewals.len());
+        for batch in renewals.chunks(BATCH) {
             let mut script = self.scripts.renew.prepare_invoke();
-            script.key(keys::GATE).key(keys::SITES).key(keys::RENEWED).arg(batch.len());
-            for seat in batch {
-                script.arg(seat.key.site.as_str()).arg(seat.key.slot).arg(seat.terminal.as_str()).arg(seat.fence);
+            script.key(keys::GATE).key(keys::SITES).key(keys::RENEWED).key(keys::SOLD).arg(batch.len());
+            for Renewal { seat, sold_ago } in batch {
+                let ago = sold_ago.map_or(-1, |ago| i64::try_from(ago.as_millis()).unwrap_or(i64::MAX));
+                script.arg(seat.key.site.as_str()).arg(seat.key.slot).arg(seat.terminal.as_str());
+                script.arg(seat.fence).arg(ago);
             }
             let mut reply = self.run(&script).await?;
             for _ in batch {
@@ -148,17 +201,43 @@ impl Door for RedisDoor {
         Ok(standings)
     }
 
+    async fn attend(&self, attending: &[Attending]) -> Result<Vec<Option<Place>>, DoorError> {
+        let mut places = Vec::with_capacity(attending.len());
+        for batch in attending.chunks(BATCH) {
+            let mut script = self.scripts.attend.prepare_invoke();
+            script.key(keys::GATE).key(keys::SITES).key(keys::READY).key(keys::HELD);
+            script.key(keys::PRESENT).key(keys::ABSENT).key(keys::CHANGES);
+            script.arg(batch.len()).arg(nonce()?).arg(CHANGES_KEPT);
+            for Attending { site, terminal, due_in } in batch {
+                script.arg(site.as_str()).arg(terminal.as_str()).arg(millis(*due_in));
+            }
+            let mut reply = self.run(&script).await?;
+            for Attending { site, terminal, .. } in batch {
+                let (slot, seq): (i64, i64) = (reply.next()?, reply.next()?);
+                places.push(match (u16::try_from(slot), u64::try_from(seq)) {
+                    (Ok(slot), Ok(seq)) => Some(Place { key: SeatKey { site: *site, slot }, terminal: *terminal, seq }),
+                    _ => None,
+                });
+            }
+        }
+        Ok(places)
+    }
+
     async fn close(&self, seat: Seat) -> Result<bool, DoorError> {
         let mut script = self.scripts.close.prepare_invoke();
-        script.key(keys::SITES).key(keys::RENEWED).key(keys::CHANGES);
+        script.key(keys::SITES).key(keys::RENEWED).key(keys::SOLD).key(keys::CHANGES);
         script.arg(seat.key.site.as_str()).arg(seat.key.slot).arg(seat.terminal.as_str()).arg(seat.fence);
         script.arg(nonce()?).arg(CHANGES_KEPT);
-        let word: String = self.run(&script).await?.next()?;
-        match word.as_str() {
-            "CLOSED" => Ok(true),
-            "GONE" => Ok(false),
-            other => Err(unknown(other)),
-        }
+        self.run(&script).await?.is("CLOSED", "GONE")
+    }
+
+    async fn leave(&self, place: Place) -> Result<bool, DoorError> {
+        let mut script = self.scripts.leave.prepare_invoke();
+        script.key(keys::SITES).key(keys::READY).key(keys::HELD).key(keys::PRESENT).key(keys::ABSENT);
+        script.key(keys::CHANGES);
+        script.arg(place.key.site.as_str()).arg(place.key.slot).arg(place.terminal.as_str()).arg(place.seq);
+        script.arg(nonce()?).arg(CHANGES_KEPT);
+        self.run(&script).await?.is("LEFT", "GONE")
     }
 
     async fn look_up(&self, seat: Seat) -> Result<Standing, DoorError> {
@@ -169,7 +248,7 @@ impl Door for RedisDoor {
     }
 
     async fn changes(&self, after: Cursor) -> Result<Changes, DoorError> {
-        let (mut ended, mut upto) = (Vec::new(), after);
+        let (mut changes, mut upto) = (Vec::new(), after);
         if after == Cursor::default() {
             return self.gap().await;
         }
@@ -188,39 +267,148 @@ impl Door for RedisDoor {
                 if next.number != upto.number + 1 {
                     return self.gap().await;
                 }
-                ended.push(change(fields)?);
+                changes.push(change(fields)?);
                 upto = next;
             }
             if rest.len() < PAGE {
-                return Ok(Changes { ended, upto, gap: false });
+                return Ok(Changes { changes, upto, gap: false });
             }
         }
     }
 
-    async fn tick(&self) -> Result<Tick, DoorError> {
-        let mut script = self.scripts.tick.prepare_invoke();
-        script.key(keys::GATE).key(keys::SITES).key(keys::RENEWED).key(keys::CHANGES);
-        script
-            .arg(millis(self.lease.length))
-            .arg(millis(self.lease.max_step))
-            .arg(BATCH)
-            .arg(nonce()?)
-            .arg(CHANGES_KEPT);
+    async fn line(&self) -> Result<Vec<InLine>, DoorError> {
+        let absent = self.scan("ZSCAN", keys::ABSENT).await?;
+        let absent: HashSet<&str> = absent.iter().map(|(member, _)| member.as_str()).collect();
+        let mut line = HashMap::new();
+        for (site, slots) in self.scan("HSCAN", keys::SITES).await? {
+            for place in slots.split(';').filter(|slot| slot.contains('~')) {
+                let bad = || DoorError::Corrupt(format!("a place reads {place:?}"));
+                let (slot, waiting) = place.split_once('~').ok_or_else(bad)?;
+                let (terminal, seq) = waiting.split_once(' ').ok_or_else(bad)?;
+                let key = SeatKey { site: site.parse().map_err(|_| bad())?, slot: slot.parse().map_err(|_| bad())? };
+                let (terminal, seq) = (terminal.parse().map_err(|_| bad())?, seq.parse().map_err(|_| bad())?);
+                let absent = absent.contains(format!("{site} {slot}").as_str());
+                line.insert(key, InLine { place: Place { key, terminal, seq }, absent });
+            }
+        }
+        Ok(line.into_values().collect())
+    }
+
+    async fn admit(&self, terms: Terms) -> Result<Admitted, DoorError> {
+        let highest = match terms.mode {
+            Mode::Open => i32::from(u16::MAX),
+            Mode::FirstTerminalsOnly => 0,
+            Mode::QueueAll | Mode::Drain | Mode::Closed => -1,
+        };
+        let mut script = self.scripts.admit.prepare_invoke();
+        script.key(keys::GATE).key(keys::SITES).key(keys::RENEWED).key(keys::READY);
+        script.key(keys::PRESENT).key(keys::ABSENT).key(keys::CHANGES);
+        script.arg(millis(self.lease.length)).arg(ADMITTED).arg(nonce()?).arg(CHANGES_KEPT);
+        script.arg(terms.version).arg(highest).arg(terms.capacity);
         let mut reply = self.run(&script).await?;
         let word: String = reply.next()?;
         match word.as_str() {
-            "TICKED" => Ok(Tick { expired: reply.next()? }),
+            "ADMITTED" => Ok(Admitted {
+                admitted: reply.next()?,
+                more: reply.next::<u8>()? == 1,
+                live: reply.next()?,
+                other_switches: false,
+            }),
+            "OTHER" => Ok(Admitted { admitted: 0, more: false, live: reply.next()?, other_switches: true }),
             other => Err(unknown(other)),
         }
+    }
+
+    async fn tick(&self, beat: Beat) -> Result<Tick, DoorError> {
+        let mut script = self.scripts.tick.prepare_invoke();
+        for key in [
+            keys::GATE,
+            keys::SITES,
+            keys::RENEWED,
+            keys::SOLD,
+            keys::READY,
+            keys::HELD,
+            keys::PRESENT,
+            keys::ABSENT,
+            keys::RAMPED,
+            keys::CHANGES,
+        ] {
+            script.key(key);
+        }
+        script.arg(millis(self.lease.length)).arg(millis(self.lease.max_step)).arg(BATCH);
+        script.arg(nonce()?).arg(CHANGES_KEPT).arg(millis(self.lease.grace)).arg(beat.terms.version);
+        script.arg(u8::from(beat.terms.mode == Mode::Closed)).arg(beat.ramp.map_or(-1, i64::from));
+        script.arg(if beat.burning { millis(BURNS_FOR) } else { 0 });
+        let mut reply = self.run(&script).await?;
+        let other_switches = !reply.is("TICKED", "OTHER")?;
+        Ok(Tick { expired: reply.next()?, more: reply.next::<u8>()? == 1, other_switches })
+    }
+
+    async fn trim(&self, caps: &[(SiteId, u16)], version: u64) -> Result<usize, DoorError> {
+        let mut trimmed = 0;
+        for batch in caps.chunks(BATCH) {
+            let mut script = self.scripts.trim.prepare_invoke();
+            for key in [
+                keys::GATE,
+                keys::SITES,
+                keys::RENEWED,
+                keys::SOLD,
+                keys::READY,
+                keys::HELD,
+                keys::PRESENT,
+                keys::ABSENT,
+                keys::CHANGES,
+            ] {
+                script.key(key);
+            }
+            script.arg(batch.len()).arg(nonce()?).arg(CHANGES_KEPT).arg(version);
+            for (site, cap) in batch {
+                script.arg(site.as_str()).arg(cap);
+            }
+            let mut reply = self.run(&script).await?;
+            let _ = reply.is("TRIMMED", "OTHER")?;
+            trimmed += reply.next::<usize>()?;
+        }
+        Ok(trimmed)
+    }
+
+    async fn occupancy(&self) -> Result<Vec<(SiteId, u16)>, DoorError> {
+        let mut taken = HashMap::new();
+        for (site, slots) in self.scan("HSCAN", keys::SITES).await? {
+            let count = u16::try_from(slots.matches(';').count()).unwrap_or(u16::MAX);
+            if count > 0 {
+                taken.insert(site.parse().map_err(|_| unknown(&site))?, count);
+            }
+        }
+        Ok(taken.into_iter().collect())
+    }
+
+    async fn switches(&self) -> Result<Kept, DoorError> {
+        let (version, document): (Option<u64>, Option<String>) =
+            self.query(redis::cmd("HMGET").arg(keys::GATE).arg("version").arg("document")).await?;
+        Ok(Kept { version: version.unwrap_or(0), document: document.unwrap_or_default() })
+    }
+
+    async fn switch(&self, version: u64, document: &str, new_ramp: bool) -> Result<Kept, DoorError> {
+        let mut script = self.scripts.switch.prepare_invoke();
+        script.key(keys::GATE).key(keys::RAMPED).key(keys::CHANGES);
+        script.arg(version).arg(document).arg(u8::from(new_ramp)).arg(nonce()?).arg(CHANGES_KEPT);
+        let mut reply = self.run(&script).await?;
+        Ok(Kept { version: reply.next()?, document: reply.next()? })
     }
 }
 
 /// The scripts' texts.
 const OPEN: &str = include_str!("redis/open.lua");
 const RENEW: &str = include_str!("redis/renew.lua");
+const ATTEND: &str = include_str!("redis/attend.lua");
 const CLOSE: &str = include_str!("redis/close.lua");
+const LEAVE: &str = include_str!("redis/leave.lua");
 const LOOK_UP: &str = include_str!("redis/look_up.lua");
+const ADMIT: &str = include_str!("redis/admit.lua");
 const TICK: &str = include_str!("redis/tick.lua");
+const TRIM: &str = include_str!("redis/trim.lua");
+const SWITCH: &str = include_str!("redis/switch.lua");
 
 /// A change as the stream holds it: its id, its fields and their values in turn.
 type Entry = (String, Vec<String>);
@@ -240,6 +428,16 @@ impl Reply {
     fn next<T: std::str::FromStr>(&mut self) -> Result<T, DoorError> {
         let word = self.0.next().ok_or_else(|| DoorError::Corrupt("the reply is too short".into()))?;
         word.parse().map_err(|_| unknown(&word))
+    }
+
+    /// The next word is one of these two: whether it is the first.
+    fn is(&mut self, yes: &str, no: &str) -> Result<bool, DoorError> {
+        let word: String = self.next()?;
+        match word.as_str() {
+            word if word == yes => Ok(true),
+            word if word == no => Ok(false),
+            other => Err(unknown(other)),
+        }
     }
 
     fn standing(&mut self) -> Result<Standing, DoorError> {
@@ -278,17 +476,41 @@ fn cursor(id: &str) -> Result<Cursor, DoorError> {
     parts.map(|(number, nonce)| Cursor::new(number, nonce)).ok_or_else(|| unknown(id))
 }
 
-fn change(fields: &[String]) -> Result<Ended, DoorError> {
+/// A change as its stream's entry tells it.
+fn change(fields: &[String]) -> Result<Change, DoorError> {
     let bad = || DoorError::Corrupt(format!("a change reads {fields:?}"));
-    let [_, site, _, slot, _, fence, _, why] = fields else { return Err(bad()) };
-    let why = match why.as_str() {
-        "replaced" => EndedWhy::Replaced,
-        "closed" => EndedWhy::Closed,
-        "expired" => EndedWhy::Expired,
-        _ => return Err(bad()),
-    };
-    let seat = SeatKey { site: site.parse().map_err(|_| bad())?, slot: slot.parse().map_err(|_| bad())? };
-    Ok(Ended { seat, fence: fence.parse().map_err(|_| bad())?, why })
+    let (pairs, []) = fields.as_chunks::<2>() else { return Err(bad()) };
+    let field =
+        |name: &str| pairs.iter().find(|[field, _]| field == name).map(|[_, value]| value.as_str()).ok_or_else(bad);
+    let number = |name: &str| field(name)?.parse::<u64>().map_err(|_| bad());
+    let why = field("why")?;
+    if why == "switched" {
+        return Ok(Change::Switched);
+    }
+    let slot = field("slot")?.parse().map_err(|_| bad())?;
+    let key = SeatKey { site: field("site")?.parse().map_err(|_| bad())?, slot };
+    let terminal = || field("terminal")?.parse().map_err(|_| bad());
+    let ended = |why| Ok(Change::Ended(Ended { seat: key, fence: number("fence")?, why }));
+    let left = |why| Ok(Change::Left { key, seq: number("seq")?, why });
+    match why {
+        "replaced" => ended(EndedWhy::Replaced),
+        "closed" => ended(EndedWhy::Closed),
+        "expired" => ended(EndedWhy::Expired),
+        "cap_lowered" => ended(EndedWhy::CapLowered),
+        "shut" => ended(EndedWhy::Shut),
+        "admitted" => {
+            let seat = Seat { key, terminal: terminal()?, fence: number("fence")? };
+            Ok(Change::Admitted { seat, seq: number("seq")? })
+        }
+        "waits" => Ok(Change::Waits(Place { key, terminal: terminal()?, seq: number("seq")? })),
+        "moved" => left(LeftWhy::Moved),
+        "left" => left(LeftWhy::Closed),
+        "forgotten" => left(LeftWhy::Absent),
+        "place_cap_lowered" => left(LeftWhy::CapLowered),
+        "absent" => Ok(Change::Absent(key)),
+        "present" => Ok(Change::Present(key)),
+        _ => Err(bad()),
+    }
 }
 
 #[cfg(test)]
@@ -299,11 +521,28 @@ mod tests {
     #[test]
     fn headers_asserts_and_keys_agree() {
         let scripts = [
-            ("open.lua", OPEN, 4, Some(6)),
-            ("renew.lua", RENEW, 3, None),
-            ("close.lua", CLOSE, 3, Some(6)),
+            ("open.lua", OPEN, 10, Some(11)),
+            ("renew.lua", RENEW, 4, None),
+            ("attend.lua", ATTEND, 7, None),
+            ("close.lua", CLOSE, 4, Some(6)),
+            ("leave.lua", LEAVE, 6, Some(6)),
             ("look_up.lua", LOOK_UP, 1, Some(4)),
-            ("tick.lua", TICK, 4, Some(5)),
+            ("admit.lua", ADMIT, 7, Some(7)),
+            ("tick.lua", TICK, 10, Some(10)),
+            ("trim.lua", TRIM, 9, None),
+            ("switch.lua", SWITCH, 3, Some(5)),
+        ];
+        let known = [
+            keys::GATE,
+            keys::SITES,
+            keys::RENEWED,
+            keys::SOLD,
+            keys::READY,
+            keys::HELD,
+            keys::PRESENT,
+            keys::ABSENT,
+            keys::RAMPED,
+            keys::CHANGES,
         ];
         for (name, text, keys, arguments) in scripts {
             let header: Vec<&str> = text.lines().take_while(|line| line.starts_with("--")).collect();
@@ -312,14 +551,14 @@ mod tests {
             assert_eq!(declared.len(), keys, "{name}");
             for line in declared {
                 let key = line.split_whitespace().nth(1).unwrap();
-                assert!([keys::GATE, keys::SITES, keys::RENEWED, keys::CHANGES].contains(&key), "{name}: {key}");
+                assert!(known.contains(&key), "{name}: {key}");
             }
             assert!(text.contains(&format!("assert(#KEYS == {keys}, ")), "{name}");
             if let Some(arguments) = arguments {
                 assert_eq!(header.iter().filter(|line| line.starts_with("-- ARGV[")).count(), arguments, "{name}");
                 assert!(text.contains(&format!("assert(#ARGV == {arguments}, ")), "{name}");
             }
-            for part in ["-- Reply:", if text.contains("-- Write.") { "-- Invariant" } else { "changes nothing" }] {
+            for part in ["-- Reply:", if name == "look_up.lua" { "changes nothing" } else { "-- Invariant" }] {
                 assert!(header.iter().any(|line| line.contains(part)), "{name}: {part}");
             }
         }

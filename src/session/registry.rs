@@ -1,4 +1,5 @@
-//! What one instance knows of live seats, so that a sale asks nobody.
+//! What one instance knows of live seats and of the line, so that a sale asks nobody, and telling a terminal where it
+//! stands neither.
 //!
 //! The registry reads the door's changes to their end every [`READING`]. What it holds is good while the last complete
 //! reading began at most [`GOOD_FOR`] ago and did not name it; what it does not hold, or no longer trusts, it looks up at the
@@ -9,28 +10,86 @@
 //! after it, so an ending that the look-up could not see yet is named by a later reading. And an answer that was under way
 //! while a reading was applied is used once and not kept, because that reading may have named it.
 //!
+//! It also does the door's housekeeping, as every instance does: it ticks, admits, renews, and after a change of the switches
+//! trims sites to their caps.
+//!
 //! Knows nothing about tokens, purchases or which store the door is.
 
+mod line;
+mod pace;
 mod renewals;
+mod waiters;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use tokio::sync::Notify;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
+pub use pace::Estimate;
 pub use renewals::Attachment;
-use renewals::Renewals;
+pub use waiters::{Wait, Waiter};
 
-use super::{BATCH, Changes, Cursor, Door, DoorError, EndedWhy, Lease, Opened, Seat, SeatKey, Standing, TICK};
-use crate::ids::{SiteId, TerminalId};
+use super::{
+    Attending, BATCH, Beat, Change, Changes, Cursor, Door, DoorError, EndedWhy, Holder, Kept, Lease, Mode, Opened,
+    Opening, Place, Renewal, Seat, SeatKey, Standing, Switches, TICK, Terms,
+};
+use crate::ids::{Channel, SiteId, TerminalId};
 use crate::time::Clock;
+use line::{Line, Snapshot};
+use pace::Pace;
+use renewals::Renewals;
+use waiters::Waiters;
 
-/// How often the door's changes are read.
-pub const READING: Duration = Duration::from_millis(500);
+/// How often the door's changes are read: a position is at most this old.
+pub const READING: Duration = Duration::from_millis(250);
 /// For how long after the beginning of a complete reading what is held may be relied on.
 pub const GOOD_FOR: Duration = Duration::from_secs(2);
+/// How often places are admitted while somebody waits.
+const ADMITTING: Duration = Duration::from_millis(100);
+/// After a change of the switches every instance first says what its seats sold, and trims only then.
+const SALES_TOLD_WITHIN: Duration = Duration::from_millis(700);
+/// A waiting terminal is told where it stands, or has to ask, this often at the most and at the least.
+const UPDATES: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(30));
+/// The same where nobody knows how long it takes.
+const UPDATE_UNKNOWN: Duration = Duration::from_secs(10);
+/// The same before the place is in the picture.
+const UPDATE_FIRST: Duration = Duration::from_millis(300);
+
+/// What is so until operators switch it.
+#[derive(Clone)]
+pub struct Configured {
+    /// The most seats in the nation.
+    pub capacity: u32,
+    /// The most seats of a site of this channel.
+    pub cap: Arc<dyn Fn(SiteId, Channel) -> u16 + Send + Sync>,
+    /// The channel of a site; `None` for one that is not in the registry of sites any more.
+    pub channel: Arc<dyn Fn(SiteId) -> Option<Channel> + Send + Sync>,
+    /// Whether sales are slow on this instance just now.
+    pub burning: Arc<dyn Fn() -> bool + Send + Sync>,
+}
+
+/// Switches and the version they have.
+#[derive(Debug, Default)]
+pub struct InEffect {
+    /// Of the store's document.
+    pub version: u64,
+    /// What it says.
+    pub switches: Switches,
+}
+
+/// What a waiting terminal is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Update {
+    /// From 1; `None` before the place has been counted.
+    pub position: Option<u64>,
+    /// `None`: nobody knows.
+    pub estimate: Option<Estimate>,
+    /// When it is told again, or should ask again.
+    pub next: Duration,
+}
 
 /// Why a seat may not sell or hold now.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -50,8 +109,12 @@ pub enum Refused {
 pub struct Registry<D, C> {
     door: D,
     clock: C,
+    configured: Configured,
     known: Arc<Mutex<Known>>,
+    room: Arc<Mutex<Room>>,
     renewals: Arc<Renewals>,
+    waiters: Arc<Waiters>,
+    signals: Arc<Signals>,
 }
 
 impl<D: Clone, C: Clone> Clone for Registry<D, C> {
@@ -59,10 +122,22 @@ impl<D: Clone, C: Clone> Clone for Registry<D, C> {
         Self {
             door: self.door.clone(),
             clock: self.clock.clone(),
+            configured: self.configured.clone(),
             known: self.known.clone(),
+            room: self.room.clone(),
             renewals: self.renewals.clone(),
+            waiters: self.waiters.clone(),
+            signals: self.signals.clone(),
         }
     }
+}
+
+/// What should be done before its turn comes.
+#[derive(Default)]
+struct Signals {
+    read: Notify,
+    admit: Notify,
+    trim: Notify,
 }
 
 #[derive(Default)]
@@ -74,6 +149,17 @@ struct Known {
     readings: u64,
     /// When the last complete reading began, in monotonic time; `None` before the first.
     read_at: Option<Duration>,
+    in_effect: Arc<InEffect>,
+}
+
+/// The line as it was read last. Apart from [`Known`], because taking its picture is long for a sale to wait.
+#[derive(Default)]
+struct Room {
+    line: Line,
+    picture: Arc<Snapshot>,
+    pace: Pace,
+    /// Live seats in the nation when somebody was admitted last.
+    live: Option<u32>,
 }
 
 impl Known {
@@ -86,34 +172,96 @@ impl Known {
 
 impl<D: Door, C: Clock> Registry<D, C> {
     /// A registry that knows nothing yet. `lease` is the door's.
-    pub fn new(door: D, clock: C, lease: Lease) -> Self {
-        Self { door, clock, known: Arc::default(), renewals: Arc::new(Renewals::new(lease)) }
+    pub fn new(door: D, clock: C, lease: Lease, configured: Configured) -> Self {
+        Self {
+            door,
+            clock,
+            configured,
+            known: Arc::default(),
+            room: Arc::default(),
+            renewals: Arc::new(Renewals::new(lease)),
+            waiters: Arc::default(),
+            signals: Arc::default(),
+        }
     }
 
-    /// Opens a session at the door, see [`Door::open`]; a grant is known here at once.
-    pub async fn open(&self, site: SiteId, terminal: TerminalId, cap: u16) -> Result<Opened, DoorError> {
-        let readings = self.known().readings;
-        let opened = self.door.open(site, terminal, cap).await?;
-        if let Opened::Granted { seat, replaced } = &opened {
-            if let Some(replaced) = replaced {
-                self.forget(replaced.key, replaced.fence, Standing::Replaced);
+    /// Opens a session at the door, see [`Door::open`]; a grant is known here at once. `due_in`: when the terminal's next
+    /// sign of life is due if it has to wait; nothing where a stream gives it.
+    pub async fn open(
+        &self,
+        site: SiteId,
+        channel: Channel,
+        terminal: TerminalId,
+        due_in: Duration,
+    ) -> Result<Opened, DoorError> {
+        // Switches are moved by hand: twice in the course of one opening is unheard of.
+        for _ in 0..3 {
+            let in_effect = self.in_effect();
+            let ramped = in_effect.switches.ramp.is_some_and(|ramp| ramp.channel == channel);
+            let opening = Opening { site, terminal, cap: self.cap(site, channel), ramped, due_in };
+            let readings = self.known().readings;
+            let opened = self.door.open(opening, self.terms(&in_effect)).await?;
+            match &opened {
+                Opened::OtherSwitches => {
+                    self.read_switches().await?;
+                    continue;
+                }
+                Opened::Granted { seat, replaced } => {
+                    if let Some(replaced) = replaced {
+                        self.forget(replaced.key, replaced.fence, Standing::Replaced);
+                    }
+                    self.keep(*seat, readings);
+                }
+                Opened::Waiting { .. } => {
+                    self.signals.admit.notify_one();
+                    self.signals.read.notify_one();
+                }
+                Opened::SiteFull { .. } | Opened::Shut => {}
             }
-            self.keep(*seat, readings);
+            return Ok(opened);
         }
-        Ok(opened)
+        Err(DoorError::Away("the switches change faster than they can be read".into()))
+    }
+
+    /// The most seats and places of a site, under the switches that this instance goes by.
+    pub fn cap(&self, site: SiteId, channel: Channel) -> u16 {
+        self.in_effect().switches.cap(site, channel, (self.configured.cap)(site, channel))
+    }
+
+    /// Who holds the slots of a site. Changes nothing, except that what has expired ends.
+    pub async fn holders(&self, site: SiteId) -> Result<Vec<Holder>, DoorError> {
+        #[expect(clippy::expect_used, reason = "a name of letters, digits and hyphens")]
+        let nobody = "-".parse().expect("a terminal name");
+        let opening = Opening { site, terminal: nobody, cap: 0, ramped: false, due_in: Duration::ZERO };
+        for _ in 0..3 {
+            match self.door.open(opening, self.terms(&self.in_effect())).await? {
+                Opened::SiteFull { holders } => return Ok(holders),
+                Opened::OtherSwitches => self.read_switches().await?,
+                Opened::Granted { .. } | Opened::Waiting { .. } | Opened::Shut => break,
+            }
+        }
+        Ok(Vec::new())
     }
 
     /// Closes a session at the door, see [`Door::close`]; it sells nothing here from now on.
     pub async fn close(&self, seat: Seat) -> Result<bool, DoorError> {
         let closed = self.door.close(seat).await?;
         self.forget(seat.key, seat.fence, Standing::Lost);
+        if !self.room().line.is_empty() {
+            self.signals.admit.notify_one();
+        }
         Ok(closed)
+    }
+
+    /// Gives a place up at the door, see [`Door::leave`].
+    pub async fn leave(&self, place: Place) -> Result<bool, DoorError> {
+        self.door.leave(place).await
     }
 
     /// Renews one lease by a call of its own, for terminals that cannot hold a stream.
     pub async fn renew(&self, seat: Seat) -> Result<Standing, DoorError> {
         let readings = self.known().readings;
-        let standing = self.door.renew(&[seat]).await?;
+        let standing = self.door.renew(&[self.renewal(seat)]).await?;
         let standing = standing.first().copied().ok_or_else(|| DoorError::Corrupt("no standing for a seat".into()))?;
         self.learn(seat, standing, readings);
         Ok(standing)
@@ -137,7 +285,7 @@ impl<D: Door, C: Clock> Registry<D, C> {
         match standing {
             Standing::Live => Ok(()),
             Standing::Replaced => Err(Refused::Replaced),
-            Standing::Lost => Err(Refused::Lost),
+            Standing::Lost | Standing::Capped | Standing::Shut => Err(Refused::Lost),
         }
     }
 
@@ -153,9 +301,64 @@ impl<D: Door, C: Clock> Registry<D, C> {
         attachment
     }
 
+    /// A seat's terminal has sold. The door hears of it with a later renewal.
+    pub fn sold(&self, seat: &Seat) {
+        self.renewals.sold(seat, self.clock.monotonic());
+    }
+
+    /// Keeps the place for as long as the waiter lives, and tells it what becomes of the place. A second waiter for the same
+    /// terminal ends the first.
+    #[must_use = "the place is kept only while the waiter lives"]
+    pub fn wait(&self, place: Place) -> Waiter {
+        self.waiters.attach(place)
+    }
+
+    /// Whether this very place is in the line, as far as is known here. Then its terminal is taken to be present, and its next
+    /// question to be due so much later; nobody is asked.
+    pub fn still_waits(&self, place: &Place, due_in: Duration) -> bool {
+        let waits = self.is_fresh() && self.room().line.has(place);
+        if waits {
+            self.waiters.asked(place.key.site, place.terminal, self.clock.monotonic() + due_in);
+        }
+        waits
+    }
+
+    /// Where the place stands and how long it takes, from memory.
+    pub fn update(&self, place: &Place) -> Update {
+        let in_effect = self.in_effect();
+        let (stands, estimate) = {
+            let mut room = self.room();
+            let stands = room.picture.stands(place);
+            let told = in_effect.switches.mode == Mode::Open && !room.picture.somebody_goes_before(place.key.slot);
+            let estimate = stands.filter(|_| told).and_then(|s| room.pace.estimate(s.ahead, self.clock.monotonic()));
+            (stands, estimate)
+        };
+        let next = match (stands, estimate) {
+            (None, _) => UPDATE_FIRST,
+            (Some(_), None) => UPDATE_UNKNOWN,
+            (Some(_), Some(estimate)) => (estimate.p50 / 20).clamp(UPDATES.0, UPDATES.1),
+        };
+        Update { position: stands.map(|s| s.position), estimate, next: jittered(next) }
+    }
+
     /// How many sessions' streams are open on this instance.
     pub fn attached(&self) -> usize {
         self.renewals.attached()
+    }
+
+    /// How many terminals wait with a stream on this instance.
+    pub fn waiting_here(&self) -> usize {
+        self.waiters.attached()
+    }
+
+    /// How many places there are in the nation, as read last.
+    pub fn waiting(&self) -> usize {
+        self.room().picture.len()
+    }
+
+    /// How many seats were live in the nation when somebody was to be admitted last, and the capacity.
+    pub fn live_of_capacity(&self) -> (Option<u32>, u32) {
+        (self.room().live, self.terms(&self.in_effect()).capacity)
     }
 
     /// How long ago the last complete reading of the door's changes began; `None` before the first. Above [`GOOD_FOR`] every
@@ -165,11 +368,28 @@ impl<D: Door, C: Clock> Registry<D, C> {
         read_at.map(|at| self.clock.monotonic().saturating_sub(at))
     }
 
-    /// Reads the changes, ticks and renews the attached seats until cancelled. Every instance runs it once.
+    /// The switches that this instance goes by.
+    pub fn in_effect(&self) -> Arc<InEffect> {
+        self.known().in_effect.clone()
+    }
+
+    /// Puts other switches in the place of those of this version; gives what the store has afterwards.
+    pub async fn switch(&self, version: u64, switches: &Switches) -> Result<Kept, DoorError> {
+        let before = self.door.switches().await?;
+        let ramp_of = |switches: &Switches| switches.ramp.map(|ramp| ramp.channel);
+        let new_ramp = Switches::parse(&before.document).map_or(true, |before| ramp_of(&before) != ramp_of(switches));
+        let kept = self.door.switch(version, &switches.document(), new_ramp).await?;
+        self.read_switches().await?;
+        Ok(kept)
+    }
+
+    /// Reads the changes, ticks, admits, renews and attends until cancelled. Every instance runs it once.
     pub async fn run(&self, stop: CancellationToken) {
         // Boxed, or the compiler has to lay out the pool, the connection and the script inside of the caller's task.
         let (reading, ticking) = (Box::pin(self.keep_reading()), Box::pin(self.keep_ticking()));
-        let work = async { tokio::join!(reading, ticking, Box::pin(self.keep_renewing())) };
+        let (renewing, attending) = (Box::pin(self.keep_renewing()), Box::pin(self.keep_attending()));
+        let (admitting, trimming) = (Box::pin(self.keep_admitting()), Box::pin(self.keep_trimming()));
+        let work = async { tokio::join!(reading, ticking, renewing, attending, admitting, trimming) };
         stop.run_until_cancelled(work).await;
     }
 
@@ -177,7 +397,11 @@ impl<D: Door, C: Clock> Registry<D, C> {
         let mut reading = every(READING);
         let mut away = false;
         loop {
-            reading.tick().await;
+            tokio::select! {
+                _ = reading.tick() => {}
+                // Those who came in together are read together.
+                () = self.signals.read.notified() => tokio::time::sleep(READING / 10).await,
+            }
             match self.read_changes().await {
                 Ok(()) if away => {
                     tracing::info!("the session store answers again");
@@ -196,27 +420,116 @@ impl<D: Door, C: Clock> Registry<D, C> {
     pub async fn read_changes(&self) -> Result<(), DoorError> {
         let began = self.clock.monotonic();
         let cursor = self.known().cursor;
-        let Changes { ended, upto, gap } = self.door.changes(cursor).await?;
+        let Changes { changes, upto, gap } = self.door.changes(cursor).await?;
+        if gap {
+            self.begin_anew().await?;
+        }
         {
             let mut known = self.known();
             if gap {
                 known.live.clear();
             }
-            for ended in &ended {
-                known.remove(ended.seat, ended.fence);
+            for change in &changes {
+                if let Change::Ended(ended) = change {
+                    known.remove(ended.seat, ended.fence);
+                }
             }
             known.cursor = upto;
             known.readings += 1;
             known.read_at = Some(began);
         }
-        for ended in ended {
-            let standing = match ended.why {
-                EndedWhy::Replaced => Standing::Replaced,
-                EndedWhy::Closed | EndedWhy::Expired => Standing::Lost,
-            };
-            self.renewals.end(ended.seat, ended.fence, standing);
+        self.follow(&changes);
+        if changes.contains(&Change::Switched) {
+            self.read_switches().await?;
         }
         Ok(())
+    }
+
+    /// Reads the switches and the whole line, after the cursor from which the changes go on.
+    async fn begin_anew(&self) -> Result<(), DoorError> {
+        self.read_switches().await?;
+        let line = self.door.line().await?;
+        let mut room = self.room();
+        room.line.begin(line);
+        for place in self.waiters.places() {
+            if !room.line.has(&place) {
+                self.waiters.tell((place.key.site, place.terminal), Wait::AskAgain);
+            }
+        }
+        if let Some(picture) = room.line.picture() {
+            room.picture = Arc::new(picture);
+        }
+        Ok(())
+    }
+
+    /// Takes the line's changes up, and tells those whom they concern.
+    fn follow(&self, changes: &[Change]) {
+        let mut room = self.room();
+        let mut admitted = 0;
+        for change in changes {
+            match change {
+                Change::Ended(ended) => {
+                    let standing = match ended.why {
+                        EndedWhy::Replaced => Standing::Replaced,
+                        EndedWhy::Closed | EndedWhy::Expired => Standing::Lost,
+                        EndedWhy::CapLowered => Standing::Capped,
+                        EndedWhy::Shut => Standing::Shut,
+                    };
+                    self.renewals.end(ended.seat, ended.fence, standing);
+                }
+                Change::Admitted { seat, .. } => {
+                    admitted += 1;
+                    self.waiters.tell((seat.key.site, seat.terminal), Wait::Admitted(*seat));
+                }
+                Change::Waits(place) => {
+                    // An absent terminal's place is gone on with by another one.
+                    if let Some(before) = room.line.who(place.key).filter(|before| *before != place.terminal) {
+                        self.waiters.tell((place.key.site, before), Wait::Replaced);
+                    }
+                    self.waiters.stands(*place);
+                }
+                Change::Left { why: super::LeftWhy::Moved | super::LeftWhy::Admitted, .. } => {}
+                Change::Left { key, why, .. } => {
+                    if let Some(who) = room.line.who(*key) {
+                        self.waiters.tell((key.site, who), Wait::Gone(*why));
+                    }
+                }
+                Change::Absent(_) | Change::Present(_) | Change::Switched => {}
+            }
+            room.line.apply(change);
+        }
+        if admitted > 0 {
+            room.pace.admitted(admitted, self.clock.monotonic());
+        }
+        if let Some(picture) = room.line.picture() {
+            room.picture = Arc::new(picture);
+        }
+    }
+
+    /// Reads the switches; when they are new here, sites are trimmed to their caps.
+    async fn read_switches(&self) -> Result<(), DoorError> {
+        let kept = self.door.switches().await?;
+        if kept.version == self.in_effect().version {
+            return Ok(());
+        }
+        let switches = Switches::parse(&kept.document)
+            .map_err(|error| DoorError::Corrupt(format!("version {} of the switches: {error}", kept.version)))?;
+        tracing::info!(version = kept.version, mode = %switches.mode, "other switches are in effect");
+        if switches.mode != self.in_effect().switches.mode {
+            self.room().pace.forget();
+        }
+        self.known().in_effect = Arc::new(InEffect { version: kept.version, switches });
+        self.signals.trim.notify_one();
+        self.signals.admit.notify_one();
+        Ok(())
+    }
+
+    fn terms(&self, in_effect: &InEffect) -> Terms {
+        Terms {
+            version: in_effect.version,
+            mode: in_effect.switches.mode,
+            capacity: in_effect.switches.capacity.unwrap_or(self.configured.capacity),
+        }
     }
 
     /// A door that is away says so to [`Registry::keep_reading`]; without ticks no lease ends.
@@ -224,7 +537,43 @@ impl<D: Door, C: Clock> Registry<D, C> {
         let mut ticking = every(TICK);
         loop {
             ticking.tick().await;
-            while self.door.tick().await.is_ok_and(|tick| tick.expired == BATCH) {}
+            loop {
+                let in_effect = self.in_effect();
+                let beat = Beat {
+                    terms: self.terms(&in_effect),
+                    ramp: in_effect.switches.ramp.map(|ramp| ramp.millisites()),
+                    burning: (self.configured.burning)(),
+                };
+                let Ok(tick) = self.door.tick(beat).await else { break };
+                if tick.other_switches && self.read_switches().await.is_err() || !tick.more {
+                    break;
+                }
+            }
+            if !self.room().line.is_empty() {
+                self.signals.admit.notify_one();
+            }
+        }
+    }
+
+    /// Admits while somebody waits.
+    async fn keep_admitting(&self) {
+        let mut admitting = every(ADMITTING);
+        loop {
+            tokio::select! {
+                _ = admitting.tick(), if !self.room().line.is_empty() => {}
+                () = self.signals.admit.notified() => {}
+            }
+            loop {
+                let in_effect = self.in_effect();
+                let Ok(admitted) = self.door.admit(self.terms(&in_effect)).await else { break };
+                self.room().live = Some(admitted.live);
+                if admitted.admitted > 0 {
+                    self.signals.read.notify_one();
+                }
+                if admitted.other_switches && self.read_switches().await.is_err() || !admitted.more {
+                    break;
+                }
+            }
         }
     }
 
@@ -233,22 +582,81 @@ impl<D: Door, C: Clock> Registry<D, C> {
         let mut turns = every(self.renewals.turn_length());
         loop {
             turns.tick().await;
-            let due = self.renewals.next_turn();
+            self.renew_all(self.renewals.next_turn()).await;
+        }
+    }
+
+    async fn renew_all(&self, due: Vec<Seat>) {
+        let due: Vec<Renewal> = due.into_iter().map(|seat| self.renewal(seat)).collect();
+        for batch in due.chunks(BATCH) {
+            let readings = self.known().readings;
+            let Ok(standings) = self.door.renew(batch).await else { continue };
+            for (renewal, standing) in batch.iter().zip(standings) {
+                self.learn(renewal.seat, standing, readings);
+            }
+        }
+    }
+
+    fn renewal(&self, seat: Seat) -> Renewal {
+        let sold_at = self.renewals.take_sale(&seat);
+        Renewal { seat, sold_ago: sold_at.map(|at| self.clock.monotonic().saturating_sub(at)) }
+    }
+
+    /// The same for places. What is heard of one that has none here is told by the changes, or by the door.
+    async fn keep_attending(&self) {
+        let mut turns = every(self.renewals.turn_length());
+        loop {
+            turns.tick().await;
+            let due = self.waiters.next_turn(self.clock.monotonic());
             for batch in due.chunks(BATCH) {
-                let readings = self.known().readings;
-                let Ok(standings) = self.door.renew(batch).await else { continue };
-                for (seat, standing) in batch.iter().zip(standings) {
-                    self.learn(*seat, standing, readings);
+                let Ok(places) = self.door.attend(batch).await else { continue };
+                for (Attending { site, terminal, .. }, place) in batch.iter().zip(places) {
+                    match place {
+                        Some(place) => self.waiters.stands(place),
+                        None => self.waiters.tell((*site, *terminal), Wait::AskAgain),
+                    }
                 }
             }
         }
+    }
+
+    /// After every change of the switches: says what the seats sold last, so that the door knows whose seat to keep, and
+    /// trims sites to their caps. Every instance does; the second one finds nothing to do.
+    async fn keep_trimming(&self) {
+        loop {
+            self.signals.trim.notified().await;
+            self.renew_all(self.renewals.with_sales()).await;
+            tokio::time::sleep(SALES_TOLD_WITHIN).await;
+            while let Err(error) = self.trim().await {
+                tracing::warn!(%error, "sites are not trimmed to their caps yet");
+                tokio::time::sleep(READING).await;
+            }
+        }
+    }
+
+    async fn trim(&self) -> Result<(), DoorError> {
+        let in_effect = self.in_effect();
+        let over = |(site, taken): (SiteId, u16)| {
+            let channel = (self.configured.channel)(site)?;
+            let cap = self.cap(site, channel);
+            (taken > cap).then_some((site, cap))
+        };
+        let over: Vec<(SiteId, u16)> = self.door.occupancy().await?.into_iter().filter_map(over).collect();
+        let trimmed = self.door.trim(&over, in_effect.version).await?;
+        if trimmed > 0 {
+            tracing::info!(version = in_effect.version, trimmed, "sessions and places above the caps have ended");
+            self.signals.read.notify_one();
+        }
+        Ok(())
     }
 
     /// Takes up what the door said of a seat; `readings` is their number from before the door was asked.
     fn learn(&self, seat: Seat, standing: Standing, readings: u64) {
         match standing {
             Standing::Live => self.keep(seat, readings),
-            Standing::Replaced | Standing::Lost => self.forget(seat.key, seat.fence, standing),
+            Standing::Replaced | Standing::Lost | Standing::Capped | Standing::Shut => {
+                self.forget(seat.key, seat.fence, standing)
+            }
         }
     }
 
@@ -271,6 +679,15 @@ impl<D: Door, C: Clock> Registry<D, C> {
         self.renewals.end(key, fence, standing);
     }
 
+    fn is_fresh(&self) -> bool {
+        self.reading_age().is_some_and(|age| age <= GOOD_FOR)
+    }
+
+    /// As [`Registry::known`].
+    fn room(&self) -> MutexGuard<'_, Room> {
+        self.room.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// The map is whole whenever the lock is free, so a panic elsewhere does not spoil it.
     fn known(&self) -> MutexGuard<'_, Known> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
@@ -282,4 +699,10 @@ fn every(period: Duration) -> tokio::time::Interval {
     let mut interval = tokio::time::interval(period);
     interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
     interval
+}
+
+/// A fifth more or less, so that those who were told together are not told together again.
+fn jittered(span: Duration) -> Duration {
+    let draw = getrandom::u32().unwrap_or(u32::MAX / 2);
+    span.mul_f64(0.8 + 0.4 * f64::from(draw) / f64::from(u32::MAX))
 }

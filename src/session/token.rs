@@ -1,8 +1,8 @@
-//! Session tokens: a seat and the key of whoever opened it, written so that they can travel, under a MAC, so that nobody can
+//! Tokens: a seat or a place and the key of whoever opened it, written so that they can travel, under a MAC, so that nobody can
 //! write one but the service.
 //!
-//! A token is only a handle: whether its seat is live is for the door to say, and whether the caller holds the key for whoever
-//! knows the connection. Knows nothing about the door or about certificates.
+//! A token is only a handle: whether its seat is live, or its place in the line, is for the door to say, and whether the caller
+//! holds the key for whoever knows the connection. Knows nothing about the door or about certificates.
 
 use std::fmt;
 use std::fmt::Write as _;
@@ -11,10 +11,11 @@ use hmac::{Hmac, KeyInit, Mac};
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
-use super::{Seat, SeatKey};
+use super::{Place, Seat, SeatKey};
 
 /// The layout of the bytes under the hexadecimal: version, thumbprint, length and text of the site, slot, fence, terminal, tag.
-/// Version 1 had no thumbprint.
+/// Version 1 had no thumbprint. A place's token has its number for the fence, and before all of it the position that its
+/// terminal was shown last (8 bytes).
 const VERSION: u8 = 2;
 /// The first 128 bits of an HMAC-SHA-256.
 const TAG: usize = 16;
@@ -29,11 +30,11 @@ impl DoorKey {
         Self(Zeroizing::new(bytes))
     }
 
-    fn mac(&self, payload: &[u8]) -> Hmac<Sha256> {
+    fn mac(&self, purpose: &[u8], payload: &[u8]) -> Hmac<Sha256> {
         #[expect(clippy::expect_used, reason = "an HMAC takes a key of any length")]
         let mut mac = Hmac::<Sha256>::new_from_slice(self.0.as_slice()).expect("a key of any length");
         // The purpose stands first, so that a tag made under this key for anything else is no token.
-        mac.update(b"rationd session token\0");
+        mac.update(purpose);
         mac.update(payload);
         mac
     }
@@ -76,8 +77,26 @@ pub struct Token {
 #[error("this is not a session token of this service; open a session and use the token that it returns")]
 pub struct BadToken;
 
+/// What a tag under the key is for.
+const SESSION: &[u8] = b"rationd session token\0";
+/// As above.
+const PLACE: &[u8] = b"rationd place token\0";
+
 /// The token of a seat for whoever holds this key: lower-case hexadecimal.
 pub fn mint(seat: &Seat, given_to: Thumbprint, key: &DoorKey) -> String {
+    sealed(written(seat, given_to), SESSION, key)
+}
+
+/// The token of a place for whoever holds this key, with the position that its terminal was shown last.
+pub fn mint_place(place: &Place, shown: Option<u64>, given_to: Thumbprint, key: &DoorKey) -> String {
+    // Both have a site, a slot, a terminal and a number.
+    let like_a_seat = Seat { key: place.key, terminal: place.terminal, fence: place.seq };
+    let mut bytes = shown.unwrap_or(u64::MAX).to_be_bytes().to_vec();
+    bytes.extend(written(&like_a_seat, given_to));
+    sealed(bytes, PLACE, key)
+}
+
+fn written(seat: &Seat, given_to: Thumbprint) -> Vec<u8> {
     let site = seat.key.site.as_str().as_bytes();
     let mut bytes = vec![VERSION];
     bytes.extend_from_slice(&given_to.0);
@@ -86,7 +105,11 @@ pub fn mint(seat: &Seat, given_to: Thumbprint, key: &DoorKey) -> String {
     bytes.extend_from_slice(&seat.key.slot.to_be_bytes());
     bytes.extend_from_slice(&seat.fence.to_be_bytes());
     bytes.extend_from_slice(seat.terminal.as_str().as_bytes());
-    let tag = key.mac(&bytes).finalize().into_bytes();
+    bytes
+}
+
+fn sealed(mut bytes: Vec<u8>, purpose: &[u8], key: &DoorKey) -> String {
+    let tag = key.mac(purpose, &bytes).finalize().into_bytes();
     bytes.extend(tag.iter().take(TAG));
     bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
         let _ = write!(text, "{byte:02x}");
@@ -96,10 +119,24 @@ pub fn mint(seat: &Seat, given_to: Thumbprint, key: &DoorKey) -> String {
 
 /// What a token says, if this service has made it.
 pub fn read(token: &str, key: &DoorKey) -> Result<Token, BadToken> {
-    let bytes = from_hex(token).ok_or(BadToken)?;
+    parse(&unsealed(token, SESSION, key)?).ok_or(BadToken)
+}
+
+/// What a place's token says, if this service has made it: the place, the position shown last, and who it was given to.
+pub fn read_place(token: &str, key: &DoorKey) -> Result<(Place, Option<u64>, Thumbprint), BadToken> {
+    let payload = unsealed(token, PLACE, key)?;
+    let (shown, rest) = payload.split_first_chunk().ok_or(BadToken)?;
+    let Token { seat: Seat { key, terminal, fence }, given_to } = parse(rest).ok_or(BadToken)?;
+    let shown = Some(u64::from_be_bytes(*shown)).filter(|shown| *shown != u64::MAX);
+    Ok((Place { key, terminal, seq: fence }, shown, given_to))
+}
+
+fn unsealed(token: &str, purpose: &[u8], key: &DoorKey) -> Result<Vec<u8>, BadToken> {
+    let mut bytes = from_hex(token).ok_or(BadToken)?;
     let (payload, tag) = bytes.split_last_chunk::<TAG>().ok_or(BadToken)?;
-    key.mac(payload).verify_truncated_left(tag).map_err(|_| BadToken)?;
-    parse(payload).ok_or(BadToken)
+    key.mac(purpose, payload).verify_truncated_left(tag).map_err(|_| BadToken)?;
+    bytes.truncate(bytes.len() - TAG);
+    Ok(bytes)
 }
 
 fn parse(payload: &[u8]) -> Option<Token> {
@@ -166,6 +203,24 @@ mod tests {
             }
             assert_eq!(read(&token.to_uppercase(), &key), Err(BadToken));
         }
+    }
+
+    #[test]
+    fn a_place_token_holds_what_was_shown_and_is_no_session_token() {
+        let key = DoorKey::new([7; 32]);
+        let Seat { key: at, terminal, fence } = seat("12345678", "POS-1");
+        let (place, given_to) = (Place { key: at, terminal, seq: fence }, Thumbprint::of(b"a key"));
+        for shown in [None, Some(1), Some(67_000)] {
+            let token = mint_place(&place, shown, given_to, &key);
+            assert_eq!(read_place(&token, &key), Ok((place, shown, given_to)));
+            assert_eq!(read(&token, &key), Err(BadToken));
+            for at in 0..token.len() {
+                let mut bytes = token.clone().into_bytes();
+                bytes[at] = if bytes[at] == b'0' { b'1' } else { b'0' };
+                assert_eq!(read_place(&String::from_utf8(bytes).unwrap(), &key), Err(BadToken), "digit {at}");
+            }
+        }
+        assert_eq!(read_place(&mint(&seat("12345678", "POS-1"), given_to, &key), &key), Err(BadToken));
     }
 
     #[test]

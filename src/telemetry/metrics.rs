@@ -224,8 +224,12 @@ label! {
         Admitted = "admitted",
         /// It has the seat of its own earlier session.
         Replaced = "replaced",
-        /// All seats of the site are taken.
+        /// It has a place in the line.
+        Waiting = "waiting",
+        /// All slots of the site are taken.
         SiteFull = "site_full",
+        /// Operators let nobody new in.
+        Shut = "shut",
         /// The site is not known, or may not open sessions.
         Rejected = "rejected",
         /// Nobody could decide.

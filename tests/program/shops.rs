@@ -54,6 +54,7 @@ impl Service {
         match terminal.open_session().await.unwrap() {
             Opened::Admitted(session) => (terminal, *session),
             Opened::SiteFull(full) => panic!("{site} is full: {full:?}"),
+            Opened::Shut(_) => panic!("the door is shut"),
         }
     }
 }

@@ -63,7 +63,11 @@ async fn sigterm_under_load_ends_what_is_under_way() {
     let mut sold = BTreeMap::new();
     for seller in sellers {
         let (place, sales, told) = seller.await.unwrap();
-        assert_eq!(told, Event::Ended(Ended { why: SessionEnd::Draining.into() }), "the stream was told");
+        assert_eq!(
+            told,
+            Event::Ended(Ended { why: SessionEnd::Draining.into(), holders: vec![] }),
+            "the stream was told"
+        );
         sold.insert(place, sales);
     }
     assert_eq!(service.ended(Duration::from_secs(10)), 0, "{}", service.log());

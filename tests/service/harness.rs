@@ -240,7 +240,7 @@ impl Caller {
     }
 
     pub async fn open(&self) -> Result<Opened, Status> {
-        let request = self.request(v1::OpenSessionRequest { terminal: self.terminal.clone() });
+        let request = self.request(v1::OpenSessionRequest { terminal: self.terminal.clone(), ..Default::default() });
         let mut events = self.sessions().open_session(request).await?.into_inner();
         match events.message().await?.and_then(|first| first.event) {
             Some(Event::Admitted(admitted)) => {
@@ -261,7 +261,7 @@ impl Caller {
 
     pub async fn close(&self) -> Result<bool, Status> {
         let session_token = self.token.clone().unwrap_or_default();
-        let request = self.request(v1::CloseSessionRequest { session_token });
+        let request = self.request(v1::CloseSessionRequest { session_token, ..Default::default() });
         Ok(self.sessions().close_session(request).await?.into_inner().closed)
     }
 

@@ -120,7 +120,7 @@ async fn opening_again_replaces_at_once(world: World) {
     let second = service.counter(SEJONG).await;
     assert!(second.admitted.replaced_earlier);
     let (event, took) = next_event(&mut first.events).await;
-    assert_eq!(event, Some(Event::Ended(v1::Ended { why: SessionEnd::Replaced.into() })));
+    assert_eq!(event, Some(Event::Ended(v1::Ended { why: SessionEnd::Replaced.into(), holders: vec![] })));
     let (reason_given, refused_after) = sells_until(&first).await;
     assert_eq!(reason_given, "SESSION_REPLACED");
     assert!(took + refused_after < Duration::from_secs(2), "told after {took:?}, refused after {refused_after:?}");
@@ -139,7 +139,7 @@ async fn closing_frees_the_seat_at_once(world: World) {
         let coming = service.terminal(SEJONG, "coming").await;
         took.push(started.elapsed());
         let (event, _) = next_event(&mut leaving.events).await;
-        assert_eq!(event, Some(Event::Ended(v1::Ended { why: SessionEnd::Lost.into() })));
+        assert_eq!(event, Some(Event::Ended(v1::Ended { why: SessionEnd::Lost.into(), holders: vec![] })));
         assert_eq!(reason(leaving.purchase(&masks(1)).await, Code::FailedPrecondition), "SESSION_REPLACED");
         assert!(!leaving.close().await.unwrap(), "closing again is no error");
         assert!(coming.close().await.unwrap());
@@ -193,7 +193,7 @@ async fn a_stop_tells_the_open_sessions(world: World) {
     let Counter { caller, mut events, .. } = service.counter(SEJONG).await;
     drop(caller);
     let (told, ()) = tokio::join!(next_event(&mut events), service.stop());
-    assert_eq!(told.0, Some(Event::Ended(v1::Ended { why: SessionEnd::Draining.into() })));
+    assert_eq!(told.0, Some(Event::Ended(v1::Ended { why: SessionEnd::Draining.into(), holders: vec![] })));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -211,7 +211,7 @@ async fn a_session_of_one_instance_is_good_at_the_other() {
     assert!(again.admitted.replaced_earlier);
     let started = Instant::now();
     let (told_by_stream, refused) = tokio::join!(next_event(&mut first.events), sells_until(&first.caller));
-    assert_eq!(told_by_stream.0, Some(Event::Ended(v1::Ended { why: SessionEnd::Replaced.into() })));
+    assert_eq!(told_by_stream.0, Some(Event::Ended(v1::Ended { why: SessionEnd::Replaced.into(), holders: vec![] })));
     assert_eq!(refused.0, "SESSION_REPLACED");
     assert!(started.elapsed() < Duration::from_secs(2), "after {:?}", started.elapsed());
     assert_eq!(

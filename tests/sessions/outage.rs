@@ -8,15 +8,15 @@ use rationd::time::SystemClock;
 use tokio_util::sync::CancellationToken;
 
 use super::granted;
-use super::stands::{redis_door, site, terminal};
+use super::stands::{Plainly, channel, configured, redis_door, site, terminal};
 use super::support::redis::RedisServer;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_dead_terminals_seat_is_free_within_the_lease_and_a_second() {
-    let lease = Lease { length: Duration::from_millis(2_500), max_step: Duration::from_secs(2) };
+    let lease = Lease { length: Duration::from_millis(2_500), max_step: Duration::from_secs(2), ..Lease::DEFAULT };
     let server = RedisServer::start();
     let stop = CancellationToken::new();
-    let registry = Registry::new(redis_door(&server.url(), lease), SystemClock::real(), lease);
+    let registry = Registry::new(redis_door(&server.url(), lease), SystemClock::real(), lease, configured(2));
     let running = tokio::spawn({
         let (registry, stop) = (registry.clone(), stop.clone());
         async move { registry.run(stop).await }
@@ -27,9 +27,9 @@ async fn a_dead_terminals_seat_is_free_within_the_lease_and_a_second() {
     let dead = granted(&door, "s", "dead", 2).await;
     let died = Instant::now();
     let next = loop {
-        match door.open(site("s"), terminal("next"), 2).await.unwrap() {
+        match door.enter(site("s"), terminal("next"), 2).await.unwrap() {
             Opened::Granted { seat, .. } => break seat,
-            Opened::SiteFull { .. } => tokio::time::sleep(Duration::from_millis(20)).await,
+            _ => tokio::time::sleep(Duration::from_millis(20)).await,
         }
     };
     let free_after = died.elapsed();
@@ -38,7 +38,7 @@ async fn a_dead_terminals_seat_is_free_within_the_lease_and_a_second() {
     // The machine is shared: half a second for a late timer.
     assert!(free_after <= lease.length + Duration::from_millis(1_500), "{free_after:?}");
     assert_eq!(door.look_up(dead).await.unwrap(), Standing::Replaced);
-    assert_eq!(door.renew(&[dead]).await.unwrap(), [Standing::Replaced], "it must not come back");
+    assert_eq!(door.renewed(&[dead]).await.unwrap(), [Standing::Replaced], "it must not come back");
 
     tokio::time::sleep(lease.length * 3 / 2).await;
     assert_eq!(door.look_up(living).await.unwrap(), Standing::Live, "an attached seat is renewed");
@@ -54,7 +54,11 @@ async fn a_dead_terminals_seat_is_free_within_the_lease_and_a_second() {
 }
 
 /// Short, so that twenty of them pass in a few seconds.
-const SHORT: Lease = Lease { length: Duration::from_millis(300), max_step: Duration::from_millis(100) };
+const SHORT: Lease = Lease {
+    length: Duration::from_millis(300),
+    max_step: Duration::from_millis(100),
+    grace: Duration::from_millis(900),
+};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_killed_redis_costs_nobody_a_seat() {
@@ -75,8 +79,9 @@ fn signal(server: &RedisServer, name: &str) {
 async fn outage(begin: impl FnOnce(&mut RedisServer), end: impl FnOnce(&mut RedisServer)) {
     let mut server = RedisServer::start();
     let stop = CancellationToken::new();
-    let instances: Vec<_> =
-        (0..2).map(|_| Registry::new(redis_door(&server.url(), SHORT), SystemClock::real(), SHORT)).collect();
+    let instances: Vec<_> = (0..2)
+        .map(|_| Registry::new(redis_door(&server.url(), SHORT), SystemClock::real(), SHORT, configured(1)))
+        .collect();
     let running: Vec<_> = instances
         .iter()
         .map(|registry| {
@@ -88,12 +93,12 @@ async fn outage(begin: impl FnOnce(&mut RedisServer), end: impl FnOnce(&mut Redi
     let mut attached = Vec::new();
     for n in 0..40 {
         let registry = &instances[n % 2];
-        match registry.open(site(&format!("s{n}")), terminal("t"), 1).await.unwrap() {
+        match registry.open(site(&format!("s{n}")), channel(), terminal("t"), Duration::ZERO).await.unwrap() {
             Opened::Granted { seat, .. } => {
                 attached.push(registry.attach(seat));
                 seats.push(seat);
             }
-            full @ Opened::SiteFull { .. } => panic!("{full:?}"),
+            other => panic!("{other:?}"),
         }
     }
     begin(&mut server);
@@ -102,7 +107,7 @@ async fn outage(begin: impl FnOnce(&mut RedisServer), end: impl FnOnce(&mut Redi
 
     let door = redis_door(&server.url(), SHORT);
     let back = Instant::now();
-    while door.tick().await.is_err() {
+    while door.ticked().await.is_err() {
         assert!(back.elapsed() < Duration::from_secs(10), "the door does not come back");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }

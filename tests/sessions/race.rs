@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 
 use rationd::session::{Door, Opened};
 
-use super::stands::{LEASE, redis_command, redis_door, site, terminal};
+use super::stands::{LEASE, Plainly, redis_command, redis_door, site, terminal};
 use super::support::redis::RedisServer;
 
 const PROCESSES: usize = 3;
@@ -65,12 +65,13 @@ async fn race(process: String, url: String) {
                 redis::Client::open(url).unwrap().get_multiplexed_async_connection().await.expect("Redis answers");
             for round in 0..ROUNDS {
                 let at = format!("s{}", round % SITES);
-                let seat = match door.open(site(&at), who, CAP).await.expect("the door answers") {
+                let seat = match door.enter(site(&at), who, CAP).await.expect("the door answers") {
                     Opened::Granted { seat, .. } => seat,
                     Opened::SiteFull { .. } => {
                         let _: () = redis::cmd("INCR").arg("test:full").query_async(&mut connection).await.unwrap();
                         continue;
                     }
+                    other => panic!("{other:?}"),
                 };
                 let (new, line): (u8, String) = redis::pipe()
                     .sadd("test:grants", format!("{at} {}", seat.fence))

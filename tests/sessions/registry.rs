@@ -3,28 +3,34 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rationd::ids::{SiteId, TerminalId};
+use rationd::ids::SiteId;
 use rationd::session::registry::GOOD_FOR;
-use rationd::session::{Attachment, Changes, Cursor, Door, DoorError, Opened, Refused, Registry, Seat, Standing, Tick};
+use rationd::session::{
+    Admitted, Attachment, Attending, Beat, Changes, Cursor, Door, DoorError, InLine, Kept, Opened, Opening, Place,
+    Refused, Registry, Renewal, Seat, Standing, Terms, Tick,
+};
 use rationd::time::SystemClock;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use super::granted;
-use super::stands::{EmbeddedStand, LEASE, RedisStand, Stand, TestClock, redis_command, redis_door, site, terminal};
+use super::stands::{
+    EmbeddedStand, LEASE, Plainly, RedisStand, Stand, TestClock, channel, configured, redis_command, redis_door, site,
+    terminal,
+};
 
 const PAST_GOOD: Duration = GOOD_FOR.saturating_add(Duration::from_millis(1));
 
 /// An instance whose reading is driven by hand.
 fn by_hand<D: Door>(door: D) -> (Registry<D, TestClock>, TestClock) {
     let clock = TestClock::default();
-    (Registry::new(door, clock.clone(), LEASE), clock)
+    (Registry::new(door, clock.clone(), LEASE, configured(1)), clock)
 }
 
 async fn open<D: Door>(registry: &Registry<D, impl rationd::time::Clock>, who: &str) -> Seat {
-    match registry.open(site("s"), terminal(who), 1).await.unwrap() {
+    match registry.open(site("s"), channel(), terminal(who), Duration::ZERO).await.unwrap() {
         Opened::Granted { seat, .. } => seat,
-        full @ Opened::SiteFull { .. } => panic!("{full:?}"),
+        other => panic!("{other:?}"),
     }
 }
 
@@ -33,7 +39,7 @@ async fn a_replaced_session_sells_on_no_instance_after_two_seconds() {
     let stand = RedisStand::start().await;
     let stop = CancellationToken::new();
     let instance = || {
-        let registry = Registry::new(redis_door(&stand.server.url(), LEASE), SystemClock::real(), LEASE);
+        let registry = Registry::new(redis_door(&stand.server.url(), LEASE), SystemClock::real(), LEASE, configured(1));
         let (running, stop) = (registry.clone(), stop.clone());
         tokio::spawn(async move { running.run(stop).await });
         registry
@@ -119,7 +125,7 @@ async fn a_gap_in_the_changes_makes_the_registry_forget() {
 
     // Another history: the same number of changes, and none of them ours.
     redis_command(&stand.server.url(), &["FLUSHALL"]).await;
-    let _ = other.tick().await.unwrap();
+    let _ = other.ticked().await.unwrap();
     let stranger = granted(&other, "x", "t", 1).await;
     assert!(other.close(stranger).await.unwrap());
     registry.read_changes().await.unwrap();
@@ -155,16 +161,24 @@ struct SlowDoor<D> {
 }
 
 impl<D: Door> Door for SlowDoor<D> {
-    async fn open(&self, site: SiteId, terminal: TerminalId, cap: u16) -> Result<Opened, DoorError> {
-        self.door.open(site, terminal, cap).await
+    async fn open(&self, opening: Opening, terms: Terms) -> Result<Opened, DoorError> {
+        self.door.open(opening, terms).await
     }
 
-    async fn renew(&self, seats: &[Seat]) -> Result<Vec<Standing>, DoorError> {
-        self.door.renew(seats).await
+    async fn renew(&self, renewals: &[Renewal]) -> Result<Vec<Standing>, DoorError> {
+        self.door.renew(renewals).await
+    }
+
+    async fn attend(&self, attending: &[Attending]) -> Result<Vec<Option<Place>>, DoorError> {
+        self.door.attend(attending).await
     }
 
     async fn close(&self, seat: Seat) -> Result<bool, DoorError> {
         self.door.close(seat).await
+    }
+
+    async fn leave(&self, place: Place) -> Result<bool, DoorError> {
+        self.door.leave(place).await
     }
 
     async fn look_up(&self, seat: Seat) -> Result<Standing, DoorError> {
@@ -178,8 +192,32 @@ impl<D: Door> Door for SlowDoor<D> {
         self.door.changes(after).await
     }
 
-    async fn tick(&self) -> Result<Tick, DoorError> {
-        self.door.tick().await
+    async fn line(&self) -> Result<Vec<InLine>, DoorError> {
+        self.door.line().await
+    }
+
+    async fn admit(&self, terms: Terms) -> Result<Admitted, DoorError> {
+        self.door.admit(terms).await
+    }
+
+    async fn tick(&self, beat: Beat) -> Result<Tick, DoorError> {
+        self.door.tick(beat).await
+    }
+
+    async fn trim(&self, caps: &[(SiteId, u16)], version: u64) -> Result<usize, DoorError> {
+        self.door.trim(caps, version).await
+    }
+
+    async fn occupancy(&self) -> Result<Vec<(SiteId, u16)>, DoorError> {
+        self.door.occupancy().await
+    }
+
+    async fn switches(&self) -> Result<Kept, DoorError> {
+        self.door.switches().await
+    }
+
+    async fn switch(&self, version: u64, document: &str, new_ramp: bool) -> Result<Kept, DoorError> {
+        self.door.switch(version, document, new_ramp).await
     }
 }
 
@@ -212,7 +250,7 @@ async fn a_door_at_which_nothing_has_ended_yet_is_no_gap() {
         assert!(!door.changes(read).await.unwrap().gap);
         redis_command(&stand.server.url(), &["FLUSHALL"]).await;
         if begun_anew {
-            let _ = door.tick().await.unwrap();
+            let _ = door.ticked().await.unwrap();
         }
         assert!(door.changes(read).await.unwrap().gap, "begun anew: {begun_anew}");
     }

@@ -8,13 +8,63 @@ use rationd::ids::{SiteId, TerminalId};
 use rationd::redis_pool::RedisPool;
 use rationd::session::embedded::EmbeddedDoor;
 use rationd::session::redis::RedisDoor;
-use rationd::session::{Door, Lease};
+use rationd::session::registry::Configured;
+use rationd::session::{Beat, Door, DoorError, Lease, Mode, Opened, Opening, Renewal, Seat, Standing, Terms, Tick};
 use rationd::time::{Clock, Timestamp};
 
 use super::support::redis::RedisServer;
 
-/// Ten steps of logical time are a lease.
-pub const LEASE: Lease = Lease { length: Duration::from_secs(10), max_step: Duration::from_secs(1) };
+/// Ten steps of logical time are a lease, and thirty the grace.
+pub const LEASE: Lease =
+    Lease { length: Duration::from_secs(10), max_step: Duration::from_secs(1), grace: Duration::from_secs(30) };
+
+/// A door on which nobody has touched a switch, and that is never full.
+pub const OPEN: Terms = Terms { version: 0, mode: Mode::Open, capacity: 1_000_000 };
+
+/// What an instance says with its tick there.
+pub const BEAT: Beat = Beat { terms: OPEN, ramp: None, burning: false };
+
+/// Somebody who wants to come in, and gives signs of life all the time while waiting.
+pub fn opening(at: &str, who: &str, cap: u16) -> Opening {
+    Opening { site: site(at), terminal: terminal(who), cap, ramped: false, due_in: Duration::ZERO }
+}
+
+/// A registry's door without switches: this cap for every site.
+pub fn configured(cap: u16) -> Configured {
+    Configured {
+        capacity: OPEN.capacity,
+        cap: Arc::new(move |_, _| cap),
+        channel: Arc::new(|_| Some(channel())),
+        burning: Arc::new(|| false),
+    }
+}
+
+pub fn channel() -> rationd::ids::Channel {
+    "pharmacy".parse().expect("a channel")
+}
+
+/// A door's verbs where neither line nor switches matter.
+pub trait Plainly: Door {
+    fn enter(
+        &self,
+        site: SiteId,
+        terminal: TerminalId,
+        cap: u16,
+    ) -> impl Future<Output = Result<Opened, DoorError>> + Send {
+        self.open(Opening { site, terminal, cap, ramped: false, due_in: Duration::ZERO }, OPEN)
+    }
+
+    fn renewed(&self, seats: &[Seat]) -> impl Future<Output = Result<Vec<Standing>, DoorError>> + Send {
+        let renewals: Vec<Renewal> = seats.iter().map(|seat| Renewal { seat: *seat, sold_ago: None }).collect();
+        async move { self.renew(&renewals).await }
+    }
+
+    fn ticked(&self) -> impl Future<Output = Result<Tick, DoorError>> + Send {
+        self.tick(BEAT)
+    }
+}
+
+impl<D: Door> Plainly for D {}
 
 pub fn site(code: &str) -> SiteId {
     code.parse().expect("a site code")
@@ -30,11 +80,21 @@ pub trait Stand {
 
     fn door(&self) -> Self::Door;
 
-    /// The store's clock goes a day forward; logical time goes one `max_step`. Says how many seats expired.
-    async fn pass(&self) -> usize;
+    /// The store's clock goes a day forward; logical time goes one `max_step`.
+    async fn passes(&self, beat: Beat) -> Tick;
 
-    /// The store's clock goes a day back; logical time stands. Says how many seats expired.
-    async fn clock_steps_back(&self) -> usize;
+    /// The store's clock goes a day back; logical time stands.
+    async fn goes_back(&self, beat: Beat) -> Tick;
+
+    /// One step of logical time. Says how many seats expired.
+    async fn pass(&self) -> usize {
+        self.passes(BEAT).await.expired
+    }
+
+    /// No time at all. Says how many seats expired.
+    async fn clock_steps_back(&self) -> usize {
+        self.goes_back(BEAT).await.expired
+    }
 
     /// The store loses the changes that it held.
     async fn forget_history(&self);
@@ -77,13 +137,13 @@ impl RedisStand {
         let server = RedisServer::start();
         let door = redis_door(&server.url(), LEASE);
         let stand = Self { server, door };
-        let _ = stand.door.tick().await.expect("the door answers");
+        let _ = stand.door.ticked().await.expect("the door answers");
         stand
     }
 
-    async fn tick_with_last(&self, last_ms: &str) -> usize {
+    async fn tick_with_last(&self, last_ms: &str, beat: Beat) -> Tick {
         redis_command(&self.server.url(), &["HSET", "{door}:gate", "last", last_ms]).await;
-        self.door.tick().await.expect("the door answers").expired
+        self.door.tick(beat).await.expect("the door answers")
     }
 }
 
@@ -94,12 +154,12 @@ impl Stand for RedisStand {
         self.door.clone()
     }
 
-    async fn pass(&self) -> usize {
-        self.tick_with_last("1000").await
+    async fn passes(&self, beat: Beat) -> Tick {
+        self.tick_with_last("1000", beat).await
     }
 
-    async fn clock_steps_back(&self) -> usize {
-        self.tick_with_last("99999999999999").await
+    async fn goes_back(&self, beat: Beat) -> Tick {
+        self.tick_with_last("99999999999999", beat).await
     }
 
     async fn forget_history(&self) {
@@ -168,7 +228,7 @@ impl EmbeddedStand {
         let path = self.dir.path().join("door.redb");
         let door = EmbeddedDoor::open(&path, LEASE, self.clock.clone()).expect("the file opens");
         *self.door.lock().unwrap() = Some(door.clone());
-        let _ = door.tick().await.expect("the door answers");
+        let _ = door.ticked().await.expect("the door answers");
     }
 }
 
@@ -179,14 +239,14 @@ impl Stand for EmbeddedStand {
         self.door.lock().unwrap().clone().expect("it is open")
     }
 
-    async fn pass(&self) -> usize {
+    async fn passes(&self, beat: Beat) -> Tick {
         self.clock.advance(DAY);
-        self.door().tick().await.expect("the door answers").expired
+        self.door().tick(beat).await.expect("the door answers")
     }
 
-    async fn clock_steps_back(&self) -> usize {
+    async fn goes_back(&self, beat: Beat) -> Tick {
         self.clock.go_back(DAY);
-        self.door().tick().await.expect("the door answers").expired
+        self.door().tick(beat).await.expect("the door answers")
     }
 
     /// Its log is as long as Redis's; more changes than that must pass.
@@ -209,8 +269,8 @@ impl Stand for EmbeddedStand {
         let door = self.door();
         let mut live = 0;
         for n in 0..400 {
-            match door.open(site(&format!("s{n}")), terminal("nobody"), 0).await.expect("the door answers") {
-                rationd::session::Opened::SiteFull { holders } => live += holders.len(),
+            match door.enter(site(&format!("s{n}")), terminal("nobody"), 0).await.expect("the door answers") {
+                Opened::SiteFull { holders } => live += holders.len(),
                 granted => panic!("{granted:?} with a cap of 0"),
             }
         }

@@ -1,8 +1,13 @@
 //! The door's file: a redb database with a row per site and the logical time of the last commit.
 //!
-//! Layout 1, integers big-endian. Table `gate`: `layout` → 1, `now` → logical milliseconds. Table `sites`: a site's code →
-//! its last fence (8 bytes), then for each seat slot (2), fence (8), granted at (8), length of the terminal's name (1) and
-//! the name. When a seat was renewed is not kept: after a restart every seat counts as renewed.
+//! Layout 2, integers big-endian. Table `gate`: `layout` → 2, `now` → logical milliseconds, `seq` → the last number given
+//! out in the line, `version` → of the switches. Table `texts`: `switches` → their document, `ramped` → the codes of the
+//! sites that have come off the ramp, with blanks between. Table `sites`: a site's code → its last fence (8 bytes), then for
+//! each seat slot (2), fence (8), granted at (8), length of the terminal's name (1) and the name. Table `places`: a site's
+//! code → for each place slot (2), seq (8), length of the name (1) and the name. When a seat was renewed, when it sold and
+//! when a place is due is not kept: after a restart every seat counts as renewed and every place as due.
+//!
+//! Layout 1 had no line and no switches: it lacks `texts`, `places`, `seq` and `version`, and is taken over as it stands.
 //!
 //! Knows nothing about rules or threads.
 
@@ -16,11 +21,14 @@ use redb::backends::FileBackend;
 use redb::{Builder, Database, DatabaseError, ReadableDatabase, ReadableTable, TableDefinition};
 
 use crate::ids::SiteId;
-use crate::session::limiter::{Held, SiteSeats};
+use crate::session::Kept as Switches;
+use crate::session::limiter::{Gate, Held, SiteSlots, Waiting};
 
 const GATE: TableDefinition<'_, &str, u64> = TableDefinition::new("gate");
 const SITES: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("sites");
-const LAYOUT: u64 = 1;
+const PLACES: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("places");
+const TEXTS: TableDefinition<'_, &str, &str> = TableDefinition::new("texts");
+const LAYOUT: u64 = 2;
 /// A few megabytes hold every site of a country; redb would take a gigabyte.
 const CACHE_BYTES: usize = 8 << 20;
 
@@ -52,8 +60,8 @@ pub enum DoorFileError {
 #[derive(Debug)]
 pub(super) struct DoorFile(Database);
 
-/// What the file holds: logical time, and the seats by site.
-pub(super) type Kept = (u64, Vec<(SiteId, SiteSeats)>);
+/// What the file holds: what stands beside the sites, and each site's seats and places.
+pub(super) type Kept = (Gate, Vec<(SiteId, SiteSlots)>);
 
 impl DoorFile {
     /// Opens the file. A missing one is made under another name and appears under its own only when it is whole, so that a
@@ -69,7 +77,9 @@ impl DoorFile {
         })?;
         let layout = layout(&database).map_err(|error| unreadable(error.to_string()))?;
         let layout = layout.ok_or_else(|| unreadable("it names no layout".into()))?;
-        if layout != LAYOUT {
+        if layout == 1 {
+            take_over(&database).map_err(|error| unreadable(error.to_string()))?;
+        } else if layout != LAYOUT {
             return Err(DoorFileError::OtherLayout { path: path.to_owned(), layout });
         }
         let file = Self(database);
@@ -78,18 +88,30 @@ impl DoorFile {
         Ok((file, kept))
     }
 
-    /// Writes these sites and the time in one transaction; on disk when this returns.
+    /// Writes these sites and the gate in one transaction; on disk when this returns.
     pub(super) fn save<'a>(
         &self,
-        now_ms: u64,
-        sites: impl Iterator<Item = (SiteId, &'a SiteSeats)>,
+        gate: &Gate,
+        sites: impl Iterator<Item = (SiteId, &'a SiteSlots)>,
     ) -> Result<(), redb::Error> {
         let write = self.0.begin_write()?;
         {
-            write.open_table(GATE)?.insert("now", now_ms)?;
-            let mut table = write.open_table(SITES)?;
-            for (site, seats) in sites {
-                table.insert(site.as_str(), pack(seats).as_slice())?;
+            let mut numbers = write.open_table(GATE)?;
+            numbers.insert("now", gate.now_ms)?;
+            numbers.insert("seq", gate.seq)?;
+            numbers.insert("version", gate.switches.version)?;
+            let mut texts = write.open_table(TEXTS)?;
+            texts.insert("switches", gate.switches.document.as_str())?;
+            let ramped: Vec<&str> = gate.ramped.iter().map(SiteId::as_str).collect();
+            texts.insert("ramped", ramped.join(" ").as_str())?;
+            let (mut seats, mut places) = (write.open_table(SITES)?, write.open_table(PLACES)?);
+            for (site, here) in sites {
+                seats.insert(site.as_str(), pack(here).as_slice())?;
+                if here.places.is_empty() {
+                    places.remove(site.as_str())?;
+                } else {
+                    places.insert(site.as_str(), pack_places(here).as_slice())?;
+                }
             }
         }
         Ok(write.commit()?)
@@ -98,15 +120,41 @@ impl DoorFile {
     /// `None` when a row cannot be read.
     fn load(&self) -> Result<Option<Kept>, redb::Error> {
         let read = self.0.begin_read()?;
-        let now_ms = read.open_table(GATE)?.get("now")?.map_or(0, |now| now.value());
+        let (numbers, texts) = (read.open_table(GATE)?, read.open_table(TEXTS)?);
+        let number = |name: &str| Ok::<_, redb::Error>(numbers.get(name)?.map_or(0, |number| number.value()));
+        let text =
+            |name: &str| Ok::<_, redb::Error>(texts.get(name)?.map(|t| t.value().to_owned()).unwrap_or_default());
+        let Ok(ramped) = text("ramped")?.split_whitespace().map(str::parse).collect() else { return Ok(None) };
+        let gate = Gate {
+            now_ms: number("now")?,
+            seq: number("seq")?,
+            switches: Switches { version: number("version")?, document: text("switches")? },
+            ramped,
+        };
+        let places = read.open_table(PLACES)?;
         let mut sites = Vec::new();
         for row in read.open_table(SITES)?.iter()? {
             let (site, bytes) = row?;
-            let (Ok(site), Some(seats)) = (site.value().parse(), unpack(bytes.value())) else { return Ok(None) };
-            sites.push((site, seats));
+            let waiting = places.get(site.value())?.map(|bytes| unpack_places(bytes.value()));
+            let (Ok(site), Some(mut here)) = (site.value().parse(), unpack(bytes.value())) else { return Ok(None) };
+            match waiting {
+                None => {}
+                Some(Some(places)) => here.places = places,
+                Some(None) => return Ok(None),
+            }
+            sites.push((site, here));
         }
-        Ok(Some((now_ms, sites)))
+        Ok(Some((gate, sites)))
     }
+}
+
+/// Makes a file of layout 1 one of this layout: what it lacks is empty.
+fn take_over(database: &Database) -> Result<(), redb::Error> {
+    let write = database.begin_write()?;
+    write.open_table(GATE)?.insert("layout", LAYOUT)?;
+    write.open_table(PLACES)?;
+    write.open_table(TEXTS)?;
+    Ok(write.commit()?)
 }
 
 fn builder() -> Builder {
@@ -126,6 +174,8 @@ fn give_birth(path: &Path) -> Result<(), redb::Error> {
         let write = database.begin_write()?;
         write.open_table(GATE)?.insert("layout", LAYOUT)?;
         write.open_table(SITES)?;
+        write.open_table(PLACES)?;
+        write.open_table(TEXTS)?;
         write.commit()?;
         drop(database);
         // A link, unlike a rename, never takes the place of a file that another process made meanwhile.
@@ -146,7 +196,7 @@ fn layout(database: &Database) -> Result<Option<u64>, redb::Error> {
     Ok(database.begin_read()?.open_table(GATE)?.get("layout")?.map(|layout| layout.value()))
 }
 
-fn pack(here: &SiteSeats) -> Vec<u8> {
+fn pack(here: &SiteSlots) -> Vec<u8> {
     let mut bytes = here.fence.to_be_bytes().to_vec();
     for (slot, held) in &here.seats {
         let terminal = held.terminal.as_str().as_bytes();
@@ -159,7 +209,7 @@ fn pack(here: &SiteSeats) -> Vec<u8> {
     bytes
 }
 
-fn unpack(bytes: &[u8]) -> Option<SiteSeats> {
+fn unpack(bytes: &[u8]) -> Option<SiteSlots> {
     let (fence, mut rest) = bytes.split_first_chunk()?;
     let mut seats = BTreeMap::new();
     while !rest.is_empty() {
@@ -173,11 +223,43 @@ fn unpack(bytes: &[u8]) -> Option<SiteSeats> {
             fence: u64::from_be_bytes(*fence),
             granted_ms: u64::from_be_bytes(*granted),
             renewed_ms: 0,
+            sold_ms: 0,
         };
         seats.insert(u16::from_be_bytes(*slot), Box::new(held));
         rest = more;
     }
-    Some(SiteSeats { fence: u64::from_be_bytes(*fence), seats })
+    Some(SiteSlots { fence: u64::from_be_bytes(*fence), seats, places: BTreeMap::new() })
+}
+
+fn pack_places(here: &SiteSlots) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for (slot, waiting) in &here.places {
+        let terminal = waiting.terminal.as_str().as_bytes();
+        bytes.extend_from_slice(&slot.to_be_bytes());
+        bytes.extend_from_slice(&waiting.seq.to_be_bytes());
+        bytes.push(u8::try_from(terminal.len()).unwrap_or(u8::MAX));
+        bytes.extend_from_slice(terminal);
+    }
+    bytes
+}
+
+fn unpack_places(mut rest: &[u8]) -> Option<BTreeMap<u16, Box<Waiting>>> {
+    let mut places = BTreeMap::new();
+    while !rest.is_empty() {
+        let (slot, more) = rest.split_first_chunk()?;
+        let (seq, more) = more.split_first_chunk()?;
+        let (&length, more) = more.split_first()?;
+        let (terminal, more) = more.split_at_checked(usize::from(length))?;
+        let waiting = Waiting {
+            terminal: std::str::from_utf8(terminal).ok()?.parse().ok()?,
+            seq: u64::from_be_bytes(*seq),
+            due_ms: 0,
+            absent: false,
+        };
+        places.insert(u16::from_be_bytes(*slot), Box::new(waiting));
+        rest = more;
+    }
+    Some(places)
 }
 
 #[cfg(test)]
@@ -191,14 +273,42 @@ mod tests {
             fence,
             granted_ms: 1_234,
             renewed_ms: 0,
+            sold_ms: 0,
         };
-        let here = SiteSeats {
+        let waiting = |terminal: &str, seq| {
+            Box::new(Waiting { terminal: terminal.parse().unwrap(), seq, due_ms: 0, absent: false })
+        };
+        let mut here = SiteSlots {
             fence: 9,
             seats: [(0, held("POS-1", 7)), (513, held("POS-2", 9))].map(|(slot, held)| (slot, Box::new(held))).into(),
+            places: [(1, waiting("POS-3", 1 << 39)), (2, waiting("p", 4))].into(),
         };
-        let bytes = pack(&here);
+        let (bytes, places) = (pack(&here), pack_places(&here));
+        assert_eq!(unpack_places(&places), Some(std::mem::take(&mut here.places)));
         assert_eq!(unpack(&bytes), Some(here));
-        assert_eq!(unpack(&bytes[..bytes.len() - 1]), None);
-        assert_eq!(unpack(&bytes[..7]), None);
+        for damaged in [&bytes[..bytes.len() - 1], &bytes[..7]] {
+            assert_eq!(unpack(damaged), None);
+        }
+        for damaged in [&places[..places.len() - 1], &places[..9]] {
+            assert_eq!(unpack_places(damaged), None);
+        }
+    }
+
+    #[test]
+    fn a_file_of_the_layout_before_is_taken_over() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("door.redb");
+        let database = builder().create(&path).unwrap();
+        let write = database.begin_write().unwrap();
+        write.open_table(GATE).unwrap().insert("layout", 1).unwrap();
+        let here = SiteSlots { fence: 3, ..SiteSlots::default() };
+        write.open_table(SITES).unwrap().insert("s", pack(&here).as_slice()).unwrap();
+        write.commit().unwrap();
+        drop(database);
+        for _ in 0..2 {
+            let (file, (gate, sites)) = DoorFile::open(&path).unwrap();
+            assert_eq!((gate, sites.len(), &sites[0].1), (Gate::default(), 1, &here));
+            drop(file);
+        }
     }
 }

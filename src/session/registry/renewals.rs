@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 use crate::session::{Lease, Seat, SeatKey, Standing};
 
 /// Into how many turns a third of the lease is cut.
-const TURNS: u8 = 32;
+pub(super) const TURNS: u8 = 32;
 
 /// The attached seats.
 pub(super) struct Renewals {
@@ -24,6 +24,8 @@ pub(super) struct Renewals {
 #[derive(Default)]
 struct Table {
     attached: HashMap<SeatKey, Attached>,
+    /// Sales that the door has not heard of: which seat, and when in monotonic time.
+    sales: HashMap<SeatKey, (Seat, Duration)>,
     turn: u8,
     /// The number of the last attachment.
     last: u64,
@@ -108,6 +110,24 @@ impl Renewals {
         }
     }
 
+    /// The seat's terminal has sold.
+    pub(super) fn sold(&self, seat: &Seat, at: Duration) {
+        self.table().sales.insert(seat.key, (*seat, at));
+    }
+
+    /// The seat's last sale, if the door has not heard of it. It is passed on once: what is lost on the way was said too early
+    /// to decide anything, or is said again with the next sale.
+    pub(super) fn take_sale(&self, seat: &Seat) -> Option<Duration> {
+        let mut table = self.table();
+        table.sales.get(&seat.key).filter(|(sold, _)| sold == seat)?;
+        table.sales.remove(&seat.key).map(|(_, at)| at)
+    }
+
+    /// The seats that have sold since the door heard of it last.
+    pub(super) fn with_sales(&self) -> Vec<Seat> {
+        self.table().sales.values().map(|(seat, _)| *seat).collect()
+    }
+
     /// How many attachments live.
     pub(super) fn attached(&self) -> usize {
         self.table().attached.len()
@@ -118,12 +138,14 @@ impl Renewals {
         self.turn_length.max(Duration::from_millis(1))
     }
 
-    /// The seats whose turn it is.
+    /// The seats whose turn it is; once in a round also those that have sold here and have their stream elsewhere, or none.
     pub(super) fn next_turn(&self) -> Vec<Seat> {
         let mut table = self.table();
         table.turn = (table.turn + 1) % TURNS;
         let turn = table.turn;
-        table.attached.values().filter(|attached| attached.turn == turn).map(|attached| attached.seat).collect()
+        let attached = table.attached.values().filter(|attached| attached.turn == turn).map(|attached| attached.seat);
+        let elsewhere = |seat: &Seat| turn == 0 && table.attached.get(&seat.key).is_none_or(|a| a.seat != *seat);
+        attached.chain(table.sales.values().map(|(seat, _)| *seat).filter(elsewhere)).collect()
     }
 
     fn table(&self) -> MutexGuard<'_, Table> {

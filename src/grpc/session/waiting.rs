@@ -1,0 +1,137 @@
+//! The stream of a terminal that waits: where it stands, again and again, until it is admitted, and then the session's end.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::stream::{self, Stream};
+
+use super::{Entrant, SessionEdge, ended, shut};
+use crate::grpc::v1::{self, open_session_response::Event};
+use crate::session::registry::{Wait, Waiter};
+use crate::session::{Attachment, Door, LeftWhy, Opened, Place};
+use crate::telemetry::metrics::SessionOutcome;
+use crate::time::Clock;
+
+/// How soon a door that gave no answer is asked again.
+const AGAIN: Duration = Duration::from_secs(1);
+
+/// What a terminal was shown of its place.
+pub(super) struct Shown {
+    /// In which place, and the position there.
+    last: Option<(Place, u64)>,
+    /// Whether it has to be told that its place was lost.
+    lost: bool,
+}
+
+impl Shown {
+    /// By what its token says. A token of another place than it has now, when that one is new, is of a lost one.
+    pub(super) fn before(entrant: &Entrant, place: &Place, is_new: bool) -> Self {
+        let last = entrant.place.and_then(|(place, shown)| Some((place, shown?)));
+        Self { last, lost: is_new && entrant.place.is_some_and(|(before, _)| before != *place) }
+    }
+
+    /// The position to be shown: never higher than before in the same place.
+    pub(super) fn next(&mut self, place: &Place, position: Option<u64>) -> Option<u64> {
+        let before = self.last.filter(|(last, _)| last == place).map(|(_, position)| position);
+        let next = match (before, position) {
+            (Some(before), Some(now)) => Some(before.min(now)),
+            (before, now) => now.or(before),
+        };
+        self.last = next.map(|next| (*place, next)).or(self.last);
+        next
+    }
+
+    pub(super) fn say_lost(&mut self) -> bool {
+        std::mem::take(&mut self.lost)
+    }
+}
+
+/// A terminal that waits.
+pub(super) struct Waits<D, C> {
+    edge: Arc<SessionEdge<D, C>>,
+    entrant: Entrant,
+    place: Place,
+    shown: Shown,
+    waiter: Waiter,
+    /// When it is told again; nothing before it was told once.
+    next: Duration,
+}
+
+/// Where the stream stands.
+enum Stage<D, C> {
+    Waits(Box<Waits<D, C>>),
+    Lives(Arc<SessionEdge<D, C>>, Attachment),
+    Over,
+}
+
+impl<D: Door, C: Clock> Waits<D, C> {
+    pub(super) fn begin(edge: Arc<SessionEdge<D, C>>, entrant: Entrant, place: Place, shown: Shown) -> Self {
+        let waiter = edge.callers.registry.wait(place);
+        Self { edge, entrant, place, shown, waiter, next: Duration::ZERO }
+    }
+
+    /// Everything that the terminal is told.
+    pub(super) fn events(self) -> impl Stream<Item = Event> + Send {
+        stream::unfold(Stage::Waits(Box::new(self)), |stage| async {
+            match stage {
+                Stage::Waits(waits) => Some(waits.step().await),
+                Stage::Lives(edge, attachment) => Some((edge.the_end(attachment).await, Stage::Over)),
+                Stage::Over => None,
+            }
+        })
+    }
+
+    /// The next event, and what comes after it.
+    async fn step(mut self: Box<Self>) -> (Event, Stage<D, C>) {
+        let wait = tokio::select! {
+            wait = self.waiter.changed() => wait,
+            () = tokio::time::sleep(self.next) => self.waiter.now(),
+            () = self.edge.draining.cancelled() => return (ended(v1::SessionEnd::Draining), Stage::Over),
+        };
+        match wait {
+            Wait::Waits(place) => self.stands(place),
+            Wait::Admitted(seat) => {
+                let (edge, registry) = (self.edge.clone(), &self.edge.callers.registry);
+                edge.metrics.session_opened(SessionOutcome::Admitted);
+                let event = Event::Admitted(edge.admitted(&self.entrant, &seat, false));
+                let attachment = registry.attach(seat);
+                (event, Stage::Lives(edge, attachment))
+            }
+            Wait::Gone(LeftWhy::CapLowered) => (self.edge.capped(self.place.key.site).await, Stage::Over),
+            Wait::Gone(_) => (ended(v1::SessionEnd::PlaceLost), Stage::Over),
+            Wait::Replaced => (ended(v1::SessionEnd::PlaceTaken), Stage::Over),
+            Wait::AskAgain => self.ask_again().await,
+        }
+    }
+
+    fn stands(mut self: Box<Self>, place: Place) -> (Event, Stage<D, C>) {
+        self.place = place;
+        let update = self.edge.callers.registry.update(&place);
+        self.next = update.next;
+        let waiting = self.edge.waiting(&self.entrant, &place, update, &mut self.shown);
+        (Event::Waiting(waiting), Stage::Waits(self))
+    }
+
+    async fn ask_again(mut self: Box<Self>) -> (Event, Stage<D, C>) {
+        let opened = loop {
+            match self.edge.open(&self.entrant, Duration::ZERO).await {
+                Ok(opened) => break opened,
+                Err(_) => tokio::time::sleep(AGAIN).await,
+            }
+        };
+        match opened {
+            Opened::Granted { seat, .. } => {
+                let event = Event::Admitted(self.edge.admitted(&self.entrant, &seat, false));
+                let attachment = self.edge.callers.registry.attach(seat);
+                (event, Stage::Lives(self.edge, attachment))
+            }
+            Opened::Waiting { place, is_new } => {
+                self.shown.lost |= is_new && place != self.place;
+                self.waiter = self.edge.callers.registry.wait(place);
+                self.stands(place)
+            }
+            Opened::SiteFull { holders } => (Event::SiteFull(self.edge.site_full(&self.entrant, holders)), Stage::Over),
+            Opened::Shut | Opened::OtherSwitches => (Event::Shut(shut()), Stage::Over),
+        }
+    }
+}
