@@ -300,6 +300,7 @@ async fn run<L: Ledger, D: Door, C: Clock>(parts: Parts<L, D, C>) -> Result<Runn
     });
     let operators = Admin {
         exports: Exports::new(ledger.clone(), policies.clone()),
+        registry: registry.clone(),
         draining: drain.draining.clone(),
         metrics: watched.metrics.clone(),
         clock: clock.clone(),

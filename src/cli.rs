@@ -6,6 +6,7 @@
 mod dev_certs;
 mod greeting;
 mod load;
+mod operator;
 mod policy;
 mod sale;
 mod shown;
@@ -79,6 +80,8 @@ pub enum Command {
     Resolve(sale::Follow),
     /// Asks a running service whether it can record sales (exit code 0) or not (1)
     Health(sale::Health),
+    /// Shows and moves the switches of the door: caps, capacity, mode, ramp
+    Operator(Box<operator::OperatorCommand>),
     /// Makes an authority and certificates, for development
     DevCerts(dev_certs::DevCerts),
     /// Loads a service with made-up people at made-up counters, audits its ledger, and reports
@@ -165,6 +168,11 @@ pub fn run_policy(command: policy::PolicyCommand) -> u8 {
 /// Runs a one-call command against a running service and gives the exit code.
 pub async fn run_sale(command: SaleCommand) -> u8 {
     sale::run(command).await
+}
+
+/// Runs `operator …` and gives the exit code.
+pub async fn run_operator(command: operator::OperatorCommand) -> u8 {
+    operator::run(command).await
 }
 
 /// Runs `dev-certs` and gives the exit code.

@@ -163,9 +163,11 @@ impl<L: Ledger, D: Door, C: Clock> Counters<L, D, C> {
 }
 
 /// All that the admin listener serves from, beside health and metrics.
-pub struct Admin<L, C> {
+pub struct Admin<L, D, C> {
     /// What operators may export.
     pub exports: Exports<L>,
+    /// The door, for its switches.
+    pub registry: Arc<Registry<D, C>>,
     /// Cancelled when the instance begins to drain.
     pub draining: CancellationToken,
     /// What is counted.
@@ -176,7 +178,7 @@ pub struct Admin<L, C> {
     pub tls: Option<Tls>,
 }
 
-impl<L: Ledger, C: Clock> Admin<L, C> {
+impl<L: Ledger, D: Door, C: Clock> Admin<L, D, C> {
     /// Serves what operators and probes ask: `OperatorService` and health over gRPC and `scrape` over HTTP, on one listener.
     pub async fn serve(
         self,
@@ -185,7 +187,8 @@ impl<L: Ledger, C: Clock> Admin<L, C> {
         scrape: Page,
         stop: CancellationToken,
     ) -> Result<(), tonic::transport::Error> {
-        let edge = OperatorEdge::new(self.exports, listener.local_addr().ok(), self.tls.is_some(), self.draining);
+        let (at, certificates) = (listener.local_addr().ok(), self.tls.is_some());
+        let edge = OperatorEdge::new(self.exports, self.registry, self.clock.clone(), at, certificates, self.draining);
         let service = OperatorServiceServer::new(edge).max_decoding_message_size(MAX_MESSAGE);
         let speaks = self.tls.as_ref().map_or(Speaks::Clear, Tls::or_clear);
         // Probes and scrapes are no calls: they are neither measured nor turned away.

@@ -35,6 +35,7 @@ fn main() -> ExitCode {
         Command::Void(c) => on_runtime(cli::run_sale(SaleCommand::Void(c))),
         Command::Resolve(c) => on_runtime(cli::run_sale(SaleCommand::Resolve(c))),
         Command::Health(c) => on_runtime(cli::run_sale(SaleCommand::Health(c))),
+        Command::Operator(c) => on_runtime(cli::run_operator(*c)),
         Command::DevCerts(c) => cli::run_dev_certs(c),
         Command::Load(c) => on_runtime(cli::run_load(*c)),
     };

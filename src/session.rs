@@ -406,8 +406,11 @@ pub trait Door: Clone + Send + Sync + 'static {
     fn tick(&self, beat: Beat) -> impl Future<Output = Result<Tick, DoorError>> + Send;
 
     /// Ends seats and removes places of these sites above these caps, [`BATCH`] sites a trip; says how many. Seats stay
-    /// before places, the seat that sold last before others. Nothing happens under other switches.
+    /// before places, the seat that sold last before others (logical time moves in ticks, so this is known to the second). Nothing happens under other switches.
     fn trim(&self, caps: &[(SiteId, u16)], version: u64) -> impl Future<Output = Result<usize, DoorError>> + Send;
+
+    /// Live seats in the nation, those included whose lease is over and that nobody has reaped.
+    fn live(&self) -> impl Future<Output = Result<u32, DoorError>> + Send;
 
     /// How many seats and places each site has that has any.
     fn occupancy(&self) -> impl Future<Output = Result<Vec<(SiteId, u16)>, DoorError>> + Send;
@@ -415,14 +418,14 @@ pub trait Door: Clone + Send + Sync + 'static {
     /// The switches.
     fn switches(&self) -> impl Future<Output = Result<Kept, DoorError>> + Send;
 
-    /// Writes another document if the version is still this one; gives what the store has afterwards. `new_ramp`: those who
-    /// came off the ramp before do not count.
+    /// Writes another document if the version is still this one, and says whether it was. `new_ramp`: those who came off the
+    /// ramp before do not count.
     fn switch(
         &self,
         version: u64,
         document: &str,
         new_ramp: bool,
-    ) -> impl Future<Output = Result<Kept, DoorError>> + Send;
+    ) -> impl Future<Output = Result<bool, DoorError>> + Send;
 }
 
 impl Cursor {

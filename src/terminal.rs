@@ -35,7 +35,11 @@ const BREAKS: u32 = 30;
 const DOMAIN: &str = "rationd";
 /// The reasons that mean that nothing was executed. One that a later service may add is not among them, and so leaves the
 /// outcome unknown.
-const NOT_EXECUTED: [&str; 27] = [
+const NOT_EXECUTED: [&str; 31] = [
+    "NOT_AN_OPERATOR",
+    "NOT_ON_LOOPBACK",
+    "SWITCHES_CHANGED",
+    "CAPACITY_BELOW_LIVE",
     "INVALID_REQUEST",
     "MESSAGE_TOO_LARGE",
     "MESSAGE_MALFORMED",

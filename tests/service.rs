@@ -22,6 +22,7 @@ mod service {
     mod gateway;
     mod holds;
     mod instances;
+    mod line;
     mod operator;
     mod outages;
     mod replay;

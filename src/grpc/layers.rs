@@ -21,8 +21,10 @@ use crate::telemetry::propagation::adopt_parent;
 use crate::time::Clock;
 
 /// The methods that are measured under their own name; every other path is `_OTHER`, so that nobody can make up labels.
-const METHODS: [&str; 12] = [
+const METHODS: [&str; 15] = [
     "rationd.v1.OperatorService/ExportRecords",
+    "rationd.v1.OperatorService/GetSwitches",
+    "rationd.v1.OperatorService/SetSwitches",
     "rationd.v1.PurchaseService/CheckPurchase",
     "rationd.v1.PurchaseService/Purchase",
     "rationd.v1.PurchaseService/HoldPurchase",
@@ -32,6 +34,7 @@ const METHODS: [&str; 12] = [
     "rationd.v1.PurchaseService/GetPurchase",
     "rationd.v1.PurchaseService/PurchaseStream",
     "rationd.v1.SessionService/OpenSession",
+    "rationd.v1.SessionService/PollSession",
     "rationd.v1.SessionService/RenewSession",
     "rationd.v1.SessionService/CloseSession",
 ];

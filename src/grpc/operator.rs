@@ -22,6 +22,8 @@ use super::status::{self, BadField, Fault};
 use super::v1::{self, operator_service_server::OperatorService};
 use crate::export::{Export, Exports, Record};
 use crate::ledger::Ledger;
+use crate::session::{Door, DoorError, Registry, Switches};
+use crate::time::Clock;
 
 /// Records in a message, at most.
 const MESSAGE_RECORDS: usize = 256;
@@ -30,9 +32,14 @@ const MESSAGE_BYTES: usize = 256 * 1024;
 /// Exports under way at once, at most: each remembers whom it has met.
 const EXPORTS: usize = 2;
 
-/// The service over one ledger.
-pub(super) struct OperatorEdge<L> {
+/// The longest reason for a change of the switches, in characters.
+const MAX_REASON: usize = 200;
+
+/// The service over one ledger and one door.
+pub(super) struct OperatorEdge<L, D, C> {
     exports: Exports<L>,
+    registry: Arc<Registry<D, C>>,
+    clock: C,
     answers: Answers,
     /// Cancelled when the instance begins to drain.
     draining: CancellationToken,
@@ -74,23 +81,48 @@ impl Answers {
     }
 }
 
-impl<L> OperatorEdge<L> {
+impl<L, D: Door, C: Clock> OperatorEdge<L, D, C> {
     /// `listens` is where it is served, `None` if nobody knows; `certificates` whether they tell there who calls.
     pub(super) fn new(
         exports: Exports<L>,
+        registry: Arc<Registry<D, C>>,
+        clock: C,
         listens: Option<SocketAddr>,
         certificates: bool,
         draining: CancellationToken,
     ) -> Self {
         let answers = Answers::of(listens, certificates);
-        Self { exports, answers, draining, room: Arc::new(Semaphore::new(EXPORTS)) }
+        Self { exports, registry, clock, answers, draining, room: Arc::new(Semaphore::new(EXPORTS)) }
     }
+
+    /// Everything that is looked at before a document is put there.
+    async fn checked(&self, wanted: &v1::SetSwitchesRequest) -> Result<Switches, Fault> {
+        let switches = Switches::parse(&wanted.document).map_err(|bad| {
+            let field = if bad.field == "document" { bad.field } else { format!("document.{}", bad.field) };
+            status::invalid(vec![BadField::new(field, bad.problem)])
+        })?;
+        // It stands in a line of the document and of the log.
+        if wanted.reason.chars().count() > MAX_REASON || wanted.reason.chars().any(char::is_control) {
+            let problem = format!("must be one line of at most {MAX_REASON} characters");
+            return Err(status::invalid(vec![BadField::new("reason", problem)]));
+        }
+        let live = self.registry.status().await.map_err(|error| door_away(&error))?.live;
+        match switches.capacity {
+            Some(capacity) if capacity < live && !wanted.below_live => Err(status::capacity_below_live(capacity, live)),
+            _ => Ok(switches),
+        }
+    }
+}
+
+fn door_away(error: &DoorError) -> Fault {
+    tracing::warn!(%error, "the switches could not be read or put");
+    status::door_away()
 }
 
 type Messages = Pin<Box<dyn Stream<Item = Result<v1::ExportRecordsResponse, Status>> + Send>>;
 
 #[tonic::async_trait]
-impl<L: Ledger> OperatorService for OperatorEdge<L> {
+impl<L: Ledger, D: Door, C: Clock> OperatorService for OperatorEdge<L, D, C> {
     type ExportRecordsStream = Messages;
 
     async fn export_records(&self, request: Request<v1::ExportRecordsRequest>) -> Result<Response<Messages>, Status> {
@@ -114,6 +146,40 @@ impl<L: Ledger> OperatorService for OperatorEdge<L> {
             Some(sending) => sending.next().await.map(Some),
             None => Ok(None),
         }))))
+    }
+
+    async fn get_switches(
+        &self,
+        request: Request<v1::GetSwitchesRequest>,
+    ) -> Result<Response<v1::GetSwitchesResponse>, Status> {
+        self.answers.operator(*Peer::of(request.extensions()))?;
+        let status = self.registry.status().await.map_err(|error| door_away(&error))?;
+        Ok(Response::new(v1::GetSwitchesResponse {
+            version: status.kept.version,
+            document: status.kept.document,
+            live: status.live,
+            capacity: status.capacity,
+            waiting: u64::try_from(status.waiting).unwrap_or(u64::MAX),
+            above_caps: status.above_caps,
+        }))
+    }
+
+    async fn set_switches(
+        &self,
+        request: Request<v1::SetSwitchesRequest>,
+    ) -> Result<Response<v1::SetSwitchesResponse>, Status> {
+        let operator = self.answers.operator(*Peer::of(request.extensions()))?;
+        let wanted = request.into_inner();
+        let switches = self.checked(&wanted).await?;
+        let v1::SetSwitchesRequest { version, reason, .. } = wanted;
+        let who = format!("{operator} at {}: {reason}", self.clock.now());
+        let switched = self.registry.switch(version, &switches, &who).await;
+        let (switched, kept) = switched.map_err(|error| door_away(&error))?;
+        if !switched {
+            return Err(status::switches_changed(kept.version).into());
+        }
+        tracing::warn!(%operator, version = kept.version, reason, document = kept.document, "the switches were changed");
+        Ok(Response::new(v1::SetSwitchesResponse { version: kept.version, document: kept.document }))
     }
 }
 

@@ -219,6 +219,21 @@ pub(crate) fn door_away() -> Fault {
     status(Code::Unavailable, "SESSION_UNCONFIRMED", "the session store gave no answer; try again").retry(RETRY_STORE)
 }
 
+/// Somebody else has put another document there.
+pub(crate) fn switches_changed(version: u64) -> Fault {
+    let message = format!("the switches have version {version} by now; read them, and decide again");
+    status(Code::FailedPrecondition, "SWITCHES_CHANGED", message)
+}
+
+/// It would let nobody in until sessions have ended.
+pub(crate) fn capacity_below_live(capacity: u32, live: u32) -> Fault {
+    let message = format!(
+        "{live} sessions are live: a capacity of {capacity} ends none of them and lets nobody in until there are fewer; \
+         say below_live to have it so"
+    );
+    status(Code::FailedPrecondition, "CAPACITY_BELOW_LIVE", message)
+}
+
 /// The ledger behind this service is not yet known.
 pub(crate) fn ledger_away() -> Fault {
     status(Code::Unavailable, "STORE_UNAVAILABLE", "the store cannot be reached; try again").retry(RETRY_STORE)

@@ -57,9 +57,10 @@ enum Call {
     Admit(Terms, oneshot::Sender<Admitted>),
     Tick(Beat, oneshot::Sender<Tick>),
     Trim(Vec<(SiteId, u16)>, u64, oneshot::Sender<usize>),
+    Live(oneshot::Sender<u32>),
     Occupancy(oneshot::Sender<Vec<(SiteId, u16)>>),
     Switches(oneshot::Sender<Kept>),
-    Switch(u64, String, bool, oneshot::Sender<Kept>),
+    Switch(u64, String, bool, oneshot::Sender<bool>),
 }
 
 impl EmbeddedDoor {
@@ -152,6 +153,10 @@ impl Door for EmbeddedDoor {
         self.ask(|answer| Call::Trim(caps.to_vec(), version, answer)).await
     }
 
+    async fn live(&self) -> Result<u32, DoorError> {
+        self.ask(Call::Live).await
+    }
+
     async fn occupancy(&self) -> Result<Vec<(SiteId, u16)>, DoorError> {
         self.ask(Call::Occupancy).await
     }
@@ -160,7 +165,7 @@ impl Door for EmbeddedDoor {
         self.ask(Call::Switches).await
     }
 
-    async fn switch(&self, version: u64, document: &str, new_ramp: bool) -> Result<Kept, DoorError> {
+    async fn switch(&self, version: u64, document: &str, new_ramp: bool) -> Result<bool, DoorError> {
         self.ask(|answer| Call::Switch(version, document.to_owned(), new_ramp, answer)).await
     }
 }
@@ -262,13 +267,14 @@ impl<C: Clock> Keeper<C> {
                 }
                 answer(to, trimmed)
             }
+            Call::Live(to) => answer(to, u32::try_from(self.limiter.live()).unwrap_or(u32::MAX)),
             Call::Occupancy(to) => answer(to, self.limiter.occupancy()),
             Call::Switches(to) => answer(to, self.limiter.switches().clone()),
             Call::Switch(version, document, new_ramp, to) => {
                 let switched = self.limiter.switch(version, &document, new_ramp);
                 changed.gate |= switched.is_some();
                 self.note(switched, changed);
-                answer(to, self.limiter.switches().clone())
+                answer(to, switched.is_some())
             }
         }
     }

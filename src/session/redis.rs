@@ -372,6 +372,10 @@ impl Door for RedisDoor {
         Ok(trimmed)
     }
 
+    async fn live(&self) -> Result<u32, DoorError> {
+        self.query(redis::cmd("ZCARD").arg(keys::RENEWED)).await
+    }
+
     async fn occupancy(&self) -> Result<Vec<(SiteId, u16)>, DoorError> {
         let mut taken = HashMap::new();
         for (site, slots) in self.scan("HSCAN", keys::SITES).await? {
@@ -389,12 +393,11 @@ impl Door for RedisDoor {
         Ok(Kept { version: version.unwrap_or(0), document: document.unwrap_or_default() })
     }
 
-    async fn switch(&self, version: u64, document: &str, new_ramp: bool) -> Result<Kept, DoorError> {
+    async fn switch(&self, version: u64, document: &str, new_ramp: bool) -> Result<bool, DoorError> {
         let mut script = self.scripts.switch.prepare_invoke();
         script.key(keys::GATE).key(keys::RAMPED).key(keys::CHANGES);
         script.arg(version).arg(document).arg(u8::from(new_ramp)).arg(nonce()?).arg(CHANGES_KEPT);
-        let mut reply = self.run(&script).await?;
-        Ok(Kept { version: reply.next()?, document: reply.next()? })
+        self.run(&script).await?.is("SWITCHED", "OTHER")
     }
 }
 

@@ -80,6 +80,21 @@ pub struct InEffect {
     pub switches: Switches,
 }
 
+/// How the door stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Status {
+    /// The switches.
+    pub kept: Kept,
+    /// Live seats in the nation.
+    pub live: u32,
+    /// The most there may be.
+    pub capacity: u32,
+    /// Places in the line, as read last.
+    pub waiting: usize,
+    /// Seats and places above the caps of their sites.
+    pub above_caps: u64,
+}
+
 /// What a waiting terminal is told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Update {
@@ -158,8 +173,6 @@ struct Room {
     line: Line,
     picture: Arc<Snapshot>,
     pace: Pace,
-    /// Live seats in the nation when somebody was admitted last.
-    live: Option<u32>,
 }
 
 impl Known {
@@ -356,9 +369,21 @@ impl<D: Door, C: Clock> Registry<D, C> {
         self.room().picture.len()
     }
 
-    /// How many seats were live in the nation when somebody was to be admitted last, and the capacity.
-    pub fn live_of_capacity(&self) -> (Option<u32>, u32) {
-        (self.room().live, self.terms(&self.in_effect()).capacity)
+    /// The most seats in the nation, under the switches that this instance goes by.
+    pub fn capacity(&self) -> u32 {
+        self.terms(&self.in_effect()).capacity
+    }
+
+    /// How the door stands, asked there.
+    pub async fn status(&self) -> Result<Status, DoorError> {
+        self.read_switches().await?;
+        let (kept, live) = (self.door.switches().await?, self.door.live().await?);
+        let mut above_caps = 0;
+        for (site, taken) in self.door.occupancy().await? {
+            let cap = (self.configured.channel)(site).map_or(taken, |channel| self.cap(site, channel));
+            above_caps += u64::from(taken.saturating_sub(cap));
+        }
+        Ok(Status { kept, live, capacity: self.capacity(), waiting: self.waiting(), above_caps })
     }
 
     /// How long ago the last complete reading of the door's changes began; `None` before the first. Above [`GOOD_FOR`] every
@@ -373,14 +398,16 @@ impl<D: Door, C: Clock> Registry<D, C> {
         self.known().in_effect.clone()
     }
 
-    /// Puts other switches in the place of those of this version; gives what the store has afterwards.
-    pub async fn switch(&self, version: u64, switches: &Switches) -> Result<Kept, DoorError> {
+    /// Puts other switches in the place of those of this version, under a line that says who did it. Gives what the store has
+    /// now, and whether it is of this call.
+    pub async fn switch(&self, version: u64, switches: &Switches, who: &str) -> Result<(bool, Kept), DoorError> {
         let before = self.door.switches().await?;
         let ramp_of = |switches: &Switches| switches.ramp.map(|ramp| ramp.channel);
         let new_ramp = Switches::parse(&before.document).map_or(true, |before| ramp_of(&before) != ramp_of(switches));
-        let kept = self.door.switch(version, &switches.document(), new_ramp).await?;
+        let document = format!("# {who}\n{}", switches.document());
+        let switched = self.door.switch(version, &document, new_ramp).await?;
         self.read_switches().await?;
-        Ok(kept)
+        Ok((switched, self.door.switches().await?))
     }
 
     /// Reads the changes, ticks, admits, renews and attends until cancelled. Every instance runs it once.
@@ -566,7 +593,6 @@ impl<D: Door, C: Clock> Registry<D, C> {
             loop {
                 let in_effect = self.in_effect();
                 let Ok(admitted) = self.door.admit(self.terms(&in_effect)).await else { break };
-                self.room().live = Some(admitted.live);
                 if admitted.admitted > 0 {
                     self.signals.read.notify_one();
                 }

@@ -6,7 +6,7 @@ use tonic::Status;
 use tonic::transport::Channel;
 use tonic_types::StatusExt;
 
-use super::{Connection, DOMAIN, Unreachable};
+use super::{CallError, Connection, DOMAIN, Unreachable};
 use crate::grpc::v1::{self, operator_service_client::OperatorServiceClient};
 
 /// The largest message that is taken: a single record is never split, whatever its size.
@@ -15,6 +15,9 @@ const MAX_MESSAGE: usize = 64 * 1024 * 1024;
 /// How long any one message of an export may take, however long all of them take: the service reads on while it sends. For the
 /// beginning of its answer the connection has a limit of its own.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// How often it is asked whether the switches are in effect.
+const IN_EFFECT_ASKED_EVERY: Duration = Duration::from_millis(50);
 
 /// Every record of a programme.
 #[derive(Debug, Clone, PartialEq)]
@@ -75,6 +78,29 @@ impl Operator {
     /// On a connection to the admin listener.
     pub fn on(connection: &Connection) -> Self {
         Self { channel: connection.channel() }
+    }
+
+    /// The switches of the door, and how it stands.
+    pub async fn switches(&self) -> Result<v1::GetSwitchesResponse, CallError> {
+        let mut client = OperatorServiceClient::new(self.channel.clone());
+        Ok(client.get_switches(v1::GetSwitchesRequest {}).await?.into_inner())
+    }
+
+    /// Puts another document of switches in the place of the one of this version.
+    pub async fn set_switches(&self, wanted: v1::SetSwitchesRequest) -> Result<v1::SetSwitchesResponse, CallError> {
+        let mut client = OperatorServiceClient::new(self.channel.clone());
+        Ok(client.set_switches(wanted).await?.into_inner())
+    }
+
+    /// Waits until no site has more sessions and places than its cap, as far as `patience` goes; says whether that is so.
+    pub async fn within_caps(&self, patience: Duration) -> Result<bool, CallError> {
+        let asking = async {
+            while self.switches().await?.above_caps > 0 {
+                tokio::time::sleep(IN_EFFECT_ASKED_EVERY).await;
+            }
+            Ok(true)
+        };
+        tokio::time::timeout(patience, asking).await.unwrap_or(Ok(false))
     }
 
     /// Every record of a programme. It is the whole, or an error, one also if nothing comes for 30 seconds.

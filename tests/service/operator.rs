@@ -495,6 +495,20 @@ impl server::OperatorService for Canned {
     ) -> Result<Response<Self::ExportRecordsStream>, Status> {
         Ok(Response::new(Box::pin(tokio_stream::iter(self.0.clone()))))
     }
+
+    async fn get_switches(
+        &self,
+        _: Request<v1::GetSwitchesRequest>,
+    ) -> Result<Response<v1::GetSwitchesResponse>, Status> {
+        Err(Status::unimplemented("not asked here"))
+    }
+
+    async fn set_switches(
+        &self,
+        _: Request<v1::SetSwitchesRequest>,
+    ) -> Result<Response<v1::SetSwitchesResponse>, Status> {
+        Err(Status::unimplemented("not asked here"))
+    }
 }
 
 #[tokio::test]
@@ -549,6 +563,20 @@ impl server::OperatorService for Frozen {
     ) -> Result<Response<Self::ExportRecordsStream>, Status> {
         let said = tokio_stream::iter(self.0.clone().into_iter().map(Ok));
         Ok(Response::new(Box::pin(tokio_stream::StreamExt::chain(said, tokio_stream::pending()))))
+    }
+
+    async fn get_switches(
+        &self,
+        _: Request<v1::GetSwitchesRequest>,
+    ) -> Result<Response<v1::GetSwitchesResponse>, Status> {
+        Err(Status::unimplemented("not asked here"))
+    }
+
+    async fn set_switches(
+        &self,
+        _: Request<v1::SetSwitchesRequest>,
+    ) -> Result<Response<v1::SetSwitchesResponse>, Status> {
+        Err(Status::unimplemented("not asked here"))
     }
 }
 

@@ -414,8 +414,9 @@ impl Model {
         seats.len() + places.len()
     }
 
-    fn switch(&mut self, version: u64, new_ramp: bool) {
-        if version == self.version {
+    fn switch(&mut self, version: u64, new_ramp: bool) -> bool {
+        let switched = version == self.version;
+        if switched {
             self.version += 1;
             if new_ramp {
                 self.ramped.clear();
@@ -423,6 +424,7 @@ impl Model {
             }
             self.changes.push(Change::Switched);
         }
+        switched
     }
 }
 
@@ -515,9 +517,10 @@ async fn compare(stand: &impl Stand, history: &[Operation]) -> Counts {
             }
             Operation::Switch { new_ramp, stale } => {
                 let version = model.version + u64::from(*stale);
-                model.switch(version, *new_ramp);
-                let kept = door.switch(version, &format!("# {}", version + 1), *new_ramp).await.unwrap();
-                assert_eq!(kept, door.switches().await.unwrap());
+                let switched = model.switch(version, *new_ramp);
+                let document = format!("# {}", version + 1);
+                assert_eq!(door.switch(version, &document, *new_ramp).await.unwrap(), switched);
+                let kept = door.switches().await.unwrap();
                 let document = if model.version == 0 { String::new() } else { format!("# {}", model.version) };
                 assert_eq!(kept, Kept { version: model.version, document });
             }
@@ -537,6 +540,7 @@ async fn compare(stand: &impl Stand, history: &[Operation]) -> Counts {
         }
         cursor = read.upto;
     }
+    assert_eq!(door.live().await.unwrap(), model.rows.len() as u32);
     let mut line: Vec<InLine> = door.line().await.unwrap();
     line.sort_by_key(|it| it.place.key);
     let mut expected: Vec<InLine> =

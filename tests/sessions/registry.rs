@@ -208,6 +208,10 @@ impl<D: Door> Door for SlowDoor<D> {
         self.door.trim(caps, version).await
     }
 
+    async fn live(&self) -> Result<u32, DoorError> {
+        self.door.live().await
+    }
+
     async fn occupancy(&self) -> Result<Vec<(SiteId, u16)>, DoorError> {
         self.door.occupancy().await
     }
@@ -216,7 +220,7 @@ impl<D: Door> Door for SlowDoor<D> {
         self.door.switches().await
     }
 
-    async fn switch(&self, version: u64, document: &str, new_ramp: bool) -> Result<Kept, DoorError> {
+    async fn switch(&self, version: u64, document: &str, new_ramp: bool) -> Result<bool, DoorError> {
         self.door.switch(version, document, new_ramp).await
     }
 }

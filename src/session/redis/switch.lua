@@ -7,16 +7,15 @@
 -- ARGV[3] 1 if a ramp begins with it, else 0
 -- ARGV[4] nonce of the change that this call writes, 0 to 2^64-1
 -- ARGV[5] how many changes the stream keeps, about
--- Reply: version and document as they are afterwards. They are others when another version stood there.
--- Invariant: a version is given out once; nothing changes when another one stands there.
+-- Reply: SWITCHED; or OTHER when another version stands there: nothing changes then.
+-- Invariant: a version is given out once.
 assert(#KEYS == 3, 'switch.lua takes 3 keys')
 assert(#ARGV == 5, 'switch.lua takes 5 arguments')
 local gate, ramped, changes = KEYS[1], KEYS[2], KEYS[3]
 local version, document, new_ramp, nonce, keep = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 
-local stands, text = unpack(redis.call('HMGET', gate, 'version', 'document'))
-if (stands or '0') ~= version then
-  return { stands or '0', text or '' }
+if (redis.call('HGET', gate, 'version') or '0') ~= version then
+  return { 'OTHER' }
 end
 local newest = redis.call('XREVRANGE', changes, '+', '-', 'COUNT', 1)[1]
 local number = newest and tonumber(string.match(newest[1], '^%d+')) or 0
@@ -27,4 +26,4 @@ if new_ramp == '1' then
   redis.call('HSET', gate, 'budget', 0)
 end
 redis.call('XADD', changes, 'MAXLEN', '~', keep, (number + 1) .. '-' .. nonce, 'version', next_version, 'why', 'switched')
-return { tostring(next_version), document }
+return { 'SWITCHED' }
