@@ -85,8 +85,8 @@ enum What {
         /// The document
         file: PathBuf,
         /// The version that it replaces; left out: the one there is
-        #[arg(long, value_name = "N")]
-        version: Option<u64>,
+        #[arg(long, value_name = "VERSION")]
+        replaces: Option<u64>,
         /// As for capacity
         #[arg(long)]
         below_live: bool,
@@ -126,7 +126,7 @@ fn number_or(word: &'static str) -> impl Fn(&str) -> Result<NumberOr, String> + 
 /// What one command changes of the switches.
 struct Change {
     below_live: bool,
-    /// Also if there is another version by now.
+    /// The version that it replaces; `None`: the one there is.
     version: Option<u64>,
     switches: Box<dyn FnOnce(&mut Switches)>,
     /// Sent as it stands.
@@ -192,10 +192,10 @@ fn change(what: What) -> Result<Option<Change>, String> {
             Change::of(move |s| s.ramp = Some(Ramp { channel, sites_per_second }))
         }
         What::Ramp { .. } => return Err("`ramp CHANNEL SITES_PER_SECOND` or `ramp off`".into()),
-        What::Apply { file, version, below_live } => {
+        What::Apply { file, replaces, below_live } => {
             let read = std::fs::read_to_string(&file);
             let document = Some(read.map_err(|error| format!("{}: cannot be read: {error}", file.display()))?);
-            Change { below_live, version, document, ..Change::of(|_| {}) }
+            Change { below_live, version: replaces, document, ..Change::of(|_| {}) }
         }
     }))
 }

@@ -676,12 +676,14 @@ impl<D: Door, C: Clock> Registry<D, C> {
         Ok(())
     }
 
-    /// Takes up what the door said of a seat; `readings` is their number from before the door was asked.
+    /// Takes up what the door said of a seat; `readings` is their number from before the door was asked. One that is live no
+    /// more sells nothing here from now on; its stream is told by the reading that says why, or when the door says it again.
     fn learn(&self, seat: Seat, standing: Standing, readings: u64) {
         match standing {
             Standing::Live => self.keep(seat, readings),
             Standing::Replaced | Standing::Lost | Standing::Capped | Standing::Shut => {
-                self.forget(seat.key, seat.fence, standing)
+                self.known().remove(seat.key, seat.fence);
+                self.renewals.doubt(seat.key, seat.fence, standing);
             }
         }
     }

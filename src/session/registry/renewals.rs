@@ -35,6 +35,8 @@ struct Attached {
     seat: Seat,
     turn: u8,
     number: u64,
+    /// Whether the door has said once that it is live no more.
+    doubted: bool,
     ended: oneshot::Sender<Standing>,
 }
 
@@ -94,7 +96,7 @@ impl Renewals {
         let (sender, told) = oneshot::channel();
         // Two openings of one terminal may arrive here in the other order: the newer grant stays.
         if table.attached.get(&seat.key).is_none_or(|attached| attached.seat.fence <= seat.fence) {
-            table.attached.insert(seat.key, Attached { seat, turn, number, ended: sender });
+            table.attached.insert(seat.key, Attached { seat, turn, number, doubted: false, ended: sender });
         }
         drop(table);
         Attachment { seat, number, end: End::Awaited(told), renewals: self.clone() }
@@ -126,6 +128,16 @@ impl Renewals {
     /// The seats that have sold since the door heard of it last.
     pub(super) fn with_sales(&self) -> Vec<Seat> {
         self.table().sales.values().map(|(seat, _)| *seat).collect()
+    }
+
+    /// The door says that the seat is live no more, and not why: the attachment is told when it says so for the second time.
+    pub(super) fn doubt(&self, key: SeatKey, fence: u64, standing: Standing) {
+        let mut table = self.table();
+        let attached = table.attached.get_mut(&key).filter(|attached| attached.seat.fence == fence);
+        if attached.is_some_and(|attached| std::mem::replace(&mut attached.doubted, true)) {
+            drop(table);
+            self.end(key, fence, standing);
+        }
     }
 
     /// How many attachments live.
