@@ -1,6 +1,7 @@
 //! Composition: from a checked configuration to a running service. The only module that names concrete stores.
 
 mod files;
+mod objective;
 mod observed;
 mod tasks;
 mod upkeep;
@@ -37,6 +38,7 @@ use crate::telemetry::scrape::Page;
 use crate::telemetry::{self, Telemetry, TelemetryError, TelemetryOptions};
 use crate::time::{Clock, SystemClock, Timestamp};
 use files::Loaded;
+use objective::Objective;
 use observed::Observed;
 use tasks::{Broke, End, Tasks};
 
@@ -161,6 +163,7 @@ pub async fn start<C: Clock>(config: Config, clock: C, watched: Watched) -> Resu
     let loaded = Loaded::read(&config)?;
     let lease = Lease { length: config.sessions.lease, ..Lease::DEFAULT };
     let drain = Drain::default();
+    let objective = Arc::<Objective>::default();
     let terms = Terms {
         keys: keys.ring.mark(),
         simulated_clock: clock.is_simulated(),
@@ -192,8 +195,8 @@ pub async fn start<C: Clock>(config: Config, clock: C, watched: Watched) -> Resu
                     }),
                 ),
             ];
-            let ledger = Observed::new(ledger, clock.clone(), watched.metrics.clone(), "redb");
-            run(Parts { config, clock, watched, keys, tls, loaded, lease, ledger, door, drain, store }).await
+            let ledger = Observed::new(ledger, clock.clone(), watched.metrics.clone(), objective.clone(), "redb");
+            run(Parts { config, clock, watched, keys, tls, loaded, lease, ledger, objective, door, drain, store }).await
         }
         Store::Redis(url) => {
             let pool = |size| RedisPool::new(url.expose(), size).map_err(|e| AppError::Store(e.to_string()));
@@ -215,8 +218,8 @@ pub async fn start<C: Clock>(config: Config, clock: C, watched: Watched) -> Resu
                 Ok(())
             };
             let store: Vec<(_, BoxFuture<'static, End>)> = vec![("the watch over Redis", Box::pin(watch))];
-            let ledger = Observed::new(ledger, clock.clone(), watched.metrics.clone(), "redis");
-            run(Parts { config, clock, watched, keys, tls, loaded, lease, ledger, door, drain, store }).await
+            let ledger = Observed::new(ledger, clock.clone(), watched.metrics.clone(), objective.clone(), "redis");
+            run(Parts { config, clock, watched, keys, tls, loaded, lease, ledger, objective, door, drain, store }).await
         }
     }
 }
@@ -254,6 +257,7 @@ struct Parts<L, D, C> {
     loaded: Loaded,
     lease: Lease,
     ledger: L,
+    objective: Arc<Objective>,
     door: D,
     drain: Drain,
     /// What goes on inside of the store for as long as the service runs.
@@ -261,14 +265,15 @@ struct Parts<L, D, C> {
 }
 
 async fn run<L: Ledger, D: Door, C: Clock>(parts: Parts<L, D, C>) -> Result<Running, AppError> {
-    let Parts { config, clock, watched, keys, tls, loaded, lease, ledger, door, drain, store: store_tasks } = parts;
+    let Parts { config, clock, watched, keys, tls, loaded, lease, ledger, objective, door, drain, store: store_tasks } =
+        parts;
     let counters = bind(config.counters).await?;
     let admin = bind(config.admin).await?;
     let (counters_at, admin_at) = (address(&counters, config.counters), address(&admin, config.admin));
 
     let health = Health::starting().await;
     let (policies, sites) = (loaded.policies.clone(), loaded.sites.clone());
-    let registry = Arc::new(Registry::new(door, clock.clone(), lease, configured(&config, sites.clone())));
+    let registry = Arc::new(Registry::new(door, clock.clone(), lease, configured(&config, sites.clone(), objective)));
     let (at_start, sites_at_start) = (policies.load_full(), sites.load_full());
     let volatile = ledger.durability() == Durability::Volatile;
     let (store, since, simulated) = (config.store.to_string(), clock.now(), clock.is_simulated());
@@ -345,13 +350,13 @@ async fn run<L: Ledger, D: Door, C: Clock>(parts: Parts<L, D, C>) -> Result<Runn
 }
 
 /// What is so at the door until operators switch it.
-fn configured(config: &Config, sites: Arc<ArcSwap<Sites>>) -> Configured {
+fn configured(config: &Config, sites: Arc<ArcSwap<Sites>>, objective: Arc<Objective>) -> Configured {
     let caps = config.sessions.clone();
     Configured {
         capacity: config.sessions.capacity.get(),
         cap: Arc::new(move |site, channel| u16::try_from(caps.cap(site, channel).get()).unwrap_or(u16::MAX)),
         channel: Arc::new(move |site| sites.load().get(site).map(|site| site.channel)),
-        burning: Arc::new(|| false),
+        burning: Arc::new(move || objective.burns()),
     }
 }
 

@@ -32,7 +32,7 @@
 //! | [`buyer`] | numbers and pseudonyms; the only place where a national number exists besides the wire |
 //! | [`policy`] | programmes as effective-dated data; windows and refusals; pure |
 //! | [`ledger`] | the port, [`ledger::rules`] (the semantics, once), `ledger::redis` and `ledger::embedded` |
-//! | [`session`] | seats of terminals: the limiter, pure; the doors in Redis and redb; the registry of one instance |
+//! | [`session`] | seats of terminals and the line in front of them: the limiter, pure; the doors in Redis and redb; the registry of one instance |
 //! | [`purchase`] | the use case |
 //! | [`export`] | the records of a programme, for an audit |
 //! | [`grpc`] | the services, errors as statuses, how connections begin, who is calling |

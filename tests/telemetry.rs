@@ -58,6 +58,7 @@ fn measure_everything(metrics: &Metrics) {
     metrics.store_serving(true);
     metrics.store_volatile(false);
     metrics.sessions_live(2);
+    metrics.line(7, 100);
     metrics.session_opened(SessionOutcome::Admitted);
     metrics.foreign_token();
     metrics.policy_reloaded(ReloadOutcome::Applied);

@@ -25,7 +25,7 @@ const IMPORTS: &str = "
     app                → config, telemetry, drain, grpc, feed, purchase, export, stock, journal, redis_pool, sites
     app                → ledger, ledger::{redis, embedded}, session, session::{redis, embedded}
     app                → buyer, policy, ids, time
-    cli                → config, policy, terminal, load, grpc::{v1, PURCHASE_SERVICE}, certs, tls, sites, ids, time
+    cli                → config, policy, session::{switches, Mode, Switches}, terminal, load, grpc::{v1, PURCHASE_SERVICE}, certs, tls, sites, ids, time
     certs              → tls, ids, time
     grpc               → purchase, export, session, stock, journal, ledger::Ledger, policy::{LineSet, Place, Refusal}
     grpc               → sites, ids, time, tls, telemetry, drain

@@ -14,19 +14,28 @@ use crate::ledger::{
 use crate::telemetry::metrics::{Metrics, StoreVerb, TripOutcome};
 use crate::time::{Clock, Timestamp};
 
+use super::objective::Objective;
+
 /// A ledger whose trips are seen.
 #[derive(Clone)]
 pub(super) struct Observed<L, C> {
     ledger: L,
     clock: C,
     metrics: Arc<Metrics>,
+    objective: Arc<Objective>,
     system: &'static str,
 }
 
 impl<L: Ledger, C: Clock> Observed<L, C> {
     /// `system` is the store's name in spans (`redis`, `redb`).
-    pub(super) fn new(ledger: L, clock: C, metrics: Arc<Metrics>, system: &'static str) -> Self {
-        Self { ledger, clock, metrics, system }
+    pub(super) fn new(
+        ledger: L,
+        clock: C,
+        metrics: Arc<Metrics>,
+        objective: Arc<Objective>,
+        system: &'static str,
+    ) -> Self {
+        Self { ledger, clock, metrics, objective, system }
     }
 
     /// Combined and not awaited within another block, which would keep the trip's own space twice.
@@ -48,7 +57,11 @@ impl<L: Ledger, C: Clock> Observed<L, C> {
         trip.instrument(span.clone()).map(move |answer| {
             let outcome = outcome(&answer);
             span.record("db.response.status_code", outcome.name());
-            self.metrics.tripped(verb, outcome, self.clock.monotonic().saturating_sub(begun));
+            let took = self.clock.monotonic().saturating_sub(begun);
+            self.metrics.tripped(verb, outcome, took);
+            if matches!(verb, StoreVerb::Claim | StoreVerb::Usage) {
+                self.objective.took(took, has_failed(outcome));
+            }
             answer
         })
     }
@@ -66,6 +79,14 @@ fn outcome<T>(answer: &Result<T, LedgerError>) -> TripOutcome {
         Err(LedgerError::Unconfirmed(_)) => TripOutcome::Unconfirmed,
         Err(LedgerError::Corrupt(_)) => TripOutcome::Corrupt,
     }
+}
+
+/// Whether the store had no answer, and not: whether the answer was one that the caller can do something about.
+fn has_failed(outcome: TripOutcome) -> bool {
+    matches!(
+        outcome,
+        TripOutcome::StoreUnavailable | TripOutcome::Overloaded | TripOutcome::Unconfirmed | TripOutcome::Corrupt
+    )
 }
 
 impl<L: Ledger, C: Clock> Ledger for Observed<L, C> {

@@ -49,6 +49,7 @@ pub(super) async fn follow_health<L: Ledger, D: Door, C: Clock>(
             was_ready = ready;
         }
         metrics.sessions_live(u64::try_from(registry.attached()).unwrap_or(u64::MAX));
+        metrics.line(u64::try_from(registry.waiting()).unwrap_or(u64::MAX), registry.capacity().into());
         // The first reading is waited for with less patience: a start should not take longer for it.
         tokio::time::sleep(if age.is_none() { HEALTH_EVERY / 10 } else { HEALTH_EVERY }).await;
     }

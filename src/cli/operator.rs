@@ -1,7 +1,7 @@
 //! `rationd operator …`: how the door stands, and the switches of it.
 
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
 
@@ -12,6 +12,7 @@ use crate::ids::{Channel, SiteId};
 use crate::session::switches::Ramp;
 use crate::session::{Mode, Switches};
 use crate::terminal::{CallError, Connection, Operator};
+use crate::time::{Clock, SystemClock};
 
 /// Every instance goes by new switches within two seconds; longer than this is worth being told.
 const IN_EFFECT_WITHIN: Duration = Duration::from_secs(10);
@@ -227,7 +228,7 @@ async fn put(operator: &Operator, change: Change, reason: String, json: bool) ->
         }
     };
     let version = change.version.unwrap_or(before.version);
-    let begun = Instant::now();
+    let clock = SystemClock::real();
     let wanted = v1::SetSwitchesRequest { version, document, reason, below_live: change.below_live };
     let kept = match operator.set_switches(wanted).await {
         Ok(kept) => kept,
@@ -237,7 +238,7 @@ async fn put(operator: &Operator, change: Change, reason: String, json: bool) ->
         Ok(within) => within,
         Err(error) => return failed(&error),
     };
-    let seconds = begun.elapsed().as_secs_f64();
+    let seconds = clock.monotonic().as_secs_f64();
     if json {
         print(serde_json::json!({
             "version": kept.version, "document": kept.document, "within_caps": within, "seconds": seconds,

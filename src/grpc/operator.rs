@@ -172,7 +172,12 @@ impl<L: Ledger, D: Door, C: Clock> OperatorService for OperatorEdge<L, D, C> {
         let wanted = request.into_inner();
         let switches = self.checked(&wanted).await?;
         let v1::SetSwitchesRequest { version, reason, .. } = wanted;
-        let who = format!("{operator} at {}: {reason}", self.clock.now());
+        let by = match operator {
+            Peer::Clear => "somebody on this machine".to_owned(),
+            peer => peer.to_string(),
+        };
+        let why = if reason.is_empty() { String::new() } else { format!(": {reason}") };
+        let who = format!("set at {} by {by}{why}", self.clock.now());
         let switched = self.registry.switch(version, &switches, &who).await;
         let (switched, kept) = switched.map_err(|error| door_away(&error))?;
         if !switched {

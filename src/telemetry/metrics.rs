@@ -86,6 +86,20 @@ const SESSIONS_LIVE: Row = Row {
     help: "Sessions whose stream is open on this instance.",
     labels: &[],
 };
+const SESSIONS_CAPACITY: Row = Row {
+    name: "rationd.sessions.capacity",
+    kind: Kind::Gauge,
+    unit: "{session}",
+    help: "Sessions that may be live in the nation, under the switches that this instance goes by.",
+    labels: &[],
+};
+const SESSIONS_WAITING: Row = Row {
+    name: "rationd.sessions.waiting",
+    kind: Kind::Gauge,
+    unit: "{terminal}",
+    help: "Terminals that wait in line in the nation, as this instance has read it last.",
+    labels: &[],
+};
 const SESSIONS_OPENED: Row = Row {
     name: "rationd.sessions.opened",
     kind: Kind::Counter,
@@ -109,7 +123,7 @@ const POLICY_RELOADS: Row = Row {
 };
 
 /// Every instrument of the service.
-pub const TABLE: [Row; 10] = [
+pub const TABLE: [Row; 12] = [
     DECISIONS,
     NEAR_LIMIT,
     RPC_DURATION,
@@ -117,6 +131,8 @@ pub const TABLE: [Row; 10] = [
     STORE_SERVING,
     STORE_VOLATILE,
     SESSIONS_LIVE,
+    SESSIONS_CAPACITY,
+    SESSIONS_WAITING,
     SESSIONS_OPENED,
     SESSIONS_FOREIGN_TOKENS,
     POLICY_RELOADS,
@@ -256,6 +272,8 @@ pub struct Metrics {
     store_serving: Gauge<u64>,
     store_volatile: Gauge<u64>,
     sessions_live: Gauge<u64>,
+    sessions_capacity: Gauge<u64>,
+    sessions_waiting: Gauge<u64>,
     sessions_opened: Counter<u64>,
     sessions_foreign_tokens: Counter<u64>,
     policy_reloads: Counter<u64>,
@@ -289,6 +307,8 @@ impl Metrics {
             store_serving: gauge(STORE_SERVING),
             store_volatile: gauge(STORE_VOLATILE),
             sessions_live: gauge(SESSIONS_LIVE),
+            sessions_capacity: gauge(SESSIONS_CAPACITY),
+            sessions_waiting: gauge(SESSIONS_WAITING),
             sessions_opened: counter(SESSIONS_OPENED),
             sessions_foreign_tokens: counter(SESSIONS_FOREIGN_TOKENS),
             policy_reloads: counter(POLICY_RELOADS),
@@ -347,6 +367,12 @@ impl Metrics {
     /// How many sessions' streams are open on this instance.
     pub fn sessions_live(&self, sessions: u64) {
         self.sessions_live.record(sessions, &[]);
+    }
+
+    /// How many terminals wait in line, and how many sessions may be live.
+    pub fn line(&self, waiting: u64, capacity: u64) {
+        self.sessions_waiting.record(waiting, &[]);
+        self.sessions_capacity.record(capacity, &[]);
     }
 
     /// A terminal tried to open a session.
