@@ -22,11 +22,27 @@ pub enum Mutant {
     BearerCheckOnly,
     /// A site's certificate is enough to act for any site.
     SiteActsForAnother,
+    /// A seat belongs to the connection that opened it: the terminal that logs in again is not known by its name.
+    SeatByConnection,
+    /// Logical time takes the whole step that the store's clock makes, however long.
+    UnboundedStep,
+    /// The line's next number is given out before anybody looks whether the terminal waits already.
+    NumberBeforeLook,
+    /// The file of the door keeps seats and no places.
+    PlacesNotKept,
+    /// A terminal is shown the position that this instance counts now, whatever it was shown before.
+    PositionAsCounted,
+    /// Only present places count for a position.
+    AbsentNotCounted,
+    /// Places are admitted in the order of their numbers alone.
+    RankIgnored,
+    /// Live seats are counted in one command, and the seats granted in another that knows no capacity.
+    CapacityOutsideScript,
 }
 
 impl Mutant {
     /// Every exhibit, with the name that chooses it.
-    pub const ALL: [(Self, &'static str); 9] = [
+    pub const ALL: [(Self, &'static str); 17] = [
         (Self::Control, "control"),
         (Self::CheckThenWrite, "check-then-write"),
         (Self::SweptTooEarly, "swept-too-early"),
@@ -36,6 +52,14 @@ impl Mutant {
         (Self::AnsweredBeforeReply, "answered-before-reply"),
         (Self::BearerCheckOnly, "bearer-check-only"),
         (Self::SiteActsForAnother, "site-acts-for-another"),
+        (Self::SeatByConnection, "seat-by-connection"),
+        (Self::UnboundedStep, "unbounded-step"),
+        (Self::NumberBeforeLook, "number-before-look"),
+        (Self::PlacesNotKept, "places-not-kept"),
+        (Self::PositionAsCounted, "position-as-counted"),
+        (Self::AbsentNotCounted, "absent-not-counted"),
+        (Self::RankIgnored, "rank-ignored"),
+        (Self::CapacityOutsideScript, "capacity-outside-script"),
     ];
 
     /// Whether this bug is switched on in this process (`RATIOND_MUTANT=name` in a museum build).

@@ -41,6 +41,7 @@ use std::future::Future;
 use std::time::Duration;
 
 use crate::ids::{SiteId, TerminalId};
+use crate::museum::Mutant;
 
 /// How long a silent terminal keeps its seat and its place, and how fast logical time may run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,6 +59,12 @@ impl Lease {
     /// 15 s, 2 s a tick, and 120 s: a dead terminal's seat is free within 16 s.
     pub const DEFAULT: Self =
         Self { length: Duration::from_secs(15), max_step: Duration::from_secs(2), grace: Duration::from_secs(120) };
+
+    /// [`Lease::max_step`] in milliseconds.
+    fn step_ms(&self) -> u64 {
+        // The seeded bug: a year is no bound.
+        if Mutant::UnboundedStep.is_on() { 365 * 86_400_000 } else { millis(self.max_step) }
+    }
 }
 
 /// The most seats or places that one trip renews, ends or removes: bounded work for the store.

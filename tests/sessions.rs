@@ -13,6 +13,8 @@
 
 mod support;
 
+#[path = "sessions/line.rs"]
+mod line;
 #[path = "sessions/model.rs"]
 mod model;
 #[path = "sessions/outage.rs"]
@@ -26,6 +28,10 @@ mod stands;
 
 use std::time::{Duration, Instant};
 
+use line::{
+    asking_again_keeps_place_and_number, capacity_is_never_exceeded, first_terminals_go_before_anyones_second,
+    ghosts_leave_no_seat_idle, places_survive_a_restart, positions_never_rise_and_are_never_lower_than_the_truth,
+};
 use rationd::session::embedded::{DoorFileError, EmbeddedDoor};
 use rationd::session::{Change, Cursor, Door, Ended, EndedWhy, Holder, Lease, Opened, Seat, Standing};
 use stands::{EmbeddedStand, LEASE, Plainly, RedisStand, Stand, site, terminal};
@@ -53,6 +59,12 @@ on_both_doors!(
     changes_are_read_in_order_and_a_gap_shows,
     mass_expiry_is_reaped_in_bounded_batches,
     two_thousand_terminals_logging_in_again_hold_two_thousand_seats,
+    asking_again_keeps_place_and_number,
+    places_survive_a_restart,
+    first_terminals_go_before_anyones_second,
+    positions_never_rise_and_are_never_lower_than_the_truth,
+    capacity_is_never_exceeded,
+    ghosts_leave_no_seat_idle,
 );
 
 async fn granted(door: &impl Door, at: &str, who: &str, cap: u16) -> Seat {

@@ -25,6 +25,7 @@ use super::{
     Renewal, Seat, Standing, Terms, Tick, millis,
 };
 use crate::ids::SiteId;
+use crate::museum::Mutant;
 use crate::time::Clock;
 
 /// How many calls may wait for the thread.
@@ -69,7 +70,10 @@ impl EmbeddedDoor {
     pub fn open(path: &Path, lease: Lease, clock: impl Clock) -> Result<Self, DoorFileError> {
         let unreadable = |why: String| DoorFileError::Unreadable { path: path.to_owned(), why };
         let nonce = getrandom::u64().map_err(|error| unreadable(format!("no random numbers: {error}")))?;
-        let (file, (gate, sites)) = DoorFile::open(path)?;
+        let (file, (gate, mut sites)) = DoorFile::open(path)?;
+        if Mutant::PlacesNotKept.is_on() {
+            sites.iter_mut().for_each(|(_, here)| here.places.clear());
+        }
         let (calls, queue) = mpsc::channel(QUEUE);
         let keeper = Keeper {
             limiter: Limiter::new(lease, gate, sites),

@@ -18,6 +18,7 @@ use super::{
     Opened, Opening, Place, Renewal, Seat, SeatKey, Standing, Terms, Tick, millis,
 };
 use crate::ids::{SiteId, TerminalId};
+use crate::museum::Mutant;
 use line::Line;
 
 /// Every site's seats and places, the line, the switches and the logical time.
@@ -159,9 +160,16 @@ impl Limiter {
         }
 
         let here = self.sites.entry(site).or_default();
-        let own = here.seats.iter().find(|(_, held)| held.terminal == terminal).map(|(slot, held)| (*slot, **held));
+        let is_own = |held: &Held| held.terminal == terminal && !Mutant::SeatByConnection.is_on();
+        let own = here.seats.iter().find(|(_, held)| is_own(held)).map(|(slot, held)| (*slot, **held));
         let waits = here.places.iter().find(|(_, w)| w.terminal == terminal).map(|(slot, w)| (*slot, **w));
         if let Some((slot, waiting)) = waits.filter(|(slot, _)| *slot < cap) {
+            if Mutant::NumberBeforeLook.is_on() {
+                changes.extend(self.remove(SeatKey { site, slot }, LeftWhy::Moved));
+                let place = self.stand(SeatKey { site, slot }, terminal, due_in, false);
+                changes.push(Change::Waits(place));
+                return (Opened::Waiting { place, is_new: true }, changes);
+            }
             changes.extend(self.comes(SeatKey { site, slot }, due_in));
             return (waiting_in(site, slot, &waiting), changes);
         }
@@ -282,15 +290,11 @@ impl Limiter {
     /// See [`super::Door::line`].
     pub fn line(&self) -> Vec<InLine> {
         let of_site = |(site, here): (&SiteId, &SiteSlots)| -> Vec<InLine> {
-            let in_line = |(slot, waiting): (&u16, &Box<Waiting>)| InLine {
-                place: Place {
-                    key: SeatKey { site: *site, slot: *slot },
-                    terminal: waiting.terminal,
-                    seq: waiting.seq,
-                },
+            let in_line = |slot: u16, waiting: &Waiting| InLine {
+                place: Place { key: SeatKey { site: *site, slot }, terminal: waiting.terminal, seq: waiting.seq },
                 absent: waiting.absent,
             };
-            here.places.iter().map(in_line).collect()
+            here.places.iter().map(|(slot, waiting)| in_line(*slot, waiting)).collect()
         };
         self.sites.iter().flat_map(of_site).collect()
     }
@@ -324,7 +328,7 @@ impl Limiter {
     /// See [`super::Door::tick`]; `store_ms` is the store's own time from any start. When it went back, this tick counts as
     /// no time and the next one counts from there.
     pub fn tick(&mut self, store_ms: u64, beat: Beat) -> (Tick, Vec<Change>) {
-        let passed = self.last_ms.map_or(0, |last| store_ms.saturating_sub(last)).min(millis(self.lease.max_step));
+        let passed = self.last_ms.map_or(0, |last| store_ms.saturating_sub(last)).min(self.lease.step_ms());
         self.last_ms = Some(store_ms);
         self.now_ms += passed;
         let other_switches = beat.terms.version != self.kept.version;

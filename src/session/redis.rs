@@ -95,6 +95,13 @@ impl RedisDoor {
         Ok(if live < usize::from(cap) { u16::MAX } else { 0 })
     }
 
+    /// The seeded bug `CapacityOutsideScript`: how many seats are left, from one command; the script that grants is told of no
+    /// capacity.
+    async fn left_outside(&self, terms: Terms) -> Result<u32, DoorError> {
+        let live: u32 = self.query(redis::cmd("ZCARD").arg(keys::RENEWED)).await?;
+        Ok(terms.capacity.saturating_sub(live))
+    }
+
     /// Every field of a hash or member of a sorted set, with its value or score; one that changes meanwhile may come twice.
     async fn scan(&self, command: &str, key: &str) -> Result<Vec<(String, String)>, DoorError> {
         let (mut all, mut cursor) = (Vec::new(), 0_u64);
@@ -121,8 +128,11 @@ impl RedisDoor {
 }
 
 impl Door for RedisDoor {
-    async fn open(&self, opening: Opening, terms: Terms) -> Result<Opened, DoorError> {
+    async fn open(&self, opening: Opening, mut terms: Terms) -> Result<Opened, DoorError> {
         let Opening { site, terminal, mut cap, ramped, due_in } = opening;
+        if Mutant::CapacityOutsideScript.is_on() {
+            terms.capacity = if self.left_outside(terms).await? > 0 { u32::MAX } else { 0 };
+        }
         if Mutant::CapOutsideScript.is_on() {
             cap = self.counted_outside(site, cap).await?;
         }
@@ -294,7 +304,12 @@ impl Door for RedisDoor {
         Ok(line.into_values().collect())
     }
 
-    async fn admit(&self, terms: Terms) -> Result<Admitted, DoorError> {
+    async fn admit(&self, mut terms: Terms) -> Result<Admitted, DoorError> {
+        let mut most = ADMITTED;
+        if Mutant::CapacityOutsideScript.is_on() {
+            let left = self.left_outside(terms).await?;
+            (terms.capacity, most) = if left > 0 { (u32::MAX, ADMITTED.min(left as usize)) } else { (0, ADMITTED) };
+        }
         let highest = match terms.mode {
             Mode::Open => i32::from(u16::MAX),
             Mode::FirstTerminalsOnly => 0,
@@ -303,7 +318,7 @@ impl Door for RedisDoor {
         let mut script = self.scripts.admit.prepare_invoke();
         script.key(keys::GATE).key(keys::SITES).key(keys::RENEWED).key(keys::READY);
         script.key(keys::PRESENT).key(keys::ABSENT).key(keys::CHANGES);
-        script.arg(millis(self.lease.length)).arg(ADMITTED).arg(nonce()?).arg(CHANGES_KEPT);
+        script.arg(millis(self.lease.length)).arg(most).arg(nonce()?).arg(CHANGES_KEPT);
         script.arg(terms.version).arg(highest).arg(terms.capacity);
         let mut reply = self.run(&script).await?;
         let word: String = reply.next()?;
@@ -335,7 +350,7 @@ impl Door for RedisDoor {
         ] {
             script.key(key);
         }
-        script.arg(millis(self.lease.length)).arg(millis(self.lease.max_step)).arg(BATCH);
+        script.arg(millis(self.lease.length)).arg(self.lease.step_ms()).arg(BATCH);
         script.arg(nonce()?).arg(CHANGES_KEPT).arg(millis(self.lease.grace)).arg(beat.terms.version);
         script.arg(u8::from(beat.terms.mode == Mode::Closed)).arg(beat.ramp.map_or(-1, i64::from));
         script.arg(if beat.burning { millis(BURNS_FOR) } else { 0 });

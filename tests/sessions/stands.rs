@@ -76,6 +76,9 @@ pub fn terminal(name: &str) -> TerminalId {
 
 /// A door whose store's clock the test moves.
 pub trait Stand {
+    /// What it is called where figures are printed.
+    const NAME: &str;
+
     type Door: Door;
 
     fn door(&self) -> Self::Door;
@@ -95,6 +98,12 @@ pub trait Stand {
     async fn clock_steps_back(&self) -> usize {
         self.goes_back(BEAT).await.expired
     }
+
+    /// The same door through connections of its own, where there are any.
+    fn other_door(&self) -> Self::Door;
+
+    /// The store ends and starts again: Redis is killed, the file is closed and opened. Nobody may hold a door meanwhile.
+    async fn restart(&mut self);
 
     /// The store loses the changes that it held.
     async fn forget_history(&self);
@@ -123,8 +132,10 @@ pub fn redis_door(url: &str, lease: Lease) -> RedisDoor {
 
 /// One command, outside of any door.
 pub async fn redis_command(url: &str, words: &[&str]) -> redis::Value {
-    let mut connection =
-        redis::Client::open(url).expect("a good URL").get_multiplexed_async_connection().await.expect("Redis answers");
+    // The machine may be busy with other tests.
+    let patient = redis::AsyncConnectionConfig::new().set_response_timeout(Some(Duration::from_secs(20)));
+    let client = redis::Client::open(url).expect("a good URL");
+    let mut connection = client.get_multiplexed_async_connection_with_config(&patient).await.expect("Redis answers");
     let mut command = redis::cmd(words[0]);
     for word in &words[1..] {
         command.arg(*word);
@@ -148,10 +159,21 @@ impl RedisStand {
 }
 
 impl Stand for RedisStand {
+    const NAME: &str = "Redis";
     type Door = RedisDoor;
 
     fn door(&self) -> RedisDoor {
         self.door.clone()
+    }
+
+    fn other_door(&self) -> RedisDoor {
+        redis_door(&self.server.url(), LEASE)
+    }
+
+    async fn restart(&mut self) {
+        self.server.restart();
+        self.door = self.other_door();
+        let _ = self.door.ticked().await.expect("the door answers");
     }
 
     async fn passes(&self, beat: Beat) -> Tick {
@@ -233,10 +255,19 @@ impl EmbeddedStand {
 }
 
 impl Stand for EmbeddedStand {
+    const NAME: &str = "the file";
     type Door = EmbeddedDoor;
 
     fn door(&self) -> EmbeddedDoor {
         self.door.lock().unwrap().clone().expect("it is open")
+    }
+
+    fn other_door(&self) -> EmbeddedDoor {
+        self.door()
+    }
+
+    async fn restart(&mut self) {
+        self.reopen().await;
     }
 
     async fn passes(&self, beat: Beat) -> Tick {

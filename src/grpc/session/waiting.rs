@@ -7,6 +7,7 @@ use futures_util::stream::{self, Stream};
 
 use super::{Entrant, SessionEdge, ended, shut};
 use crate::grpc::v1::{self, open_session_response::Event};
+use crate::museum::Mutant;
 use crate::session::registry::{Wait, Waiter};
 use crate::session::{Attachment, Door, LeftWhy, Opened, Place};
 use crate::telemetry::metrics::SessionOutcome;
@@ -34,7 +35,7 @@ impl Shown {
     pub(super) fn next(&mut self, place: &Place, position: Option<u64>) -> Option<u64> {
         let before = self.last.filter(|(last, _)| last == place).map(|(_, position)| position);
         let next = match (before, position) {
-            (Some(before), Some(now)) => Some(before.min(now)),
+            (Some(before), Some(now)) => Some(if Mutant::PositionAsCounted.is_on() { now } else { before.min(now) }),
             (before, now) => now.or(before),
         };
         self.last = next.map(|next| (*place, next)).or(self.last);
@@ -133,5 +134,27 @@ impl<D: Door, C: Clock> Waits<D, C> {
             Opened::SiteFull { holders } => (Event::SiteFull(self.edge.site_full(&self.entrant, holders)), Stage::Over),
             Opened::Shut | Opened::OtherSwitches => (Event::Shut(shut()), Stage::Over),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::session::SeatKey;
+
+    #[test]
+    fn a_position_shown_never_rises_whoever_counted_it() {
+        let place = |slot, seq| Place {
+            key: SeatKey { site: "s".parse().unwrap(), slot },
+            terminal: "t".parse().unwrap(),
+            seq,
+        };
+        let mut shown = Shown { last: Some((place(1, 7), 40)), lost: false };
+        // One instance reads the line later than the other; a new one has not counted the place yet.
+        let counted = [Some(41), Some(38), None, Some(40), Some(37), Some(38)];
+        let told = counted.map(|position| shown.next(&place(1, 7), position));
+        assert_eq!(told, [40, 38, 38, 38, 37, 37].map(Some));
+        assert_eq!(shown.next(&place(0, 9), None), None, "another place has nothing to do with it");
+        assert_eq!(shown.next(&place(0, 9), Some(200)), Some(200));
     }
 }

@@ -6,10 +6,16 @@ use std::collections::BTreeSet;
 
 use super::Waiting;
 use crate::ids::SiteId;
+use crate::museum::Mutant;
 use crate::session::{BATCH, BURNS_FOR, Beat, SeatKey, millis};
 
-/// Rank, number, site: the order in which places are admitted.
-type Order = (u16, u64, SiteId);
+/// Rank, number, place: the order in which places are admitted.
+type Order = (u16, u64, SeatKey);
+
+fn order(key: SeatKey, seq: u64) -> Order {
+    let rank = if Mutant::RankIgnored.is_on() { 0 } else { key.slot };
+    (rank, seq, key)
+}
 
 /// See the module.
 #[derive(Debug, Clone)]
@@ -55,7 +61,7 @@ impl Line {
     }
 
     pub(super) fn is_held_back(&self, key: SeatKey, seq: u64) -> bool {
-        self.held_back.contains(&(key.slot, seq, key.site))
+        self.held_back.contains(&order(key, seq))
     }
 
     pub(super) fn nobody_is_ready(&self) -> bool {
@@ -64,11 +70,11 @@ impl Line {
 
     /// Who is to be admitted next.
     pub(super) fn next(&self) -> Option<SeatKey> {
-        self.ready.first().map(|(slot, _, site)| SeatKey { site: *site, slot: *slot })
+        self.ready.first().map(|(_, _, key)| *key)
     }
 
     pub(super) fn join(&mut self, key: SeatKey, waiting: &Waiting, held_back: bool) {
-        let order = (key.slot, waiting.seq, key.site);
+        let order = order(key, waiting.seq);
         if held_back {
             self.held_back.insert(order);
         } else if !waiting.absent {
@@ -79,7 +85,7 @@ impl Line {
     }
 
     pub(super) fn leave(&mut self, key: SeatKey, waiting: &Waiting) {
-        let order = (key.slot, waiting.seq, key.site);
+        let order = order(key, waiting.seq);
         self.ready.remove(&order);
         self.held_back.remove(&order);
         self.present.remove(&(waiting.due_ms, key));
@@ -130,7 +136,7 @@ impl Line {
 
     /// The site on the ramp that has waited longest.
     pub(super) fn first_held_back(&self) -> Option<SiteId> {
-        self.held_back.first().map(|(_, _, site)| *site)
+        self.held_back.first().map(|(_, _, key)| key.site)
     }
 
     /// The site has come off the ramp, at the ramp's cost if there is one.

@@ -8,6 +8,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use crate::ids::TerminalId;
+use crate::museum::Mutant;
 use crate::session::{Change, InLine, Place, SeatKey};
 
 /// Every place that this instance knows of.
@@ -131,7 +132,8 @@ impl Snapshot {
         let at = rank.places.binary_search_by_key(&place.seq, |(seq, _)| *seq).ok()?;
         let (_, ahead) = rank.places.get(at)?;
         let before: u32 = self.ranks.iter().take(slot).map(|rank| rank.present).sum();
-        Some(Stands { position: u64::try_from(at).ok()? + 1, ahead: before + ahead })
+        let others = if Mutant::AbsentNotCounted.is_on() { u64::from(*ahead) } else { u64::try_from(at).ok()? };
+        Some(Stands { position: others + 1, ahead: before + ahead })
     }
 
     /// How many places there are.
