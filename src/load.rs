@@ -5,6 +5,8 @@
 //! [`driver`] sends by the timetable and takes everything down; afterwards the ledger is read through an operator call and held
 //! against what was answered ([`audit`]). What comes of it is shown by [`report`].
 //!
+//! A historic morning of the waiting room is a run of another kind, with checks and a report of its own ([`storm`]).
+//!
 //! Anything but the public client is unknown here.
 
 pub mod audit;
@@ -22,6 +24,7 @@ pub mod scenario;
 mod service;
 pub mod shared;
 pub mod sites;
+pub mod storm;
 pub mod target;
 pub mod workers;
 pub mod workload;

@@ -21,6 +21,7 @@ mod program {
     mod service;
     mod shops;
     mod stop;
+    mod storm;
     mod switch;
     mod tls;
     mod unfit;

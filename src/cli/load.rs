@@ -1,5 +1,7 @@
 //! `rationd load`: which run, against which service, and where its report goes.
 
+mod storm;
+
 use std::ffi::OsString;
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
@@ -33,7 +35,13 @@ Against a service that runs: put what --print-programme prints among its program
 On several machines: on each of them `rationd load --worker I/N --start-at INSTANT --history FILE` with the same scenario, \
 --address and --sites; then gather the files and run `rationd load --merge FILE... --operator URL`.
 
-Exit codes: 0 the audit found nothing; 1 the audit found cases; 2 arguments; 64 the scenario, the sites or the service's \
+A historic morning, `--scenario 2020-03-11`, starts a Redis (redis-server on PATH) and four services of its own, with fewer seats \
+than there are comers: 12,000 pharmacies hold sessions and sell, then 1,406 post offices log in 40 times each within a minute and \
+try again at once whenever they are turned back. It checks the cap of every site, the nation's capacity, places, positions, that \
+nobody sells without a seat, and the ledger, and shows how long sales take before, in and after the storm. About two and a half \
+minutes and 3 GB of memory, twice that with --contrast; --scale 0.1 is a tenth of everybody, --seconds another length.
+
+Exit codes: 0 the audit found nothing; 1 the audit, or a check of a morning, found cases; 2 arguments; 64 the scenario, the sites or the service's \
 settings cannot be used; 70 the service was lost, or could not be audited, or the harness failed.";
 
 /// How calls travel.
@@ -49,7 +57,7 @@ enum WireName {
 #[derive(Args)]
 #[command(after_help = AFTER_HELP)]
 pub struct Load {
-    /// canonical, morning, or a scenario file (TOML)
+    /// canonical, morning, a scenario file (TOML), or the historic morning 2020-03-11
     #[arg(long, value_name = "NAME|FILE", default_value = "canonical")]
     scenario: String,
     /// People a second at the scenario's height, instead of its own; the other phases follow
@@ -67,6 +75,15 @@ pub struct Load {
     /// Processes of this machine that share the run
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64))]
     processes: u32,
+    /// Of a historic morning: which part of the real numbers of sites, sessions and sales [default: 1]
+    #[arg(long, value_name = "FACTOR", value_parser = scale)]
+    scale: Option<f64>,
+    /// Of a historic morning: service processes [default: 4]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=16))]
+    services: Option<u32>,
+    /// Of a historic morning: runs it a second time without limits, for the same curves beside it
+    #[arg(long)]
+    contrast: bool,
 
     /// Where a service that runs listens for terminals; without it one is started
     #[arg(long, value_name = "URL")]
@@ -144,6 +161,10 @@ impl From<LoadError> for Trouble {
 
 pub(super) async fn run(command: Load) -> u8 {
     let done = match () {
+        () if storm::is_one(&command.scenario) => storm::run(&command).await,
+        () if command.scale.is_some() || command.services.is_some() || command.contrast => Err(Trouble::Config(
+            "--scale, --services and --contrast belong to a historic morning: --scenario 2020-03-11".into(),
+        )),
         () if command.print_scenario => {
             scenario_text(&command.scenario).map(|(text, _)| super::report(text.trim_end()))
         }
@@ -173,13 +194,7 @@ async fn whole(command: &Load) -> Result<u8, Trouble> {
     let program = executable().map_err(|error| Trouble::Failed(format!("this program cannot be found: {error}")))?;
     let serve = match target(command)? {
         Some(target) => Serve::Running(target),
-        None => Serve::Own(Own {
-            program: program.clone(),
-            scratch: scratch(),
-            store: command.store.clone(),
-            allow_volatile: command.allow_volatile,
-            unset: environment().map(|(name, _)| name).filter(is_setting).collect(),
-        }),
+        None => Serve::Own(own(command, &program)),
     };
     let sharing = (command.processes > 1).then(|| Sharing {
         program,
@@ -358,6 +373,17 @@ fn same_again(command: &Load) -> Vec<OsString> {
     arguments
 }
 
+/// What a service of the harness's own is made of.
+fn own(command: &Load, program: &Path) -> Own {
+    Own {
+        program: program.to_owned(),
+        scratch: scratch(),
+        store: command.store.clone(),
+        allow_volatile: command.allow_volatile,
+        unset: environment().map(|(name, _)| name).filter(is_setting).collect(),
+    }
+}
+
 /// A variable that would set a service up in another way than the run wants it.
 fn is_setting(name: &OsString) -> bool {
     let name = name.to_string_lossy();
@@ -367,6 +393,11 @@ fn is_setting(name: &OsString) -> bool {
 fn above_zero(text: &str) -> Result<f64, String> {
     let number = text.parse().ok().filter(|number| (0.01..=1e6).contains(number));
     number.ok_or_else(|| "must be a number from 0.01 to 1000000".into())
+}
+
+fn scale(text: &str) -> Result<f64, String> {
+    let number = text.parse().ok().filter(|number| (0.001..=10.0).contains(number));
+    number.ok_or_else(|| "must be a number from 0.001 to 10".into())
 }
 
 /// `I/N`, counted from 1.

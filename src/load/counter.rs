@@ -65,7 +65,7 @@ impl Lane {
 
 /// What a counter has while its session lives.
 #[derive(Clone)]
-struct Open {
+pub(super) struct Open {
     seat: Seat,
     token: String,
     ledger: String,
@@ -116,7 +116,7 @@ impl Counter {
         self.open.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn set(&self, open: Option<Open>) {
+    pub(super) fn set(&self, open: Option<Open>) {
         *self.open.lock().unwrap_or_else(PoisonError::into_inner) = open;
     }
 
@@ -166,7 +166,7 @@ impl Counter {
         }
     }
 
-    fn admitted(&self, session: &Session, took: Duration) {
+    pub(super) fn admitted(&self, session: &Session, took: Duration) {
         let mut doorway = self.doorway.lock().unwrap_or_else(PoisonError::into_inner);
         if !matches!(doorway.0, Doorway::Admitted(_)) {
             doorway.0 = Doorway::Admitted(took);

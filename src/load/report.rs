@@ -4,11 +4,11 @@
 
 mod html;
 mod json;
-mod page;
-mod plot;
-mod tally;
+pub(super) mod page;
+pub(super) mod plot;
+pub(super) mod tally;
 mod timeline;
-mod words;
+pub(super) mod words;
 
 #[cfg(test)]
 mod tests;
@@ -20,6 +20,7 @@ use super::history::{Asked, Outcome, Verb};
 use super::run::RunFacts;
 use tally::{Latency, Tally};
 use timeline::Timeline;
+pub use words::milliseconds_or_dash;
 
 /// The most reasons that are counted each by its own name; more are "other".
 const REASONS: usize = 20;

@@ -19,6 +19,7 @@ use super::target::{LoadError, Target};
 use crate::grpc::PURCHASE_SERVICE;
 use crate::ids::RequestId;
 use crate::terminal::Terminal;
+use crate::time::Timestamp;
 
 /// How long it may take to start on a busy machine.
 const START_PATIENCE: Duration = Duration::from_secs(30);
@@ -36,6 +37,7 @@ key = \"6c6f6164206861726e6573732c206b6579206f662074686520646f6f72203031\"
 ";
 
 /// What a service of one's own is made of.
+#[derive(Clone)]
 pub struct Own {
     /// The program to start.
     pub program: PathBuf,
@@ -75,7 +77,21 @@ impl Own {
 
     async fn start_in(&self, directory: &Path, scenario: &Scenario, places: &Places) -> Result<Service, LoadError> {
         prepare(directory, places).map_err(|error| LoadError::Failed(format!("{}: {error}", directory.display())))?;
-        let log = directory.join("service.log");
+        let seats = [("RATIOND_SESSIONS__CAP_DEFAULT", scenario.sites.terminals.to_string())];
+        self.launch(directory, "service", scenario.clock, &seats, places).await
+    }
+
+    /// Starts one in a directory that is prepared, under settings of its own, and waits until it can record sales. `name` is
+    /// that of its log.
+    pub(super) async fn launch(
+        &self,
+        directory: &Path,
+        name: &str,
+        clock: Option<Timestamp>,
+        settings: &[(&str, String)],
+        places: &Places,
+    ) -> Result<Service, LoadError> {
+        let log = directory.join(format!("{name}.log"));
         let stderr = fs::File::create(&log).map_err(|e| LoadError::Failed(format!("{}: {e}", log.display())))?;
         let mut command = Command::new(&self.program);
         for name in &self.unset {
@@ -87,9 +103,9 @@ impl Own {
             .args(["--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"])
             .args(["--store", self.store.as_ref().unwrap_or(&embedded)])
             .args(["--policies", "programmes", "--sites", "sites.csv", "--keys", "keys.toml"])
-            .args(scenario.clock.iter().flat_map(|at| ["--clock".to_owned(), at.to_string()]))
+            .args(clock.iter().flat_map(|at| ["--clock".to_owned(), at.to_string()]))
             .args(self.allow_volatile.then_some("--allow-volatile"))
-            .env("RATIOND_SESSIONS__CAP_DEFAULT", scenario.sites.terminals.to_string())
+            .envs(settings.iter().map(|(name, value)| (name, value)))
             .current_dir(directory)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -149,6 +165,17 @@ impl Service {
 
     /// Asks it to stop and waits for that. Its directory is removed unless it is to be kept; then it is named.
     pub(super) async fn stop(self, keep: bool) -> Option<PathBuf> {
+        self.end().await;
+        if keep {
+            return Some(self.directory);
+        }
+        // What cannot be removed hurts nobody where it is.
+        let _ = fs::remove_dir_all(&self.directory);
+        None
+    }
+
+    /// Asks it to stop and waits for that; its directory stays.
+    pub(super) async fn end(&self) {
         if self.ended.borrow().is_none() {
             self.signal(rustix::process::Signal::TERM);
             if tokio::time::timeout(STOP_PATIENCE, self.gone()).await.is_err() {
@@ -156,12 +183,6 @@ impl Service {
                 self.gone().await;
             }
         }
-        if keep {
-            return Some(self.directory);
-        }
-        // What cannot be removed hurts nobody where it is.
-        let _ = fs::remove_dir_all(&self.directory);
-        None
     }
 
     fn signal(&self, signal: rustix::process::Signal) {
@@ -173,7 +194,7 @@ impl Service {
 }
 
 /// What the service reads: sites, the programmes of the harness, keys.
-fn prepare(directory: &Path, places: &Places) -> std::io::Result<()> {
+pub(super) fn prepare(directory: &Path, places: &Places) -> std::io::Result<()> {
     fs::DirBuilder::new().mode(0o700).create(directory)?;
     fs::write(directory.join("sites.csv"), places.registry())?;
     let programmes = directory.join("programmes");

@@ -8,6 +8,9 @@ use super::scenario::SiteMix;
 use crate::ids::{Channel, SiteId};
 use crate::sites::Sites;
 
+/// The first line of a registry.
+const HEADER: &str = "code,name,channel,region,address,lat,lng\n";
+
 /// The sites of a run. Every process of it has the same, in the same order.
 #[derive(Debug, Clone)]
 pub struct Places {
@@ -21,18 +24,31 @@ pub struct Places {
 impl Places {
     /// As many as the mix says, with codes of their own.
     pub fn made_up(mix: &SiteMix, seed: u64) -> Self {
-        let mut registry = String::from("code,name,channel,region,address,lat,lng\n");
-        let (mut sites, mut channels) = (Vec::new(), BTreeMap::new());
+        let mut places = Self { sites: Vec::new(), channels: BTreeMap::new(), registry: HEADER.to_owned() };
         for nth in 0..mix.count {
-            let Ok(id) = format!("LOAD{nth:05}").parse::<SiteId>() else { continue };
             let mut chance = Chance::of(seed, "channels", nth.into());
             let Some(channel) = weighted(&mut chance, &mix.channels) else { continue };
-            sites.push(id);
-            channels.entry(*channel).or_insert(id);
-            // Writing to a String cannot fail.
-            let _ = writeln!(registry, "{id},Load site {nth},{channel},Load,Load Load-gu {nth},,");
+            places.add(nth, *channel);
         }
-        Self { sites, channels, registry }
+        places
+    }
+
+    /// So many of each channel, in this order.
+    pub(super) fn of_channels(many: &[(Channel, u32)]) -> Self {
+        let mut places = Self { sites: Vec::new(), channels: BTreeMap::new(), registry: HEADER.to_owned() };
+        let each = many.iter().flat_map(|(channel, many)| std::iter::repeat_n(*channel, *many as usize));
+        for (nth, channel) in (0..).zip(each) {
+            places.add(nth, channel);
+        }
+        places
+    }
+
+    fn add(&mut self, nth: u32, channel: Channel) {
+        let Ok(id) = format!("LOAD{nth:05}").parse::<SiteId>() else { return };
+        self.sites.push(id);
+        self.channels.entry(channel).or_insert(id);
+        // Writing to a String cannot fail.
+        let _ = writeln!(self.registry, "{id},Load site {nth},{channel},Load,Load Load-gu {nth},,");
     }
 
     /// The first sites of a registry, as many as the mix says, or all if there are fewer.

@@ -12,7 +12,7 @@ const TOLD: usize = 6;
 const COLUMNS: usize = 52;
 
 /// Breaks words into lines of at most [`WIDTH`] columns, all but the first indented.
-fn wrapped(text: &str, indent: usize) -> String {
+pub(in crate::load) fn wrapped(text: &str, indent: usize) -> String {
     let mut lines = Vec::new();
     let mut line = String::new();
     for word in text.split(' ') {
@@ -29,7 +29,7 @@ fn wrapped(text: &str, indent: usize) -> String {
 
 /// A line of text that tells how something went, from the least step (0 on a linear scale) to the greatest of its values.
 /// Where there is nothing there is a blank.
-fn sparkline(values: &[f64], logarithmic: bool) -> String {
+pub(in crate::load) fn sparkline(values: &[f64], logarithmic: bool) -> String {
     const STEPS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
     let scale = |value: f64| if logarithmic { value.log10() } else { value };
     let there = || values.iter().copied().filter(|value| *value > 0.0);

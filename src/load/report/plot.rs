@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 /// Text as it may stand in HTML, in an attribute too.
-pub(super) fn escaped(text: &str) -> String {
+pub(in crate::load) fn escaped(text: &str) -> String {
     let mut safe = String::with_capacity(text.len());
     for letter in text.chars() {
         match letter {
@@ -20,7 +20,7 @@ pub(super) fn escaped(text: &str) -> String {
 
 /// A scale with its labels.
 #[derive(Debug, Clone)]
-pub(super) struct Axis {
+pub(in crate::load) struct Axis {
     logarithmic: bool,
     from: f64,
     to: f64,
@@ -30,7 +30,7 @@ pub(super) struct Axis {
 
 impl Axis {
     /// From 0 to a round number that is not below `greatest`; about `many` labels.
-    pub(super) fn linear(greatest: f64, many: f64, label: impl Fn(f64) -> String) -> Self {
+    pub(in crate::load) fn linear(greatest: f64, many: f64, label: impl Fn(f64) -> String) -> Self {
         let rough = (greatest / many).max(1e-9);
         let magnitude = 10_f64.powf(rough.log10().floor());
         let step = [1.0, 2.0, 2.5, 5.0, 10.0].map(|m| m * magnitude).into_iter().find(|step| *step >= rough);
@@ -41,7 +41,7 @@ impl Axis {
     }
 
     /// Whole powers of ten around the values, with labels between them too if there are few.
-    pub(super) fn logarithmic(least: f64, greatest: f64, label: impl Fn(f64) -> String) -> Self {
+    pub(in crate::load) fn logarithmic(least: f64, greatest: f64, label: impl Fn(f64) -> String) -> Self {
         let first = least.max(1e-6).log10().floor() as i32;
         let last = (greatest.max(least).max(1e-6).log10().ceil() as i32).max(first + 1);
         let between: &[f64] = if last - first <= 2 { &[1.0, 2.0, 5.0] } else { &[1.0] };
@@ -52,13 +52,13 @@ impl Axis {
     }
 
     /// An axis whose labels are given, from 0.
-    pub(super) fn labelled(to: f64, ticks: Vec<(f64, String)>) -> Self {
+    pub(in crate::load) fn labelled(to: f64, ticks: Vec<(f64, String)>) -> Self {
         Self { logarithmic: false, from: 0.0, to, ticks }
     }
 
     /// The same axis that ends where the values do.
     #[must_use]
-    pub(super) fn ending_at(mut self, to: f64) -> Self {
+    pub(in crate::load) fn ending_at(mut self, to: f64) -> Self {
         self.ticks.retain(|(value, _)| *value <= to);
         Self { to, ..self }
     }
@@ -76,7 +76,7 @@ impl Axis {
 
 /// One line.
 #[derive(Debug, Clone)]
-pub(super) struct Line {
+pub(in crate::load) struct Line {
     pub name: &'static str,
     /// The class that gives it its colour.
     pub class: &'static str,
@@ -88,7 +88,7 @@ pub(super) struct Line {
 
 /// What is told of a stretch of the x axis when a pointer rests on it.
 #[derive(Debug, Clone)]
-pub(super) struct Hint {
+pub(in crate::load) struct Hint {
     pub from: f64,
     pub to: f64,
     pub text: String,
@@ -96,7 +96,7 @@ pub(super) struct Hint {
 
 /// A picture with its axes.
 #[derive(Debug, Clone)]
-pub(super) struct Plot {
+pub(in crate::load) struct Plot {
     pub title: &'static str,
     /// What the axes are, and in which units.
     pub note: String,
@@ -109,7 +109,7 @@ pub(super) struct Plot {
 }
 
 impl Plot {
-    pub(super) fn html(&self) -> String {
+    pub(in crate::load) fn html(&self) -> String {
         let mut out = String::new();
         let _ = write!(out, "<figure><figcaption><b>{}</b> <span>{}</span>", self.title, escaped(&self.note));
         out.push_str("<span class=\"legend\">");

@@ -12,7 +12,7 @@ const LONGEST: u64 = 600_000_000;
 
 /// How long things took.
 #[derive(Debug, Clone)]
-pub(super) struct Latency(Option<Histogram<u64>>);
+pub(in crate::load) struct Latency(Option<Histogram<u64>>);
 
 impl Default for Latency {
     /// Three digits are kept.
@@ -22,38 +22,38 @@ impl Default for Latency {
 }
 
 impl Latency {
-    pub(super) fn with_digits(digits: u8) -> Self {
+    pub(in crate::load) fn with_digits(digits: u8) -> Self {
         // `None` would mean bounds or digits that no histogram can have.
         Self(Histogram::new_with_bounds(1, LONGEST, digits).ok())
     }
 
-    pub(super) fn record(&mut self, took: Duration) {
+    pub(in crate::load) fn record(&mut self, took: Duration) {
         let microseconds = u64::try_from(took.as_micros()).unwrap_or(LONGEST);
         if let Some(histogram) = &mut self.0 {
             histogram.saturating_record(microseconds);
         }
     }
 
-    pub(super) fn count(&self) -> u64 {
+    pub(in crate::load) fn count(&self) -> u64 {
         self.0.as_ref().map_or(0, Histogram::len)
     }
 
     /// Milliseconds within which this share (0 to 1) of them was answered; `None` if there are none.
-    pub(super) fn quantile(&self, share: f64) -> Option<f64> {
+    pub(in crate::load) fn quantile(&self, share: f64) -> Option<f64> {
         let histogram = self.0.as_ref().filter(|histogram| !histogram.is_empty())?;
         // A histogram names the upper end of a step, which may lie above the longest of all.
         Some(histogram.value_at_quantile(share).min(histogram.max()) as f64 / 1000.0)
     }
 
     /// Milliseconds of the longest; `None` if there are none.
-    pub(super) fn max(&self) -> Option<f64> {
+    pub(in crate::load) fn max(&self) -> Option<f64> {
         self.quantile(1.0)
     }
 }
 
 /// Calls by what became of them.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Tally {
+pub(in crate::load) struct Tally {
     /// All of them.
     pub calls: u64,
     /// A receipt was given.
@@ -75,7 +75,7 @@ pub(super) struct Tally {
 }
 
 impl Tally {
-    pub(super) fn add(&mut self, call: &Asked) {
+    pub(in crate::load) fn add(&mut self, call: &Asked) {
         self.calls += 1;
         let took = latency(call);
         match &call.outcome {
@@ -93,20 +93,20 @@ impl Tally {
         } += 1;
     }
 
-    pub(super) fn accepted(&self) -> u64 {
+    pub(in crate::load) fn accepted(&self) -> u64 {
         self.approved + self.held
     }
 
-    pub(super) fn errors(&self) -> u64 {
+    pub(in crate::load) fn errors(&self) -> u64 {
         self.turned_away + self.unknown
     }
 
-    pub(super) fn decisions(&self) -> u64 {
+    pub(in crate::load) fn decisions(&self) -> u64 {
         self.calls - self.errors()
     }
 }
 
 /// Latency counts from when the call was to be sent, so that a stall is not hidden.
-pub(super) fn latency(call: &Asked) -> Duration {
+pub(in crate::load) fn latency(call: &Asked) -> Duration {
     call.answered.saturating_sub(call.intended)
 }

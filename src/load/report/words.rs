@@ -6,7 +6,7 @@ use super::Summary;
 use crate::load::run::{Arrivals, Ended, Wire};
 
 /// `41232` as `41,232`.
-pub(super) fn grouped(number: u64) -> String {
+pub(in crate::load) fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let groups: Vec<String> =
         digits.as_bytes().rchunks(3).rev().map(|group| String::from_utf8_lossy(group).into_owned()).collect();
@@ -14,7 +14,7 @@ pub(super) fn grouped(number: u64) -> String {
 }
 
 /// A rate: `998/s`, `9.5/s`.
-pub(super) fn rate(per_second: f64) -> String {
+pub(in crate::load) fn rate(per_second: f64) -> String {
     if per_second > 0.0 && per_second < 9.95 {
         format!("{per_second:.1}/s")
     } else {
@@ -23,7 +23,7 @@ pub(super) fn rate(per_second: f64) -> String {
 }
 
 /// Milliseconds with three digits, in the unit that suits them: `840 µs`, `1.24 ms`, `12.4 s`.
-pub(super) fn milliseconds(value: f64) -> String {
+pub(in crate::load) fn milliseconds(value: f64) -> String {
     let (value, unit) = match value {
         ..0.9995 => (value * 1000.0, "µs"),
         ..999.5 => (value, "ms"),
@@ -40,12 +40,12 @@ pub(super) fn milliseconds(value: f64) -> String {
 }
 
 /// The same; a dash where there is nothing to tell.
-pub(super) fn milliseconds_or_dash(value: Option<f64>) -> String {
+pub fn milliseconds_or_dash(value: Option<f64>) -> String {
     value.map_or_else(|| "–".to_owned(), milliseconds)
 }
 
 /// `42.0 s`, `1 min 05 s`.
-pub(super) fn length(duration: Duration) -> String {
+pub(in crate::load) fn length(duration: Duration) -> String {
     let seconds = duration.as_secs_f64();
     if seconds < 60.0 {
         return format!("{seconds:.1} s");
@@ -55,7 +55,7 @@ pub(super) fn length(duration: Duration) -> String {
 }
 
 /// Names with their counts, the most frequent first.
-pub(super) fn by_count(counted: &std::collections::BTreeMap<String, u64>) -> Vec<(&str, u64)> {
+pub(in crate::load) fn by_count(counted: &std::collections::BTreeMap<String, u64>) -> Vec<(&str, u64)> {
     let mut counted: Vec<(&str, u64)> = counted.iter().map(|(name, count)| (name.as_str(), *count)).collect();
     counted.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
     counted
@@ -66,7 +66,7 @@ fn plural(count: u64, one: &str, many: &str) -> String {
 }
 
 /// A verdict: whether it is good, bad or missing, its one word, and the words that follow.
-pub(super) struct Verdict {
+pub(in crate::load) struct Verdict {
     /// `Some(true)`: clean. `None`: there is none.
     pub clean: Option<bool>,
     pub title: &'static str,
@@ -75,7 +75,7 @@ pub(super) struct Verdict {
 
 impl Summary {
     /// What the audit says, in plain words.
-    pub(super) fn verdict(&self) -> Verdict {
+    pub(in crate::load) fn verdict(&self) -> Verdict {
         let Some(audit) = &self.audit else {
             let why = self.facts.not_audited.clone().unwrap_or_else(|| "nobody asked for it".to_owned());
             return Verdict { clean: None, title: "Not audited", words: why };
@@ -111,7 +111,7 @@ impl Summary {
     }
 
     /// How the run ended, where that is worth a line; `None` if it went as planned.
-    pub(super) fn mishap(&self) -> Option<String> {
+    pub(in crate::load) fn mishap(&self) -> Option<String> {
         let acknowledged = || format!("{} sales and holds had been acknowledged", grouped(self.all.accepted()));
         match &self.facts.ended {
             Ended::Complete => None,
@@ -125,7 +125,7 @@ impl Summary {
     }
 
     /// What the harness itself could not keep up with; `None` if it kept up.
-    pub(super) fn behind(&self) -> Option<String> {
+    pub(in crate::load) fn behind(&self) -> Option<String> {
         let shortfall = &self.facts.shortfall;
         if shortfall.not_sent == 0 && shortfall.sent_late == 0 {
             return None;
@@ -139,7 +139,7 @@ impl Summary {
     }
 
     /// Against what was run, and how, in pieces.
-    pub(super) fn setting(&self) -> Vec<String> {
+    pub(in crate::load) fn setting(&self) -> Vec<String> {
         let facts = &self.facts;
         let service = match &facts.own_service {
             Some(store) => format!("{} (own service, {store})", facts.address),
@@ -167,7 +167,7 @@ impl Summary {
     }
 
     /// The sessions of the terminals; `None` if none were wanted.
-    pub(super) fn sessions(&self) -> Option<String> {
+    pub(in crate::load) fn sessions(&self) -> Option<String> {
         let sessions = &self.facts.sessions;
         if sessions.wanted == 0 {
             return None;
