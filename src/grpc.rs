@@ -68,8 +68,14 @@ pub const SESSION_SERVICE: &str = "rationd.v1.SessionService";
 /// The largest message that a call may carry: a visit of sixteen lines fits several times over.
 pub(crate) const MAX_MESSAGE: usize = 16 * 1024;
 
+/// The largest document of switches: a line for every site of a country.
+const MAX_SWITCHES: usize = 1024 * 1024;
+
 /// How long a unary call may take at the most; a client may ask for less.
 const LONGEST_CALL: Duration = Duration::from_secs(10);
+
+/// The most streams of waiting terminals that ask the door again at once: a batch for the door's connections.
+const MAX_ASKING_AGAIN: usize = 64;
 
 /// The most operator calls that may be waiting for their answer at once.
 const MAX_OPERATOR_CALLS: usize = 16;
@@ -150,6 +156,7 @@ impl<L: Ledger, D: Door, C: Clock> Counters<L, D, C> {
             ledger: self.ledger,
             draining: self.draining,
             metrics: self.metrics,
+            asking_again: Semaphore::new(MAX_ASKING_AGAIN),
         });
         let mut routes = Routes::default()
             .add_service(PurchaseServiceServer::new(purchase).max_decoding_message_size(MAX_MESSAGE))
@@ -189,7 +196,7 @@ impl<L: Ledger, D: Door, C: Clock> Admin<L, D, C> {
     ) -> Result<(), tonic::transport::Error> {
         let (at, certificates) = (listener.local_addr().ok(), self.tls.is_some());
         let edge = OperatorEdge::new(self.exports, self.registry, self.clock.clone(), at, certificates, self.draining);
-        let service = OperatorServiceServer::new(edge).max_decoding_message_size(MAX_MESSAGE);
+        let service = OperatorServiceServer::new(edge).max_decoding_message_size(MAX_SWITCHES);
         let speaks = self.tls.as_ref().map_or(Speaks::Clear, Tls::or_clear);
         // Probes and scrapes are no calls: they are neither measured nor turned away.
         let operator = OutermostLayer::new(self.metrics, self.clock, MAX_OPERATOR_CALLS).layer(service);

@@ -71,7 +71,7 @@ impl Lease {
 pub const BATCH: usize = 256;
 
 /// The most places that one trip admits; each costs the store several times what a renewal costs.
-pub const ADMITTED: usize = 128;
+pub const ADMITTED: usize = 64;
 
 /// How often an instance ticks.
 pub const TICK: Duration = Duration::from_secs(1);
@@ -386,7 +386,8 @@ pub trait Door: Clone + Send + Sync + 'static {
     fn renew(&self, renewals: &[Renewal]) -> impl Future<Output = Result<Vec<Standing>, DoorError>> + Send;
 
     /// Keeps the places of these terminals, [`BATCH`] of them a trip; the answers are in the same order: the place, or that
-    /// there is none. A terminal moves to a lower slot of its site, with a new number, if nobody of the site has that slot.
+    /// there is none. A terminal moves to a lower slot of its site, with a new number, if nobody of the site has that slot. One
+    /// that has been admitted and gives its sign as if it waited keeps its seat until its next sign is due.
     fn attend(&self, attending: &[Attending]) -> impl Future<Output = Result<Vec<Option<Place>>, DoorError>> + Send;
 
     /// Frees the seat at once. `false` when it was not live any more; nothing changes then.

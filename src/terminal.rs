@@ -29,6 +29,8 @@ use crate::time::Timestamp;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long one call may take; longer than the service's own bound, so that its answer is the one that is seen.
 const CALL_TIMEOUT: Duration = Duration::from_secs(12);
+/// How long the next word of a stream may be late.
+const PATIENCE: Duration = Duration::from_secs(10);
 /// How often in a row the stream of a terminal that waits may break before it gives up: some minutes.
 const BREAKS: u32 = 30;
 /// The domain of reasons that this service gives.
@@ -175,21 +177,30 @@ impl Terminal {
     /// is opened again with the place it had, after a while that is drawn at random, so that those who lost the same
     /// instance do not come back together.
     pub async fn enter(&self, mut told: impl FnMut(&v1::Waiting)) -> Result<Opened, CallError> {
-        let (mut place, mut failures) = (String::new(), 0);
+        let (mut place, mut breaks) = (String::new(), 0);
         loop {
-            let broke = match self.stand_in_line(&mut place, &mut told).await {
+            let before = place.clone();
+            let ended = self.stand_in_line(&mut place, &mut told).await;
+            let (broke, after) = match ended {
                 Ok(Some(opened)) => return Ok(opened),
-                Ok(None) => {
-                    failures = 0;
-                    CallError::Unknown("the service ended the stream of a waiting terminal".into())
+                Ok(None) => (CallError::Unknown("the service ended the stream of a waiting terminal".into()), None),
+                // It is lost, or the token is of another key of the service: stand in line without it.
+                Err(CallError::NotExecuted { reason, .. })
+                    if !place.is_empty() && (reason == "PLACE_LOST" || reason == "PLACE_INVALID") =>
+                {
+                    place.clear();
+                    continue;
                 }
-                Err(error) => error,
+                Err(error @ CallError::NotExecuted { retry_after: None, .. }) => return Err(error),
+                Err(error @ CallError::NotExecuted { retry_after, .. }) => (error, retry_after),
+                Err(error) => (error, None),
             };
-            failures += 1;
-            if place.is_empty() || failures > BREAKS {
+            // It was told something on this stream: those breaks were not in a row.
+            breaks = if place == before { breaks + 1 } else { 1 };
+            if place.is_empty() || breaks > BREAKS {
                 return Err(broke);
             }
-            tokio::time::sleep(comes_back_after()).await;
+            tokio::time::sleep(comes_back_after().max(after.unwrap_or_default())).await;
         }
     }
 
@@ -202,7 +213,12 @@ impl Terminal {
         let message = v1::OpenSessionRequest { terminal: self.name.to_string(), place_token: place.clone() };
         let mut client = SessionServiceClient::new(self.channel.clone());
         let mut events = client.open_session(self.request(message)?).await?.into_inner();
-        while let Some(v1::OpenSessionResponse { event }) = events.message().await? {
+        let mut patience = PATIENCE;
+        // A service that has vanished without a word says nothing for ever.
+        let silence = |_| CallError::Unknown("the service is silent".into());
+        while let Some(v1::OpenSessionResponse { event }) =
+            tokio::time::timeout(patience, events.message()).await.map_err(silence)??
+        {
             match event {
                 Some(Event::Admitted(admitted)) => {
                     let token = metadata(&admitted.session_token)?;
@@ -211,6 +227,8 @@ impl Terminal {
                 }
                 Some(Event::Waiting(waiting)) => {
                     place.clone_from(&waiting.place_token);
+                    let next: Option<Duration> = waiting.next_update.and_then(|next| next.try_into().ok());
+                    patience = PATIENCE + next.unwrap_or_default();
                     told(&waiting);
                 }
                 Some(Event::SiteFull(full)) => return Ok(Some(Opened::SiteFull(full))),

@@ -68,13 +68,11 @@ fn counters_are_reached_and_must_show_certificates() {
     let (config, deployment) = (config(), base("deployment.yaml"));
     assert!(config.counters.ip().is_unspecified(), "the Services lead to the pod's address");
     let tls = config.tls.expect("certificates");
-    let mounted = values(&deployment, "mountPath");
-    for file in [&tls.certificate, &tls.client_ca] {
-        let folder = file.parent().and_then(Path::to_str).expect("a folder");
+    for file in [&tls.certificate, &tls.key, &tls.client_ca] {
         let name = file.file_name().and_then(|name| name.to_str()).expect("a name");
-        assert!(mounted.contains(&folder) && values(&deployment, "path").contains(&name), "{}", file.display());
+        assert!(values(&deployment, "path").contains(&name), "{}", file.display());
+        assert_eq!(file.parent(), config.keys.parent(), "the init container copies what belongs together to one place");
     }
-    assert_eq!(tls.key.parent(), config.keys.parent(), "the init container copies both keys to one place");
     let policies = base("network-policies.yaml");
     assert_eq!(values(&policies, "port").iter().filter(|port| **port == "grpc").count(), 1);
 }
@@ -102,7 +100,8 @@ fn the_key_ring_stands_where_the_init_container_puts_it() {
     let folder = config.keys.parent().and_then(Path::to_str).expect("a folder");
     assert_eq!(values(&deployment, "mountPath").iter().filter(|mount| **mount == folder).count(), 2, "mounted in both");
     // Mode 0400: the loader refuses a key ring that others can read.
-    let install = format!("[\"install\", \"-m\", \"0400\", \"/secret/keys.toml\", \"/secret/tls.key\", \"{folder}/\"]");
+    let files = "\"/secret/keys.toml\", \"/secret/tls.key\", \"/secret/tls.crt\", \"/secret/ca.crt\"";
+    let install = format!("[\"install\", \"-m\", \"0400\", {files}, \"{folder}/\"]");
     assert_eq!(values(&deployment, "command"), [install]);
     assert!(!config.make_keys, "two pods with keys of their own would take the same buyer for two");
 }

@@ -234,10 +234,14 @@ async fn put(operator: &Operator, change: Change, reason: String, json: bool) ->
         Ok(kept) => kept,
         Err(error) => return failed(&error),
     };
-    let within = match operator.within_caps(IN_EFFECT_WITHIN).await {
-        Ok(within) => within,
-        Err(error) => return failed(&error),
-    };
+    // It is done, whether or not it can be watched.
+    let within = operator.within_caps(IN_EFFECT_WITHIN).await.unwrap_or_else(|error| {
+        complain(format_args!(
+            "version {} is there; whether all sites are within it cannot be asked: {error}",
+            kept.version
+        ));
+        false
+    });
     let seconds = clock.monotonic().as_secs_f64();
     if json {
         print(serde_json::json!({
@@ -246,7 +250,7 @@ async fn put(operator: &Operator, change: Change, reason: String, json: bool) ->
     } else if within {
         print(format_args!("version {}; no site is above its cap after {seconds:.2} s", kept.version));
     } else {
-        print(format_args!("version {}; sites are still above their caps after {seconds:.2} s", kept.version));
+        print(format_args!("version {}; not yet seen within all caps after {seconds:.2} s", kept.version));
     }
     exit::YES
 }

@@ -26,10 +26,14 @@ impl TlsFiles {
     /// and what to do.
     pub(super) fn for_anybody(&self, address: &str) -> Result<Option<Tls>, String> {
         match (address.starts_with("https://"), &self.tls_ca) {
-            (false, None) => Ok(None),
-            (false, Some(_)) => Err(format!(
-                "{address} is not encrypted: write https://, or leave --tls-ca (RATIOND_CLIENT_TLS_CA) out"
-            )),
+            // With any of them somebody means to be encrypted: a number must not leave in the clear for want of one letter.
+            (false, ca) => match (ca, &self.tls_certificate, &self.tls_key) {
+                (None, None, None) => Ok(None),
+                _ => Err(format!(
+                    "{address} is not encrypted: write https://, or leave --tls-ca, --tls-certificate and --tls-key \
+                     (RATIOND_CLIENT_TLS_…) out"
+                )),
+            },
             (true, None) => Err(format!("{address} needs --tls-ca FILE: whom to trust")),
             (true, Some(ca)) => {
                 let identity = self.tls_certificate.as_deref().zip(self.tls_key.as_deref());

@@ -133,38 +133,32 @@ impl<D: Door, C: Clock> Callers<D, C> {
     /// The seat that a token stands for, without asking whether it is live. The token must have been given to this peer, which
     /// must still be one that may act for its site.
     pub(super) fn read_token(&self, peer: Peer, text: &str) -> Result<Seat, Fault> {
-        let seller = peer.seller()?;
         let Token { seat, given_to } = token::read(text, &self.door_key).map_err(|_| status::session_invalid())?;
-        self.given_to(peer, seller, &seat, given_to)
-            .map_err(|fault| fault.unwrap_or_else(status::session_not_yours))?;
+        self.given_to(peer, &seat, given_to).map_err(|fault| fault.unwrap_or_else(status::session_not_yours))?;
         Ok(seat)
     }
 
     /// The place that a token stands for, and the position that its terminal was shown last. As above.
     pub(super) fn read_place(&self, peer: Peer, text: &str) -> Result<(session::Place, Option<u64>), Fault> {
-        let seller = peer.seller()?;
         let (place, shown, given_to) = token::read_place(text, &self.door_key).map_err(|_| status::place_invalid())?;
         let of = Seat { key: place.key, terminal: place.terminal, fence: place.seq };
-        self.given_to(peer, seller, &of, given_to).map_err(|fault| fault.unwrap_or_else(status::place_not_yours))?;
+        self.given_to(peer, &of, given_to).map_err(|fault| fault.unwrap_or_else(status::place_not_yours))?;
         Ok((place, shown))
     }
 
     /// That a token was given to this peer, which may still act for its site and terminal; no fault of its own where it was
     /// given to somebody else.
-    fn given_to(
-        &self,
-        peer: Peer,
-        seller: Option<Seller>,
-        of: &Seat,
-        given_to: Thumbprint,
-    ) -> Result<(), Option<Fault>> {
+    fn given_to(&self, peer: Peer, of: &Seat, given_to: Thumbprint) -> Result<(), Option<Fault>> {
         let (site, terminal) = (of.key.site, of.terminal);
         if given_to != peer.thumbprint() && !Mutant::BearerCheckOnly.is_on() {
             // Either two of one site share what is no longer theirs to share, or somebody has got hold of a token.
             tracing::warn!(%site, %terminal, %peer, "a token was shown by somebody to whom it was not given");
             self.metrics.foreign_token();
+            // Also one who may not sell at all is a thief that somebody should know of.
+            peer.seller()?;
             return Err(None);
         }
+        let seller = peer.seller()?;
         match seller {
             None => {}
             Some(Seller::Site(own, _)) => {

@@ -178,11 +178,13 @@ impl<L: Ledger, D: Door, C: Clock> OperatorService for OperatorEdge<L, D, C> {
         };
         let why = if reason.is_empty() { String::new() } else { format!(": {reason}") };
         let who = format!("set at {} by {by}{why}", self.clock.now());
-        let switched = self.registry.switch(version, &switches, &who).await;
-        let (switched, kept) = switched.map_err(|error| door_away(&error))?;
-        if !switched {
-            return Err(status::switches_changed(kept.version).into());
-        }
+        let Some(kept) = self.registry.switch(version, &switches, &who).await.map_err(|error| {
+            tracing::warn!(%error, %operator, version, "nobody can say whether the switches were changed");
+            status::switches_unconfirmed()
+        })?
+        else {
+            return Err(status::switches_changed(self.registry.in_effect().kept.version).into());
+        };
         tracing::warn!(%operator, version = kept.version, reason, document = kept.document, "the switches were changed");
         Ok(Response::new(v1::SetSwitchesResponse { version: kept.version, document: kept.document }))
     }

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::stream::{self, BoxStream, StreamExt};
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
@@ -42,6 +43,8 @@ pub(super) struct SessionEdge<D, C> {
     /// Cancelled when the instance begins to drain.
     pub(super) draining: CancellationToken,
     pub(super) metrics: Arc<Metrics>,
+    /// Streams of waiting terminals that ask the door again at once.
+    pub(super) asking_again: Semaphore,
 }
 
 /// How a session began and, if it did, how it ends. Dropped when the client has gone.
@@ -107,6 +110,7 @@ impl<D: Door, C: Clock> SessionService for Arc<SessionEdge<D, C>> {
             Opened::Granted { seat, replaced } => Outcome::Admitted(self.admitted(&entrant, &seat, replaced.is_some())),
             Opened::Waiting { place, is_new } => {
                 let update = polled(registry.update(&place));
+                registry.asks_again(&place, update.next);
                 let mut shown = Shown::before(&entrant, &place, is_new);
                 Outcome::Waiting(self.waiting(&entrant, &place, update, &mut shown))
             }
@@ -186,6 +190,16 @@ impl<D: Door, C: Clock> SessionEdge<D, C> {
             Opened::SiteFull { .. } => SessionOutcome::SiteFull,
             Opened::Shut | Opened::OtherSwitches => SessionOutcome::Shut,
         });
+        Ok(opened)
+    }
+
+    /// Of a terminal that has waited, or should have the seat by now.
+    async fn open_again(&self, entrant: &Entrant) -> Result<Opened, DoorError> {
+        let opened =
+            self.callers.registry.open(entrant.site.id, entrant.site.channel, entrant.terminal, Duration::ZERO).await?;
+        if matches!(opened, Opened::Granted { .. }) {
+            self.metrics.session_opened(SessionOutcome::Admitted);
+        }
         Ok(opened)
     }
 

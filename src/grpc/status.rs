@@ -219,6 +219,12 @@ pub(crate) fn door_away() -> Fault {
     status(Code::Unavailable, "SESSION_UNCONFIRMED", "the session store gave no answer; try again").retry(RETRY_STORE)
 }
 
+/// The session store gave no answer to a change of the switches. It is not one of the reasons that mean that nothing was done.
+pub(crate) fn switches_unconfirmed() -> Fault {
+    let message = "the session store gave no answer: changed or not, nobody can say; read the switches";
+    status(Code::Unavailable, "SWITCHES_UNCONFIRMED", message).retry(RETRY_STORE)
+}
+
 /// Somebody else has put another document there.
 pub(crate) fn switches_changed(version: u64) -> Fault {
     let message = format!("the switches have version {version} by now; read them, and decide again");

@@ -146,10 +146,6 @@ impl Limiter {
         if terms.version != self.kept.version {
             return (Opened::OtherSwitches, changes);
         }
-        if terms.mode == Mode::Closed {
-            return (Opened::Shut, changes);
-        }
-
         // What has expired is free. The terminal's own seat is not: it is about to be replaced.
         let (now, lease) = (self.now_ms, millis(self.lease.length));
         let here = self.sites.entry(site).or_default();
@@ -172,6 +168,9 @@ impl Limiter {
             }
             changes.extend(self.comes(SeatKey { site, slot }, due_in));
             return (waiting_in(site, slot, &waiting), changes);
+        }
+        if terms.mode == Mode::Closed {
+            return (Opened::Shut, changes);
         }
         // An absent place is its site's: another terminal of the site goes on waiting in it. One that is overdue is absent, also
         // before a tick has found it.
@@ -238,14 +237,8 @@ impl Limiter {
     pub fn renew(&mut self, renewal: &Renewal) -> Standing {
         let Renewal { seat, sold_ago } = renewal;
         let standing = self.standing(seat);
-        if standing == Standing::Live
-            && let Some(held) = self.sites.get_mut(&seat.key.site).and_then(|here| here.seats.get_mut(&seat.key.slot))
-        {
-            // A seat just granted to a terminal that asks now and then has a lease that begins later.
-            let renewed = self.now_ms.max(held.renewed_ms);
-            self.by_renewal.remove(&(held.renewed_ms, seat.key));
-            held.renewed_ms = renewed;
-            self.by_renewal.insert((renewed, seat.key));
+        if standing == Standing::Live {
+            self.renewed(seat.key, self.now_ms);
             if let Some(ago) = sold_ago {
                 self.sold(seat.key, self.now_ms.saturating_sub(millis(*ago)));
             }
@@ -259,6 +252,10 @@ impl Limiter {
         let mut changes = Vec::new();
         let Some(here) = self.sites.get(&site) else { return (None, changes) };
         let Some((slot, waiting)) = here.places.iter().find(|(_, w)| w.terminal == terminal) else {
+            // It may have been admitted and not have heard of it: the seat is kept until it does.
+            if let Some(slot) = here.seats.iter().find(|(_, h)| h.terminal == terminal).map(|(slot, _)| *slot) {
+                self.renewed(SeatKey { site, slot }, self.now_ms.saturating_add(millis(due_in)));
+            }
             return (None, changes);
         };
         let (slot, waiting) = (*slot, **waiting);
@@ -439,6 +436,15 @@ impl Limiter {
         here.seats.insert(key.slot, Box::new(held));
         self.by_renewal.insert((renewed_ms, key));
         Seat { key, terminal, fence }
+    }
+
+    /// The lease begins then, if it does not begin later: that of a terminal that asks now and then does.
+    fn renewed(&mut self, key: SeatKey, at_ms: u64) {
+        if let Some(held) = self.sites.get_mut(&key.site).and_then(|here| here.seats.get_mut(&key.slot)) {
+            self.by_renewal.remove(&(held.renewed_ms, key));
+            held.renewed_ms = held.renewed_ms.max(at_ms);
+            self.by_renewal.insert((held.renewed_ms, key));
+        }
     }
 
     fn sold(&mut self, key: SeatKey, at_ms: u64) {

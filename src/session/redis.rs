@@ -216,7 +216,7 @@ impl Door for RedisDoor {
         for batch in attending.chunks(BATCH) {
             let mut script = self.scripts.attend.prepare_invoke();
             script.key(keys::GATE).key(keys::SITES).key(keys::READY).key(keys::HELD);
-            script.key(keys::PRESENT).key(keys::ABSENT).key(keys::CHANGES);
+            script.key(keys::PRESENT).key(keys::ABSENT).key(keys::RENEWED).key(keys::CHANGES);
             script.arg(batch.len()).arg(nonce()?).arg(CHANGES_KEPT);
             for Attending { site, terminal, due_in } in batch {
                 script.arg(site.as_str()).arg(terminal.as_str()).arg(millis(*due_in));
@@ -541,7 +541,7 @@ mod tests {
         let scripts = [
             ("open.lua", OPEN, 10, Some(11)),
             ("renew.lua", RENEW, 4, None),
-            ("attend.lua", ATTEND, 7, None),
+            ("attend.lua", ATTEND, 8, None),
             ("close.lua", CLOSE, 4, Some(6)),
             ("leave.lua", LEAVE, 6, Some(6)),
             ("look_up.lua", LOOK_UP, 1, Some(4)),

@@ -71,11 +71,11 @@ pub struct Configured {
     pub burning: Arc<dyn Fn() -> bool + Send + Sync>,
 }
 
-/// Switches and the version they have.
+/// Switches as the store keeps them, and what they say.
 #[derive(Debug, Default)]
 pub struct InEffect {
-    /// Of the store's document.
-    pub version: u64,
+    /// The document and its version.
+    pub kept: Kept,
     /// What it says.
     pub switches: Switches,
 }
@@ -153,6 +153,7 @@ struct Signals {
     read: Notify,
     admit: Notify,
     trim: Notify,
+    reading_switches: tokio::sync::Mutex<()>,
 }
 
 #[derive(Default)]
@@ -172,6 +173,7 @@ struct Known {
 struct Room {
     line: Line,
     picture: Arc<Snapshot>,
+    pictured_at: Option<Duration>,
     pace: Pace,
 }
 
@@ -211,7 +213,7 @@ impl<D: Door, C: Clock> Registry<D, C> {
         for _ in 0..3 {
             let in_effect = self.in_effect();
             let ramped = in_effect.switches.ramp.is_some_and(|ramp| ramp.channel == channel);
-            let opening = Opening { site, terminal, cap: self.cap(site, channel), ramped, due_in };
+            let opening = Opening { site, terminal, cap: self.cap_under(&in_effect, site, channel), ramped, due_in };
             let readings = self.known().readings;
             let opened = self.door.open(opening, self.terms(&in_effect)).await?;
             match &opened {
@@ -238,7 +240,11 @@ impl<D: Door, C: Clock> Registry<D, C> {
 
     /// The most seats and places of a site, under the switches that this instance goes by.
     pub fn cap(&self, site: SiteId, channel: Channel) -> u16 {
-        self.in_effect().switches.cap(site, channel, (self.configured.cap)(site, channel))
+        self.cap_under(&self.in_effect(), site, channel)
+    }
+
+    fn cap_under(&self, in_effect: &InEffect, site: SiteId, channel: Channel) -> u16 {
+        in_effect.switches.cap(site, channel, (self.configured.cap)(site, channel))
     }
 
     /// Who holds the slots of a site. Changes nothing, except that what has expired ends.
@@ -331,9 +337,14 @@ impl<D: Door, C: Clock> Registry<D, C> {
     pub fn still_waits(&self, place: &Place, due_in: Duration) -> bool {
         let waits = self.is_fresh() && self.room().line.has(place);
         if waits {
-            self.waiters.asked(place.key.site, place.terminal, self.clock.monotonic() + due_in);
+            self.asks_again(place, due_in);
         }
         waits
+    }
+
+    /// The terminal of this place asks again so much later.
+    pub fn asks_again(&self, place: &Place, due_in: Duration) {
+        self.waiters.asked(place.key.site, place.terminal, self.clock.monotonic() + due_in);
     }
 
     /// Where the place stands and how long it takes, from memory.
@@ -342,7 +353,9 @@ impl<D: Door, C: Clock> Registry<D, C> {
         let (stands, estimate) = {
             let mut room = self.room();
             let stands = room.picture.stands(place);
-            let told = in_effect.switches.mode == Mode::Open && !room.picture.somebody_goes_before(place.key.slot);
+            // Whom a ramp holds back is not known here, and how long it pauses to nobody.
+            let steady = in_effect.switches.mode == Mode::Open && in_effect.switches.ramp.is_none();
+            let told = steady && !room.picture.somebody_goes_before(place.key.slot);
             let estimate = stands.filter(|_| told).and_then(|s| room.pace.estimate(s.ahead, self.clock.monotonic()));
             (stands, estimate)
         };
@@ -398,16 +411,17 @@ impl<D: Door, C: Clock> Registry<D, C> {
         self.known().in_effect.clone()
     }
 
-    /// Puts other switches in the place of those of this version, under a line that says who did it. Gives what the store has
-    /// now, and whether it is of this call.
-    pub async fn switch(&self, version: u64, switches: &Switches, who: &str) -> Result<(bool, Kept), DoorError> {
+    /// Puts other switches in the place of those of this version, under a line that says who did it: what the store has now by
+    /// this call, or that another version stood there. An error leaves it open whether it took effect.
+    pub async fn switch(&self, version: u64, switches: &Switches, who: &str) -> Result<Option<Kept>, DoorError> {
         let before = self.door.switches().await?;
         let ramp_of = |switches: &Switches| switches.ramp.map(|ramp| ramp.channel);
         let new_ramp = Switches::parse(&before.document).map_or(true, |before| ramp_of(&before) != ramp_of(switches));
         let document = format!("# {who}\n{}", switches.document());
         let switched = self.door.switch(version, &document, new_ramp).await?;
-        self.read_switches().await?;
-        Ok((switched, self.door.switches().await?))
+        // It is done, or was not to be done, whether or not it can be read back here at once.
+        let _ = self.read_switches().await;
+        Ok(switched.then_some(Kept { version: version + 1, document }))
     }
 
     /// Reads the changes, ticks, admits, renews and attends until cancelled. Every instance runs it once.
@@ -443,8 +457,16 @@ impl<D: Door, C: Clock> Registry<D, C> {
         }
     }
 
-    /// Reads the door's changes to their end, once.
+    /// Reads the door's changes to their end, once. After a gap, also what has happened while the whole line was read: before
+    /// that nobody is told a position, which could be too low.
     pub async fn read_changes(&self) -> Result<(), DoorError> {
+        if self.read_and_see_a_gap().await? {
+            self.read_and_see_a_gap().await?;
+        }
+        Ok(())
+    }
+
+    async fn read_and_see_a_gap(&self) -> Result<bool, DoorError> {
         let began = self.clock.monotonic();
         let cursor = self.known().cursor;
         let Changes { changes, upto, gap } = self.door.changes(cursor).await?;
@@ -465,11 +487,14 @@ impl<D: Door, C: Clock> Registry<D, C> {
             known.readings += 1;
             known.read_at = Some(began);
         }
+        if gap {
+            return Ok(true);
+        }
         self.follow(&changes);
         if changes.contains(&Change::Switched) {
             self.read_switches().await?;
         }
-        Ok(())
+        Ok(false)
     }
 
     /// Reads the switches and the whole line, after the cursor from which the changes go on.
@@ -482,9 +507,6 @@ impl<D: Door, C: Clock> Registry<D, C> {
             if !room.line.has(&place) {
                 self.waiters.tell((place.key.site, place.terminal), Wait::AskAgain);
             }
-        }
-        if let Some(picture) = room.line.picture() {
-            room.picture = Arc::new(picture);
         }
         Ok(())
     }
@@ -525,27 +547,35 @@ impl<D: Door, C: Clock> Registry<D, C> {
             }
             room.line.apply(change);
         }
+        let now = self.clock.monotonic();
         if admitted > 0 {
-            room.pace.admitted(admitted, self.clock.monotonic());
+            room.pace.admitted(admitted, now);
         }
-        if let Some(picture) = room.line.picture() {
+        // With a long line a picture is work, and in a wave of logins readings come faster than anybody looks at it.
+        let is_recent = room.pictured_at.is_some_and(|at| now.saturating_sub(at) < READING / 2);
+        if !is_recent && let Some(picture) = room.line.picture() {
             room.picture = Arc::new(picture);
+            room.pictured_at = Some(now);
         }
     }
 
     /// Reads the switches; when they are new here, sites are trimmed to their caps.
     async fn read_switches(&self) -> Result<(), DoorError> {
+        // One after the other: an older answer must not come after a newer one.
+        let _in_order = self.signals.reading_switches.lock().await;
         let kept = self.door.switches().await?;
-        if kept.version == self.in_effect().version {
+        let before = self.in_effect();
+        if kept == before.kept {
             return Ok(());
         }
         let switches = Switches::parse(&kept.document)
             .map_err(|error| DoorError::Corrupt(format!("version {} of the switches: {error}", kept.version)))?;
         tracing::info!(version = kept.version, mode = %switches.mode, "other switches are in effect");
-        if switches.mode != self.in_effect().switches.mode {
+        let says = |s: &Switches| (s.mode, s.capacity, s.ramp.map(|ramp| ramp.millisites()));
+        if says(&switches) != says(&before.switches) {
             self.room().pace.forget();
         }
-        self.known().in_effect = Arc::new(InEffect { version: kept.version, switches });
+        self.known().in_effect = Arc::new(InEffect { kept, switches });
         self.signals.trim.notify_one();
         self.signals.admit.notify_one();
         Ok(())
@@ -553,7 +583,7 @@ impl<D: Door, C: Clock> Registry<D, C> {
 
     fn terms(&self, in_effect: &InEffect) -> Terms {
         Terms {
-            version: in_effect.version,
+            version: in_effect.kept.version,
             mode: in_effect.switches.mode,
             capacity: in_effect.switches.capacity.unwrap_or(self.configured.capacity),
         }
@@ -600,6 +630,8 @@ impl<D: Door, C: Clock> Registry<D, C> {
                     break;
                 }
             }
+            // In a wave of logins everybody who has to wait asks for it.
+            tokio::time::sleep(ADMITTING / 4).await;
         }
     }
 
@@ -635,7 +667,12 @@ impl<D: Door, C: Clock> Registry<D, C> {
             turns.tick().await;
             let due = self.waiters.next_turn(self.clock.monotonic());
             for batch in due.chunks(BATCH) {
-                let Ok(places) = self.door.attend(batch).await else { continue };
+                let asked = self.clock.monotonic();
+                let Ok(places) = self.door.attend(batch).await else {
+                    // Streams have their next turn; who asks now and then has given its sign, and it is passed on later.
+                    self.waiters.not_passed_on(batch, asked);
+                    continue;
+                };
                 for (Attending { site, terminal, .. }, place) in batch.iter().zip(places) {
                     match place {
                         Some(place) => self.waiters.stands(place),
@@ -649,6 +686,8 @@ impl<D: Door, C: Clock> Registry<D, C> {
     /// After every change of the switches: says what the seats sold last, so that the door knows whose seat to keep, and
     /// trims sites to their caps. Every instance does; the second one finds nothing to do.
     async fn keep_trimming(&self) {
+        // Also at the start: what is configured may have become less while nobody touched a switch.
+        self.signals.trim.notify_one();
         loop {
             self.signals.trim.notified().await;
             self.renew_all(self.renewals.with_sales()).await;
@@ -664,13 +703,13 @@ impl<D: Door, C: Clock> Registry<D, C> {
         let in_effect = self.in_effect();
         let over = |(site, taken): (SiteId, u16)| {
             let channel = (self.configured.channel)(site)?;
-            let cap = self.cap(site, channel);
+            let cap = self.cap_under(&in_effect, site, channel);
             (taken > cap).then_some((site, cap))
         };
         let over: Vec<(SiteId, u16)> = self.door.occupancy().await?.into_iter().filter_map(over).collect();
-        let trimmed = self.door.trim(&over, in_effect.version).await?;
+        let trimmed = self.door.trim(&over, in_effect.kept.version).await?;
         if trimmed > 0 {
-            tracing::info!(version = in_effect.version, trimmed, "sessions and places above the caps have ended");
+            tracing::info!(version = in_effect.kept.version, trimmed, "sessions and places above the caps have ended");
             self.signals.read.notify_one();
         }
         Ok(())

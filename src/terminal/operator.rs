@@ -17,7 +17,7 @@ const MAX_MESSAGE: usize = 64 * 1024 * 1024;
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// How often it is asked whether the switches are in effect.
-const IN_EFFECT_ASKED_EVERY: Duration = Duration::from_millis(50);
+const IN_EFFECT_ASKED_EVERY: Duration = Duration::from_millis(200);
 
 /// Every record of a programme.
 #[derive(Debug, Clone, PartialEq)]

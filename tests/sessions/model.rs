@@ -170,9 +170,6 @@ impl Model {
         if terms.version != self.version {
             return Opened::OtherSwitches;
         }
-        if terms.mode == Mode::Closed {
-            return Opened::Shut;
-        }
         let (here, who) = (o.site, o.terminal);
         let now = self.now;
         self.end(
@@ -186,6 +183,9 @@ impl Model {
         if let Some(waits) = waits.filter(|waits| waits.place.key.slot < o.cap) {
             self.sign_of_life(waits.place.key, now + o.due_in);
             return Opened::Waiting { place: waits.place, is_new: false };
+        }
+        if terms.mode == Mode::Closed {
+            return Opened::Shut;
         }
         let others = seats.iter().filter(|r| r.seat.terminal != who).count()
             + places.iter().filter(|w| w.place.terminal != who).count();
@@ -279,7 +279,14 @@ impl Model {
     }
 
     fn attend(&mut self, a: Attending) -> Option<Place> {
-        let waits = *self.line.iter().find(|w| w.place.key.site == a.site && w.place.terminal == a.terminal)?;
+        let waits = self.line.iter().find(|w| w.place.key.site == a.site && w.place.terminal == a.terminal);
+        let Some(waits) = waits.copied() else {
+            // Admitted meanwhile: the seat is kept until the terminal hears of it.
+            let until = self.now + a.due_in;
+            let own = |row: &&mut Row| row.seat.key.site == a.site && row.seat.terminal == a.terminal;
+            self.rows.iter_mut().filter(own).for_each(|row| row.renewed = row.renewed.max(until));
+            return None;
+        };
         let taken = |slot: &u16| {
             let key = SeatKey { site: a.site, slot: *slot };
             self.rows.iter().any(|row| row.seat.key == key) || self.line.iter().any(|waits| waits.place.key == key)

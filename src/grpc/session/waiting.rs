@@ -10,11 +10,12 @@ use crate::grpc::v1::{self, open_session_response::Event};
 use crate::museum::Mutant;
 use crate::session::registry::{Wait, Waiter};
 use crate::session::{Attachment, Door, LeftWhy, Opened, Place};
-use crate::telemetry::metrics::SessionOutcome;
 use crate::time::Clock;
 
-/// How soon a door that gave no answer is asked again.
-const AGAIN: Duration = Duration::from_secs(1);
+/// How soon a door that gave no answer is asked again: drawn at random, because thousands ask.
+fn again() -> Duration {
+    Duration::from_millis(1_000 + u64::from(getrandom::u32().unwrap_or(0)) % 4_000)
+}
 
 /// What a terminal was shown of its place.
 pub(super) struct Shown {
@@ -25,10 +26,10 @@ pub(super) struct Shown {
 }
 
 impl Shown {
-    /// By what its token says. A token of another place than it has now, when that one is new, is of a lost one.
+    /// By what its token says. A token of another place than it has now is of a lost one, unless the terminal has moved up.
     pub(super) fn before(entrant: &Entrant, place: &Place, is_new: bool) -> Self {
         let last = entrant.place.and_then(|(place, shown)| Some((place, shown?)));
-        Self { last, lost: is_new && entrant.place.is_some_and(|(before, _)| before != *place) }
+        Self { last, lost: entrant.place.is_some_and(|(before, _)| is_lost(&before, place, is_new)) }
     }
 
     /// The position to be shown: never higher than before in the same place.
@@ -45,6 +46,12 @@ impl Shown {
     pub(super) fn say_lost(&mut self) -> bool {
         std::mem::take(&mut self.lost)
     }
+}
+
+/// Whether a place is another one, and no better.
+fn is_lost(before: &Place, now: &Place, is_new: bool) -> bool {
+    let is_worse = now.key.slot >= before.key.slot && now.seq > before.seq;
+    before != now && (is_new || is_worse)
 }
 
 /// A terminal that waits.
@@ -91,17 +98,12 @@ impl<D: Door, C: Clock> Waits<D, C> {
         };
         match wait {
             Wait::Waits(place) => self.stands(place),
-            Wait::Admitted(seat) => {
-                let (edge, registry) = (self.edge.clone(), &self.edge.callers.registry);
-                edge.metrics.session_opened(SessionOutcome::Admitted);
-                let event = Event::Admitted(edge.admitted(&self.entrant, &seat, false));
-                let attachment = registry.attach(seat);
-                (event, Stage::Lives(edge, attachment))
-            }
+            // Opened once more, it has the seat under a fence of its own: should the terminal wait with another stream elsewhere, one
+            // of the two replaces the other.
+            Wait::Admitted(_) | Wait::AskAgain => self.ask_again().await,
             Wait::Gone(LeftWhy::CapLowered) => (self.edge.capped(self.place.key.site).await, Stage::Over),
             Wait::Gone(_) => (ended(v1::SessionEnd::PlaceLost), Stage::Over),
             Wait::Replaced => (ended(v1::SessionEnd::PlaceTaken), Stage::Over),
-            Wait::AskAgain => self.ask_again().await,
         }
     }
 
@@ -115,9 +117,18 @@ impl<D: Door, C: Clock> Waits<D, C> {
 
     async fn ask_again(mut self: Box<Self>) -> (Event, Stage<D, C>) {
         let opened = loop {
-            match self.edge.open(&self.entrant, Duration::ZERO).await {
+            // As many at once as do not keep the door's other calls from their connections.
+            let asking = async {
+                let _turn = self.edge.asking_again.acquire().await;
+                self.edge.open_again(&self.entrant).await
+            };
+            let opened = tokio::select! {
+                opened = asking => opened,
+                () = self.edge.draining.cancelled() => return (ended(v1::SessionEnd::Draining), Stage::Over),
+            };
+            match opened {
                 Ok(opened) => break opened,
-                Err(_) => tokio::time::sleep(AGAIN).await,
+                Err(_) => tokio::time::sleep(again()).await,
             }
         };
         match opened {
@@ -127,7 +138,7 @@ impl<D: Door, C: Clock> Waits<D, C> {
                 (event, Stage::Lives(self.edge, attachment))
             }
             Opened::Waiting { place, is_new } => {
-                self.shown.lost |= is_new && place != self.place;
+                self.shown.lost |= is_lost(&self.place, &place, is_new);
                 self.waiter = self.edge.callers.registry.wait(place);
                 self.stands(place)
             }

@@ -5,19 +5,22 @@
 -- KEYS[4] {door}:held    sorted set
 -- KEYS[5] {door}:present sorted set
 -- KEYS[6] {door}:absent  sorted set
--- KEYS[7] {door}:changes stream
+-- KEYS[7] {door}:renewed sorted set
+-- KEYS[8] {door}:changes stream
 -- ARGV[1] number of terminals, 1 to 256
 -- ARGV[2] nonce of the changes that this call writes, 0 to 2^64-1
 -- ARGV[3] how many changes the stream keeps, about
 -- then for each terminal, ARGV[3i+1] to ARGV[3i+3]: site code, terminal name, when its next sign of life is due in
 --   milliseconds from now
 -- Reply: for each terminal two numbers: slot and seq of its place, or -1 -1 if it has none.
--- Invariant: a place keeps its number unless it moves to a better rank; there it stands behind those who wait.
-assert(#KEYS == 7, 'attend.lua takes 7 keys')
+-- Invariants: a place keeps its number unless it moves to a better rank; there it stands behind those who wait. A terminal
+--   that was admitted and has not heard of it keeps its seat until its next sign of life is due, and the lease.
+assert(#KEYS == 8, 'attend.lua takes 8 keys')
 local count, nonce, keep = tonumber(ARGV[1]), ARGV[2], ARGV[3]
 assert(count and count >= 1 and count <= 256, 'attend.lua takes 1 to 256 terminals')
 assert(#ARGV == 3 + 3 * count, 'attend.lua takes 3 arguments a terminal')
-local gate, sites, ready, held, present, absent, changes = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7]
+local gate, sites, ready, held, present, absent = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
+local renewed, changes = KEYS[7], KEYS[8]
 
 local now, seq = unpack(redis.call('HMGET', gate, 'now', 'seq'))
 now, seq = tonumber(now or 0), tonumber(seq or 0)
@@ -33,14 +36,19 @@ local reply = {}
 for i = 1, count do
   local site, terminal, due_in = unpack(ARGV, 3 * i + 1, 3 * i + 3)
   local line = redis.call('HGET', sites, site) or '0'
-  local slot, its, taken = nil, nil, {}
+  local slot, its, seat, taken = nil, nil, nil, {}
   for at, kind, who, number_of in string.gmatch(line, ';(%d+)([=~])(%S+) (%d+)') do
     taken[tonumber(at)] = true
     if kind == '~' and who == terminal then
       slot, its = tonumber(at), tonumber(number_of)
+    elseif who == terminal then
+      seat = at
     end
   end
   if not slot then
+    if seat then
+      redis.call('ZADD', renewed, 'GT', now + due_in, site .. ' ' .. seat)
+    end
     reply[2 * i - 1], reply[2 * i] = -1, -1
   else
     local member, lower = site .. ' ' .. slot, 0

@@ -23,7 +23,7 @@
 -- Reply: GRANTED slot fence replaced_slot replaced_fence (-1 -1: nothing was replaced), or
 --        WAITING slot seq new (1 if the number was given out now, else 0), or
 --        FULL now, then slot terminal kind granted_ms until_ms of each (kind: seat or place; a place has -1 for granted), or
---        SHUT, or OTHER when the switches have another version; then nothing changes.
+--        SHUT, or OTHER when the switches have another version; then nothing changes (of SHUT: but what has expired ends).
 -- Invariants: a terminal has at most one slot of a site; no opening makes seats and places more than the cap, no grant the
 --   nation's seats more than the capacity; a fence and a seq are never given out twice. limiter.rs states the same rules.
 assert(#KEYS == 10, 'open.lua takes 10 keys')
@@ -43,8 +43,6 @@ local now, seq, stands = unpack(redis.call('HMGET', gate, 'now', 'seq', 'version
 now, seq = tonumber(now or 0), tonumber(seq or 0)
 if (stands or '0') ~= version then
   return { 'OTHER' }
-elseif mode == 'closed' then
-  return { 'SHUT' }
 end
 local line = redis.call('HGET', sites, site) or '0'
 local fence = tonumber(string.match(line, '^%d+'))
@@ -80,6 +78,8 @@ table.sort(slots, function(a, b) return a.slot < b.slot end)
 local slot, heir
 if waits and waits.slot < cap then
   slot = waits.slot
+elseif mode == 'closed' then
+  slot = nil
 elseif own and own.slot < cap then
   slot = own.slot
 else
@@ -95,10 +95,12 @@ else
   end
 end
 local outcome
-if not slot then
-  outcome = 'FULL'
-elseif waits and waits.slot == slot then
+if waits and waits.slot == slot then
   outcome = 'WAITS'
+elseif mode == 'closed' then
+  outcome = 'SHUT'
+elseif not slot then
+  outcome = 'FULL'
 elseif own then
   outcome = 'GRANTED'
 elseif heir then
@@ -108,7 +110,9 @@ elseif mode == 'drain' then
 else
   on_ramp = on_ramp and redis.call('SISMEMBER', ramped, site) == 0
   local live = redis.call('ZCARD', renewed) - #ended
-  local at_once = slot <= admits and not on_ramp and live < capacity and redis.call('ZCARD', ready) == 0
+  -- Its own place above the cap is about to be left.
+  local others_ready = redis.call('ZCARD', ready) - (waits and redis.call('ZSCORE', ready, waits.member) and 1 or 0)
+  local at_once = slot <= admits and not on_ramp and live < capacity and others_ready == 0
   outcome = at_once and 'GRANTED' or 'QUEUED'
 end
 

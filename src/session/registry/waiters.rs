@@ -120,6 +120,15 @@ impl Waiters {
         self.table().asked.insert((site, terminal), due);
     }
 
+    /// The door gave no answer to these at that time: the signs of those that ask now and then are kept, unless there are newer
+    /// ones.
+    pub(super) fn not_passed_on(&self, batch: &[Attending], at: Duration) {
+        let mut table = self.table();
+        for Attending { site, terminal, due_in } in batch.iter().filter(|attending| !attending.due_in.is_zero()) {
+            table.asked.entry((*site, *terminal)).or_insert(at + *due_in);
+        }
+    }
+
     /// Every sign of life since the last time, and those whose turn it is.
     pub(super) fn next_turn(&self, now: Duration) -> Vec<Attending> {
         let mut table = self.table();
