@@ -13,6 +13,8 @@
 
 mod support;
 
+#[path = "sessions/exhaustive.rs"]
+mod exhaustive;
 #[path = "sessions/line.rs"]
 mod line;
 #[path = "sessions/model.rs"]
