@@ -39,7 +39,7 @@ A historic morning, `--scenario 2020-03-11`, starts a Redis (redis-server on PAT
 than there are comers: 12,000 pharmacies hold sessions and sell, then 1,406 post offices log in 40 times each within a minute and \
 try again at once whenever they are turned back. It checks the cap of every site, the nation's capacity, places, positions, that \
 nobody sells without a seat, and the ledger, and shows how long sales take before, in and after the storm. About two and a half \
-minutes and 3 GB of memory, twice that with --contrast; --scale 0.1 is a tenth of everybody, --seconds another length.
+minutes, twice that with --contrast; --scale 0.1 is a tenth of everybody, --seconds another length.
 
 Exit codes: 0 the audit found nothing; 1 the audit, or a check of a morning, found cases; 2 arguments; 64 the scenario, the sites or the service's \
 settings cannot be used; 70 the service was lost, or could not be audited, or the harness failed.";

@@ -191,7 +191,7 @@ impl Outcome {
     }
 
     /// Some of the longest waits of each kind.
-    fn positions(&self) -> Plot {
+    pub(super) fn positions(&self) -> Plot {
         let mut traces: Vec<&super::super::Trace> = self.traces.iter().collect();
         traces.sort_by_key(|trace| std::cmp::Reverse(trace.len()));
         let rank_of = |rank: u32| usize::try_from(rank).unwrap_or(usize::MAX).min(RANKS.len() - 1);
@@ -203,8 +203,11 @@ impl Outcome {
                 let mut points = Points::new();
                 for trace in traces.iter().filter(has_it).take(DRAWN) {
                     let value = |rank: u32, position: u64| (rank_of(rank) == which).then_some(position as f64);
-                    points.extend(trace.iter().map(|(at, rank, place)| (at.as_secs_f64(), value(*rank, *place))));
-                    points.extend(trace.last().map(|(at, ..)| (at.as_secs_f64(), None)));
+                    // Positions of two ranks are never compared, so no line leads from one to the other.
+                    for stretch in trace.chunk_by(|(_, one, _), (_, other, _)| one == other) {
+                        points.extend(stretch.iter().map(|(at, rank, place)| (at.as_secs_f64(), value(*rank, *place))));
+                        points.extend(stretch.last().map(|(at, ..)| (at.as_secs_f64(), None)));
+                    }
                 }
                 Line { name, class, points, filled: false }
             })

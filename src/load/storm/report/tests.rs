@@ -81,6 +81,15 @@ fn a_check_that_failed_is_the_verdict() {
 }
 
 #[test]
+fn no_line_leads_from_one_rank_to_another() {
+    let at = Duration::from_secs;
+    let moved = vec![(at(1), 4, 5), (at(2), 4, 3), (at(3), 3, 80)];
+    let plot = Outcome { traces: vec![moved], ..outcome() }.positions();
+    let values: Vec<Option<f64>> = plot.lines[2].points.iter().map(|(_, value)| *value).collect();
+    assert_eq!(values, [Some(5.0), Some(3.0), None, Some(80.0), None]);
+}
+
+#[test]
 fn the_pages_are_whole_and_hold_no_markup_of_others() {
     let storm = storm();
     let html = storm.html();
