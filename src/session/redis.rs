@@ -137,20 +137,9 @@ impl Door for RedisDoor {
             cap = self.counted_outside(site, cap).await?;
         }
         let mut script = self.scripts.open.prepare_invoke();
-        for key in [
-            keys::GATE,
-            keys::SITES,
-            keys::RENEWED,
-            keys::SOLD,
-            keys::READY,
-            keys::HELD,
-            keys::PRESENT,
-            keys::ABSENT,
-            keys::RAMPED,
-            keys::CHANGES,
-        ] {
-            script.key(key);
-        }
+        keys::ALL.iter().for_each(|key| {
+            script.key(*key);
+        });
         script.arg(site.as_str()).arg(terminal.as_str()).arg(cap).arg(millis(self.lease.length));
         script.arg(nonce()?).arg(CHANGES_KEPT).arg(terms.version).arg(terms.mode.name()).arg(terms.capacity);
         script.arg(u8::from(ramped)).arg(millis(due_in));
@@ -336,20 +325,9 @@ impl Door for RedisDoor {
 
     async fn tick(&self, beat: Beat) -> Result<Tick, DoorError> {
         let mut script = self.scripts.tick.prepare_invoke();
-        for key in [
-            keys::GATE,
-            keys::SITES,
-            keys::RENEWED,
-            keys::SOLD,
-            keys::READY,
-            keys::HELD,
-            keys::PRESENT,
-            keys::ABSENT,
-            keys::RAMPED,
-            keys::CHANGES,
-        ] {
-            script.key(key);
-        }
+        keys::ALL.iter().for_each(|key| {
+            script.key(*key);
+        });
         script.arg(millis(self.lease.length)).arg(self.lease.step_ms()).arg(BATCH);
         script.arg(nonce()?).arg(CHANGES_KEPT).arg(millis(self.lease.grace)).arg(beat.terms.version);
         script.arg(u8::from(beat.terms.mode == Mode::Closed)).arg(beat.ramp.map_or(-1, i64::from));
@@ -363,19 +341,9 @@ impl Door for RedisDoor {
         let mut trimmed = 0;
         for batch in caps.chunks(BATCH) {
             let mut script = self.scripts.trim.prepare_invoke();
-            for key in [
-                keys::GATE,
-                keys::SITES,
-                keys::RENEWED,
-                keys::SOLD,
-                keys::READY,
-                keys::HELD,
-                keys::PRESENT,
-                keys::ABSENT,
-                keys::CHANGES,
-            ] {
-                script.key(key);
-            }
+            keys::ALL.iter().filter(|key| **key != keys::RAMPED).for_each(|key| {
+                script.key(*key);
+            });
             script.arg(batch.len()).arg(nonce()?).arg(CHANGES_KEPT).arg(version);
             for (site, cap) in batch {
                 script.arg(site.as_str()).arg(cap);
@@ -550,28 +518,16 @@ mod tests {
             ("trim.lua", TRIM, 9, None),
             ("switch.lua", SWITCH, 3, Some(5)),
         ];
-        let known = [
-            keys::GATE,
-            keys::SITES,
-            keys::RENEWED,
-            keys::SOLD,
-            keys::READY,
-            keys::HELD,
-            keys::PRESENT,
-            keys::ABSENT,
-            keys::RAMPED,
-            keys::CHANGES,
-        ];
-        for (name, text, keys, arguments) in scripts {
+        for (name, text, key_count, arguments) in scripts {
             let header: Vec<&str> = text.lines().take_while(|line| line.starts_with("--")).collect();
             assert!(header[0].starts_with(&format!("-- {name}: ")), "{name}");
             let declared: Vec<&str> = header.iter().filter_map(|line| line.strip_prefix("-- KEYS[")).collect();
-            assert_eq!(declared.len(), keys, "{name}");
+            assert_eq!(declared.len(), key_count, "{name}");
             for line in declared {
                 let key = line.split_whitespace().nth(1).unwrap();
-                assert!(known.contains(&key), "{name}: {key}");
+                assert!(keys::ALL.contains(&key), "{name}: {key}");
             }
-            assert!(text.contains(&format!("assert(#KEYS == {keys}, ")), "{name}");
+            assert!(text.contains(&format!("assert(#KEYS == {key_count}, ")), "{name}");
             if let Some(arguments) = arguments {
                 assert_eq!(header.iter().filter(|line| line.starts_with("-- ARGV[")).count(), arguments, "{name}");
                 assert!(text.contains(&format!("assert(#ARGV == {arguments}, ")), "{name}");

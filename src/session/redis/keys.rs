@@ -40,3 +40,6 @@ pub(super) const ABSENT: &str = "{door}:absent";
 pub(super) const RAMPED: &str = "{door}:ramped";
 /// Changes, in order.
 pub(super) const CHANGES: &str = "{door}:changes";
+
+/// All of them, in the order in which the scripts that touch them all take them.
+pub(super) const ALL: [&str; 10] = [GATE, SITES, RENEWED, SOLD, READY, HELD, PRESENT, ABSENT, RAMPED, CHANGES];
