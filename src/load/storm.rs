@@ -1,9 +1,9 @@
 //! Historic mornings of the waiting room, as runs of their own kind: not how many sales a service bears, but what becomes of
 //! sessions, places and sales when far more terminals come than there are seats.
 //!
-//! The harness starts one Redis and several services of its own ([`scene`]). Pharmacies hold sessions and sell by a timetable
-//! that waits for no answer ([`pharmacy`]); then come the post offices, whose clients know no patience ([`clerk`]). Everything
-//! is taken down as the clients saw it ([`notes`]) and held against what was promised ([`checks`]).
+//! The harness starts one Redis and several services of its own (`scene`). Pharmacies hold sessions and sell by a timetable
+//! that waits for no answer (`pharmacy`); then come the post offices, whose clients know no patience (`clerk`). Everything
+//! is taken down as the clients saw it (`notes`) and held against what was promised (`checks`).
 
 mod checks;
 mod clerk;
