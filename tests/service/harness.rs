@@ -105,8 +105,18 @@ impl World {
         let variables = all.into_iter().map(|(name, value)| (format!("RATIOND_{name}").into(), value.into()));
         let config = Config::load(None, Overrides::default(), variables).unwrap_or_else(|e| panic!("{e}"));
         let clock = ManualClock::new(at(now));
-        let watched = Watched { metrics: Arc::new(Metrics::none()), scrape: Default::default() };
-        let running = app::start(config, clock.clone(), watched).await.unwrap_or_else(|e| panic!("{e}"));
+        // A service of this process that has just stopped may still have its file for a moment: until its last connection is gone.
+        let started = Instant::now();
+        let running = loop {
+            let watched = Watched { metrics: Arc::new(Metrics::none()), scrape: Default::default() };
+            match app::start(config.clone(), clock.clone(), watched).await {
+                Ok(running) => break running,
+                Err(e) if e.to_string().contains("in use by another process") && started.elapsed() < IN_TIME => {
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+                Err(e) => panic!("{e}"),
+            }
+        };
         let endpoint = Endpoint::from_shared(format!("http://{}", running.counters)).unwrap().tcp_nodelay(true);
         // Where certificates are asked for, nobody is let in like this.
         let channel = if running.encrypted { endpoint.connect_lazy() } else { endpoint.connect().await.unwrap() };
