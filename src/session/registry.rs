@@ -372,11 +372,6 @@ impl<D: Door, C: Clock> Registry<D, C> {
         self.renewals.attached()
     }
 
-    /// How many terminals wait with a stream on this instance.
-    pub fn waiting_here(&self) -> usize {
-        self.waiters.attached()
-    }
-
     /// How many places there are in the nation, as read last.
     pub fn waiting(&self) -> usize {
         self.room().picture.len()

@@ -481,8 +481,11 @@ async fn a_store_that_breaks_in_the_middle_leaves_no_part_of_an_export() {
     blind.stop().await;
 }
 
-/// A service that says what it was given.
-struct Canned(Vec<Result<v1::ExportRecordsResponse, Status>>);
+/// A service that says what it was given, and then ends or stands still.
+struct Canned {
+    said: Vec<Result<v1::ExportRecordsResponse, Status>>,
+    stands_still: bool,
+}
 
 #[tonic::async_trait]
 impl server::OperatorService for Canned {
@@ -493,7 +496,11 @@ impl server::OperatorService for Canned {
         &self,
         _: Request<v1::ExportRecordsRequest>,
     ) -> Result<Response<Self::ExportRecordsStream>, Status> {
-        Ok(Response::new(Box::pin(tokio_stream::iter(self.0.clone()))))
+        let said = tokio_stream::iter(self.said.clone());
+        if !self.stands_still {
+            return Ok(Response::new(Box::pin(said)));
+        }
+        Ok(Response::new(Box::pin(tokio_stream::StreamExt::chain(said, tokio_stream::pending()))))
     }
 
     async fn get_switches(
@@ -530,7 +537,7 @@ async fn the_client_takes_nothing_but_a_whole_export() {
     ] {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = format!("http://{}", listener.local_addr().unwrap());
-        let service = server::OperatorServiceServer::new(Canned(said));
+        let service = server::OperatorServiceServer::new(Canned { said, stands_still: false });
         let serving = tonic::transport::Server::builder().add_service(service);
         let serving = tokio::spawn(serving.serve_with_incoming(TcpListenerStream::new(listener)));
         let export = Operator::connect(&address).await.unwrap().export(MASKS).await;
@@ -549,44 +556,13 @@ async fn the_client_takes_nothing_but_a_whole_export() {
     assert!(Operator::connect("http://127.0.0.1:1").await.is_err());
 }
 
-/// A service that says what it was given and then stands still.
-struct Frozen(Vec<v1::ExportRecordsResponse>);
-
-#[tonic::async_trait]
-impl server::OperatorService for Frozen {
-    type ExportRecordsStream =
-        Pin<Box<dyn tokio_stream::Stream<Item = Result<v1::ExportRecordsResponse, Status>> + Send>>;
-
-    async fn export_records(
-        &self,
-        _: Request<v1::ExportRecordsRequest>,
-    ) -> Result<Response<Self::ExportRecordsStream>, Status> {
-        let said = tokio_stream::iter(self.0.clone().into_iter().map(Ok));
-        Ok(Response::new(Box::pin(tokio_stream::StreamExt::chain(said, tokio_stream::pending()))))
-    }
-
-    async fn get_switches(
-        &self,
-        _: Request<v1::GetSwitchesRequest>,
-    ) -> Result<Response<v1::GetSwitchesResponse>, Status> {
-        Err(Status::unimplemented("not asked here"))
-    }
-
-    async fn set_switches(
-        &self,
-        _: Request<v1::SetSwitchesRequest>,
-    ) -> Result<Response<v1::SetSwitchesResponse>, Status> {
-        Err(Status::unimplemented("not asked here"))
-    }
-}
-
 #[tokio::test]
 async fn the_client_waits_for_no_service_that_stands_still() {
     let message = v1::ExportRecordsResponse { ledger_id: "a".into(), records: Vec::new(), complete: None };
-    for said in [vec![], vec![message]] {
+    for said in [vec![], vec![Ok(message)]] {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = format!("http://{}", listener.local_addr().unwrap());
-        let service = server::OperatorServiceServer::new(Frozen(said));
+        let service = server::OperatorServiceServer::new(Canned { said, stands_still: true });
         let serving = tonic::transport::Server::builder().add_service(service);
         let serving = tokio::spawn(serving.serve_with_incoming(TcpListenerStream::new(listener)));
         let operator = Operator::connect(&address).await.unwrap();

@@ -156,10 +156,6 @@ impl Waiters {
         table.attached.values().filter_map(place).collect()
     }
 
-    pub(super) fn attached(&self) -> usize {
-        self.table().attached.len()
-    }
-
     fn table(&self) -> MutexGuard<'_, Table> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
