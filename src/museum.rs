@@ -34,6 +34,8 @@ pub enum Mutant {
     PositionAsCounted,
     /// Only present places count for a position.
     AbsentNotCounted,
+    /// A seat granted to a terminal that is away ends with its lease, and no place is left of it.
+    TurnSpentAway,
     /// Places are admitted in the order of their numbers alone.
     RankIgnored,
     /// Live seats are counted in one command, and the seats granted in another that knows no capacity.
@@ -42,7 +44,7 @@ pub enum Mutant {
 
 impl Mutant {
     /// Every exhibit, with the name that chooses it.
-    pub const ALL: [(Self, &'static str); 17] = [
+    pub const ALL: [(Self, &'static str); 18] = [
         (Self::Control, "control"),
         (Self::CheckThenWrite, "check-then-write"),
         (Self::SweptTooEarly, "swept-too-early"),
@@ -58,6 +60,7 @@ impl Mutant {
         (Self::PlacesNotKept, "places-not-kept"),
         (Self::PositionAsCounted, "position-as-counted"),
         (Self::AbsentNotCounted, "absent-not-counted"),
+        (Self::TurnSpentAway, "turn-spent-away"),
         (Self::RankIgnored, "rank-ignored"),
         (Self::CapacityOutsideScript, "capacity-outside-script"),
     ];

@@ -10,7 +10,9 @@
 //! Its rank is its slot. Those of the lowest rank go first, among them the one with the smallest `seq`: so every site's
 //! first terminal goes before anyone's second. Asking again returns the same place. One that stays silent is *absent*: it
 //! is skipped, keeps its `seq`, and is removed only after [`Lease::grace`]. Being admitted is being granted the seat, in
-//! the step that takes the place away: there is nothing in between to carry or to invent.
+//! the step that takes the place away: there is nothing in between to carry or to invent. Whose turn comes while it is away
+//! has not lost it: until its terminal opens once more the seat remembers the place that it was, and is that place again,
+//! absent, when its lease ends.
 //!
 //! [`limiter`] states the rules once, pure; [`embedded`] runs it over a file, the Lua scripts of [`redis`] agree with it, and one
 //! suite checks both. [`Registry`] is what one instance knows of live seats and of the line, so that a sale costs no trip and
@@ -309,13 +311,27 @@ pub struct Changes {
     pub gap: bool,
 }
 
-/// A place as the door has it.
+/// A place, or what may become one again, as the door has it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct InLine {
     /// The place.
     pub place: Place,
-    /// Whether its terminal is absent.
-    pub absent: bool,
+    /// How it stands there.
+    pub presence: Presence,
+}
+
+/// How somebody stands in the line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Presence {
+    /// It gives its signs of life.
+    Present,
+    /// It is overdue, and skipped.
+    Absent,
+    /// It has been granted its seat and has not come for it: the place is its again if it does not.
+    Granted {
+        /// By which grant.
+        fence: u64,
+    },
 }
 
 /// What an instance says with its tick.
@@ -402,7 +418,7 @@ pub trait Door: Clone + Send + Sync + 'static {
     /// Every change since `after`, read to the end.
     fn changes(&self, after: Cursor) -> impl Future<Output = Result<Changes, DoorError>> + Send;
 
-    /// Every place, in any order. It is read in parts: the changes since a cursor that was taken before make it whole.
+    /// Every place, and every seat that its terminal has not come for, in any order. It is read in parts: the changes since a cursor that was taken before make it whole.
     fn line(&self) -> impl Future<Output = Result<Vec<InLine>, DoorError>> + Send;
 
     /// Grants seats to those who are next, [`ADMITTED`] of them at the most, while the capacity and the mode let them.

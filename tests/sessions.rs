@@ -31,8 +31,9 @@ mod stands;
 use std::time::{Duration, Instant};
 
 use line::{
-    asking_again_keeps_place_and_number, capacity_is_never_exceeded, first_terminals_go_before_anyones_second,
-    ghosts_leave_no_seat_idle, places_survive_a_restart, positions_never_rise_and_are_never_lower_than_the_truth,
+    a_turn_that_comes_while_the_terminal_is_away_is_not_lost, asking_again_keeps_place_and_number,
+    capacity_is_never_exceeded, first_terminals_go_before_anyones_second, ghosts_leave_no_seat_idle,
+    places_survive_a_restart, positions_never_rise_and_are_never_lower_than_the_truth,
 };
 use rationd::session::embedded::{DoorFileError, EmbeddedDoor};
 use rationd::session::{Change, Cursor, Door, Ended, EndedWhy, Holder, Lease, Opened, Seat, Standing};
@@ -63,6 +64,7 @@ on_both_doors!(
     two_thousand_terminals_logging_in_again_hold_two_thousand_seats,
     asking_again_keeps_place_and_number,
     places_survive_a_restart,
+    a_turn_that_comes_while_the_terminal_is_away_is_not_lost,
     first_terminals_go_before_anyones_second,
     positions_never_rise_and_are_never_lower_than_the_truth,
     capacity_is_never_exceeded,

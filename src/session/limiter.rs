@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use super::{
     ADMITTED, Admitted, Attending, BATCH, Beat, Change, Ended, EndedWhy, Holder, InLine, Kept, Lease, LeftWhy, Mode,
-    Opened, Opening, Place, Renewal, Seat, SeatKey, Standing, Terms, Tick, millis,
+    Opened, Opening, Place, Presence, Renewal, Seat, SeatKey, Standing, Terms, Tick, millis,
 };
 use crate::ids::{SiteId, TerminalId};
 use crate::museum::Mutant;
@@ -59,6 +59,8 @@ pub struct Held {
     pub renewed_ms: u64,
     /// When it sold last, as far as its instance has said; 0 if never.
     pub sold_ms: u64,
+    /// The number of the place that it was, until its terminal has come for it.
+    pub place: Option<u64>,
 }
 
 /// A slot that somebody waits in.
@@ -152,7 +154,7 @@ impl Limiter {
         let over = |h: &Held| h.terminal != terminal && now > h.renewed_ms.saturating_add(lease);
         let expired: Vec<u16> = here.seats.iter().filter(|(_, h)| over(h)).map(|(slot, _)| *slot).collect();
         for slot in expired {
-            changes.extend(self.end(SeatKey { site, slot }, EndedWhy::Expired));
+            changes.extend(self.runs_out(SeatKey { site, slot }, EndedWhy::Expired));
         }
 
         let here = self.sites.entry(site).or_default();
@@ -190,7 +192,7 @@ impl Limiter {
         if let Some((old, held)) = own {
             let replaced = Seat { key: SeatKey { site, slot: old }, terminal, fence: held.fence };
             changes.extend(self.end(replaced.key, EndedWhy::Replaced));
-            let seat = self.grant(key, terminal, 0);
+            let seat = self.grant(key, terminal, 0, None);
             // It is the same terminal in the same session of work: what it sold stays known.
             self.sold(key, held.sold_ms);
             return (Opened::Granted { seat, replaced: Some(replaced) }, changes);
@@ -215,7 +217,7 @@ impl Limiter {
         let held_back = ramped && !self.line.is_off_the_ramp(&site);
         let at_once = terms.mode.admits(slot) && !held_back && self.line.nobody_is_ready();
         if at_once && self.by_renewal.len() < capacity(terms) {
-            return (Opened::Granted { seat: self.grant(key, terminal, 0), replaced: None }, changes);
+            return (Opened::Granted { seat: self.grant(key, terminal, 0, None), replaced: None }, changes);
         }
         let place = self.stand(key, terminal, due_in, held_back);
         changes.push(Change::Waits(place));
@@ -287,11 +289,17 @@ impl Limiter {
     /// See [`super::Door::line`].
     pub fn line(&self) -> Vec<InLine> {
         let of_site = |(site, here): (&SiteId, &SiteSlots)| -> Vec<InLine> {
-            let in_line = |slot: u16, waiting: &Waiting| InLine {
-                place: Place { key: SeatKey { site: *site, slot }, terminal: waiting.terminal, seq: waiting.seq },
-                absent: waiting.absent,
+            let in_line = |slot: &u16, terminal, seq, presence| InLine {
+                place: Place { key: SeatKey { site: *site, slot: *slot }, terminal, seq },
+                presence,
             };
-            here.places.iter().map(|(slot, waiting)| in_line(*slot, waiting)).collect()
+            let granted = here.seats.iter().filter_map(|(slot, held)| {
+                Some(in_line(slot, held.terminal, held.place?, Presence::Granted { fence: held.fence }))
+            });
+            let places = here.places.iter().map(|(slot, w)| {
+                in_line(slot, w.terminal, w.seq, if w.absent { Presence::Absent } else { Presence::Present })
+            });
+            granted.chain(places).collect()
         };
         self.sites.iter().flat_map(of_site).collect()
     }
@@ -314,7 +322,7 @@ impl Limiter {
             }
             let _ = self.remove(key, LeftWhy::Admitted);
             // Whoever asks now and then learns of the seat when its next question is due: its lease begins then.
-            let seat = self.grant(key, waiting.terminal, waiting.due_ms);
+            let seat = self.grant(key, waiting.terminal, waiting.due_ms, Some(waiting.seq));
             changes.push(Change::Admitted { seat, seq: waiting.seq });
             admitted += 1;
         }
@@ -344,7 +352,7 @@ impl Limiter {
         let expired = over.len();
         for key in over {
             let late = self.held(key).is_some_and(|held| silent.is_some_and(|silent| held.renewed_ms < silent));
-            changes.extend(self.end(key, if late { EndedWhy::Expired } else { EndedWhy::Shut }));
+            changes.extend(self.runs_out(key, if late { EndedWhy::Expired } else { EndedWhy::Shut }));
         }
 
         let overdue = self.line.overdue(silent);
@@ -428,11 +436,11 @@ impl Limiter {
         self.sites.get(&key.site)?.places.get(&key.slot).map(|waiting| **waiting)
     }
 
-    fn grant(&mut self, key: SeatKey, terminal: TerminalId, not_before_ms: u64) -> Seat {
+    fn grant(&mut self, key: SeatKey, terminal: TerminalId, not_before_ms: u64, place: Option<u64>) -> Seat {
         let here = self.sites.entry(key.site).or_default();
         here.fence += 1;
         let (fence, renewed_ms) = (here.fence, self.now_ms.max(not_before_ms));
-        let held = Held { terminal, fence, granted_ms: self.now_ms, renewed_ms, sold_ms: 0 };
+        let held = Held { terminal, fence, granted_ms: self.now_ms, renewed_ms, sold_ms: 0, place };
         here.seats.insert(key.slot, Box::new(held));
         self.by_renewal.insert((renewed_ms, key));
         Seat { key, terminal, fence }
@@ -457,6 +465,22 @@ impl Limiter {
         let held = self.sites.get_mut(&key.site)?.seats.remove(&key.slot)?;
         self.by_renewal.remove(&(held.renewed_ms, key));
         Some(Change::Ended(Ended { seat: key, fence: held.fence, why }))
+    }
+
+    /// Ends a seat that its terminal has not given up. If it never came for it, its turn came while it was away: the seat is the
+    /// place again that it was.
+    fn runs_out(&mut self, key: SeatKey, why: EndedWhy) -> Vec<Change> {
+        let Some(Held { terminal, renewed_ms, place, .. }) = self.held(key).copied() else { return Vec::new() };
+        let mut changes: Vec<Change> = self.end(key, why).into_iter().collect();
+        if let Some(seq) = place.filter(|_| !Mutant::TurnSpentAway.is_on()) {
+            let absent = why == EndedWhy::Expired;
+            let waiting = Waiting { terminal, seq, due_ms: renewed_ms, absent };
+            self.line.join(key, &waiting, false);
+            self.sites.entry(key.site).or_default().places.insert(key.slot, Box::new(waiting));
+            changes.push(Change::Waits(Place { key, terminal, seq }));
+            changes.extend(absent.then_some(Change::Absent(key)));
+        }
+        changes
     }
 
     /// A new place, with the next number.

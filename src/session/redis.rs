@@ -15,8 +15,8 @@ use redis::{ErrorKind, FromRedisValue, RedisError, ServerErrorKind};
 
 use super::{
     ADMITTED, Admitted, Attending, BATCH, BURNS_FOR, Beat, Change, Changes, Cursor, Door, DoorError, Ended, EndedWhy,
-    Holder, InLine, Kept, Lease, LeftWhy, Mode, Opened, Opening, Place, Renewal, Seat, SeatKey, Standing, Terms, Tick,
-    millis,
+    Holder, InLine, Kept, Lease, LeftWhy, Mode, Opened, Opening, Place, Presence, Renewal, Seat, SeatKey, Standing,
+    Terms, Tick, millis,
 };
 use crate::ids::SiteId;
 use crate::museum::Mutant;
@@ -280,14 +280,23 @@ impl Door for RedisDoor {
         let absent: HashSet<&str> = absent.iter().map(|(member, _)| member.as_str()).collect();
         let mut line = HashMap::new();
         for (site, slots) in self.scan("HSCAN", keys::SITES).await? {
-            for place in slots.split(';').filter(|slot| slot.contains('~')) {
-                let bad = || DoorError::Corrupt(format!("a place reads {place:?}"));
-                let (slot, waiting) = place.split_once('~').ok_or_else(bad)?;
-                let (terminal, seq) = waiting.split_once(' ').ok_or_else(bad)?;
+            for text in slots.split(';').skip(1) {
+                let bad = || DoorError::Corrupt(format!("a slot reads {text:?}"));
+                let is_absent = |slot: &str| absent.contains(format!("{site} {slot}").as_str());
+                let (slot, stands) = text.split_once(['=', '~']).ok_or_else(bad)?;
+                let stands: Vec<&str> = stands.split(' ').collect();
+                let (terminal, seq, presence) = match *stands.as_slice() {
+                    [terminal, seq] if is_absent(slot) => (terminal, seq, Presence::Absent),
+                    [terminal, seq] => (terminal, seq, Presence::Present),
+                    [terminal, fence, _, seq] => {
+                        (terminal, seq, Presence::Granted { fence: fence.parse().map_err(|_| bad())? })
+                    }
+                    [_, _, _] => continue,
+                    _ => return Err(bad()),
+                };
                 let key = SeatKey { site: site.parse().map_err(|_| bad())?, slot: slot.parse().map_err(|_| bad())? };
                 let (terminal, seq) = (terminal.parse().map_err(|_| bad())?, seq.parse().map_err(|_| bad())?);
-                let absent = absent.contains(format!("{site} {slot}").as_str());
-                line.insert(key, InLine { place: Place { key, terminal, seq }, absent });
+                line.insert(key, InLine { place: Place { key, terminal, seq }, presence });
             }
         }
         Ok(line.into_values().collect())

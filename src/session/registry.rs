@@ -266,7 +266,7 @@ impl<D: Door, C: Clock> Registry<D, C> {
     pub async fn close(&self, seat: Seat) -> Result<bool, DoorError> {
         let closed = self.door.close(seat).await?;
         self.forget(seat.key, seat.fence, Standing::Lost);
-        if !self.room().line.is_empty() {
+        if !self.room().line.len() == 0 {
             self.signals.admit.notify_one();
         }
         Ok(closed)
@@ -374,7 +374,7 @@ impl<D: Door, C: Clock> Registry<D, C> {
 
     /// How many places there are in the nation, as read last.
     pub fn waiting(&self) -> usize {
-        self.room().picture.len()
+        self.room().picture.waiting()
     }
 
     /// The most seats in the nation, under the switches that this instance goes by.
@@ -601,7 +601,7 @@ impl<D: Door, C: Clock> Registry<D, C> {
                     break;
                 }
             }
-            if !self.room().line.is_empty() {
+            if !self.room().line.len() == 0 {
                 self.signals.admit.notify_one();
             }
         }
@@ -612,7 +612,7 @@ impl<D: Door, C: Clock> Registry<D, C> {
         let mut admitting = every(ADMITTING);
         loop {
             tokio::select! {
-                _ = admitting.tick(), if !self.room().line.is_empty() => {}
+                _ = admitting.tick(), if !self.room().line.len() == 0 => {}
                 () = self.signals.admit.notified() => {}
             }
             loop {

@@ -86,6 +86,7 @@ const FENCES: &str = "no fence is given out twice";
 const NUMBERS: &str = "no number is given out twice";
 const ORDER: &str = "nobody is admitted before a present place of a lower rank, or of the same with a smaller number";
 const KEPT_NUMBER: &str = "a place keeps its number while its terminal gives signs of life";
+const TURN: &str = "whose turn comes while it is away has its place again";
 const TIME: &str = "logical time goes on by a step at the most, and never back";
 const RESTART: &str = "a restart ends nothing";
 const STALE: &str = "under other switches nobody comes in, is admitted or is trimmed";
@@ -129,6 +130,15 @@ impl World {
         (0..2).flat_map(of).collect()
     }
 
+    /// The places that the seats were for which nobody has come.
+    fn granted(&self) -> Vec<Place> {
+        let of = |seat: &Seat| {
+            let seq = self.door.site(&seat.key.site)?.seats.get(&seat.key.slot)?.place?;
+            Some(Place { key: seat.key, terminal: seat.terminal, seq })
+        };
+        self.seats().iter().filter_map(of).collect()
+    }
+
     fn terms(&self) -> Terms {
         let (mode, _, capacity) = SETTINGS[self.setting];
         let version = self.door.switches().version;
@@ -145,9 +155,10 @@ impl World {
         let sales: BTreeSet<u64> = here.seats.values().map(|held| held.sold_ms).filter(|sold| *sold > 0).collect();
         let mut text = vec![u8::try_from(here.fence.abs_diff(self.fences[at]).min(9)).unwrap()];
         for (slot, held) in &here.seats {
-            let Held { terminal, fence, renewed_ms, sold_ms, .. } = **held;
+            let Held { terminal, fence, renewed_ms, sold_ms, place, .. } = **held;
             let sold = if sold_ms == 0 { 0 } else { 1 + rank(&sales, sold_ms) };
-            text.extend([1, *slot as u8, who(terminal), rank(&fences, fence), age(renewed_ms), sold]);
+            let was = place.map_or(0, |seq| 1 + rank(numbers, seq));
+            text.extend([1, *slot as u8, who(terminal), rank(&fences, fence), age(renewed_ms), sold, was]);
         }
         for (slot, waiting) in &here.places {
             let Waiting { terminal, seq, due_ms, absent } = **waiting;
@@ -158,8 +169,11 @@ impl World {
 
     /// The same for all states that nothing can tell apart.
     fn canonical(&self) -> [Vec<u8>; 3] {
-        let numbers =
-            (0..2).filter_map(|at| self.here(at)).flat_map(|here| here.places.values().map(|it| it.seq)).collect();
+        let numbers_of = |here: &SiteSlots| -> Vec<u64> {
+            let granted = here.seats.values().filter_map(|held| held.place);
+            here.places.values().map(|it| it.seq).chain(granted).collect()
+        };
+        let numbers = (0..2).filter_map(|at| self.here(at)).flat_map(numbers_of).collect();
         let [first, second] =
             [0, 1].map(|at| self.written(at, &numbers, [0, 1]).min(self.written(at, &numbers, [1, 0])));
         let lost = u8::try_from(self.door.gate().seq.abs_diff(self.seq).min(9)).unwrap();
@@ -194,6 +208,8 @@ struct SmallDoor {
     inherited: AtomicUsize,
     taken_over: AtomicUsize,
     moved_up: AtomicUsize,
+    /// A seat that nobody came for is the place again that it was.
+    came_back: AtomicUsize,
     full: AtomicUsize,
     shut: AtomicUsize,
 }
@@ -221,6 +237,9 @@ impl SmallDoor {
                 }
                 Change::Left { why: LeftWhy::Moved, .. } if matches!(action, Action::Attend(..)) => {
                     self.saw(&self.moved_up);
+                }
+                Change::Waits(place) if before.granted().iter().any(|it| it.seq == place.seq) => {
+                    self.saw(&self.came_back);
                 }
                 Change::Waits(place) if removed.contains(&place.seq) => self.saw(&self.inherited),
                 Change::Waits(place) if before.places().iter().any(|(it, _)| it.seq == place.seq) => {
@@ -257,7 +276,11 @@ impl Model for SmallDoor {
                 if world.place(at, who).is_some() {
                     actions.extend([Action::Attend(at, who), Action::Leave(at, who)]);
                 }
-                if world.seat(at, who).is_some() {
+                let granted = world.granted();
+                if granted.iter().any(|it| (it.key.site, it.terminal) == (IDS.0[at], IDS.1[who])) {
+                    // It knows of no seat that it could use.
+                    actions.push(Action::Attend(at, who));
+                } else if world.seat(at, who).is_some() {
                     actions.extend([
                         Action::Close(at, who),
                         Action::Renew(at, who, false),
@@ -292,7 +315,7 @@ impl Model for SmallDoor {
             };
         }
         let mut properties =
-            rules![CAPACITY, CAP, FENCES, NUMBERS, ORDER, KEPT_NUMBER, TIME, RESTART, STALE, STRANGERS];
+            rules![CAPACITY, CAP, FENCES, NUMBERS, ORDER, KEPT_NUMBER, TURN, TIME, RESTART, STALE, STRANGERS];
         properties.extend([
             Property::<Self>::always("a terminal has at most one slot of a site", |_, world| {
                 (0..2).all(|at| {
@@ -306,9 +329,11 @@ impl Model for SmallDoor {
             Property::<Self>::always(
                 "no two places have one number, and no slot has a seat and a place",
                 |_, world| {
-                    let numbers: BTreeSet<u64> = world.places().iter().map(|(place, _)| place.seq).collect();
+                    let of_seats = world.granted().into_iter().map(|place| place.seq);
+                    let all: Vec<u64> = world.places().iter().map(|(place, _)| place.seq).chain(of_seats).collect();
                     let slots: BTreeSet<SeatKey> = world.places().iter().map(|(place, _)| place.key).collect();
-                    numbers.len() == world.places().len() && world.seats().iter().all(|seat| !slots.contains(&seat.key))
+                    all.iter().collect::<BTreeSet<_>>().len() == all.len()
+                        && world.seats().iter().all(|seat| !slots.contains(&seat.key))
                 },
             ),
             Property::<Self>::always(
@@ -329,8 +354,9 @@ impl Model for SmallDoor {
                 vec![$(Property::<Self>::sometimes(stringify!($what), |door, _| door.$what.load(Ordering::Relaxed) > 0)),*]
             };
         }
-        properties
-            .extend(seen![admitted, replaced, expired, capped, removed, inherited, taken_over, moved_up, full, shut]);
+        properties.extend(seen![
+            admitted, replaced, expired, capped, removed, inherited, taken_over, moved_up, came_back, full, shut
+        ]);
         properties
     }
 }
@@ -447,8 +473,9 @@ fn judge(before: &World, after: &mut World, action: Action, changes: &[Change]) 
         rule(FENCES, seat.fence > before.fences[at]);
         after.fences[at] = after.fences[at].max(seat.fence);
     }
+    let granted = before.granted();
     for (place, _) in &wait {
-        let known = waited.iter().any(|(it, _)| it.seq == place.seq);
+        let known = waited.iter().map(|(it, _)| it).chain(&granted).any(|it| it.seq == place.seq);
         rule(NUMBERS, known || place.seq > before.seq);
         after.seq = after.seq.max(place.seq);
     }
@@ -472,7 +499,18 @@ fn judge(before: &World, after: &mut World, action: Action, changes: &[Change]) 
     }
     if let Action::Attend(at, who) = action {
         let (place, now) = (before.place(at, who), after.place(at, who));
-        rule(KEPT_NUMBER, place.zip(now).is_some_and(|(place, now)| place == now || now.key.slot < place.key.slot));
+        let kept = |place: Place| now.is_some_and(|now| place == now || now.key.slot < place.key.slot);
+        rule(KEPT_NUMBER, place.is_none_or(kept));
+    }
+
+    for place in &granted {
+        // Or a better one: that of a terminal that was away for too long.
+        let better = |it: &Place| (it.key.site, it.terminal) == (place.key.site, place.terminal) && it.key <= place.key;
+        let again = wait.iter().any(|(it, _)| it.seq == place.seq || better(it)) || after.granted().contains(place);
+        let came =
+            matches!(action, Action::Open(at, who) if (IDS.0[at], IDS.1[who]) == (place.key.site, place.terminal));
+        let given_up = matches!(action, Action::Close(..) | Action::Trim(_));
+        rule(TURN, again || came || given_up);
     }
 
     let passed = after.door.now_ms().checked_sub(before.door.now_ms());
@@ -512,7 +550,7 @@ fn judge(before: &World, after: &mut World, action: Action, changes: &[Change]) 
 #[test]
 fn every_state_of_a_small_door_keeps_the_rules() {
     let began = Instant::now();
-    let checker = SmallDoor::default().checker().finish_when(HasDiscoveries::AnyFailures).spawn_bfs().join();
+    let checker = SmallDoor::default().checker().threads(2).finish_when(HasDiscoveries::AnyFailures).spawn_bfs().join();
     println!(
         "{} states, {} steps, at most {} from the beginning, in {:?}",
         checker.unique_state_count(),

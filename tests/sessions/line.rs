@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 
 use rationd::session::registry::Configured;
 use rationd::session::{
-    ADMITTED, Attending, BATCH, Beat, Change, Cursor, Door, Opened, Place, Registry, Renewal, Seat, Standing, Terms,
+    ADMITTED, Attending, BATCH, Beat, Change, Cursor, Door, Opened, Place, Presence, Registry, Renewal, Seat, Standing,
+    Terms,
 };
 use tokio::task::JoinSet;
 
@@ -80,6 +81,15 @@ async fn admitted(door: &impl Door, terms: Terms, cursor: &mut Cursor) -> Vec<(S
     read.changes.into_iter().filter_map(of).collect()
 }
 
+/// Every place, in order.
+async fn places_of(door: &impl Door) -> Vec<Place> {
+    let line = door.line().await.expect("the door answers");
+    let waits = line.into_iter().filter(|it| !matches!(it.presence, Presence::Granted { .. }));
+    let mut places: Vec<Place> = waits.map(|it| it.place).collect();
+    places.sort_by_key(|place| place.key);
+    places
+}
+
 async fn newest(door: &impl Door) -> Cursor {
     door.changes(Cursor::default()).await.expect("the door answers").upto
 }
@@ -134,6 +144,56 @@ pub async fn places_survive_a_restart(mut stand: impl Stand) {
         places.push(newcomer);
     }
     println!("{}: {RESTARTS} restarts, {} places, every one as before", stand_name(&stand), places.len());
+}
+
+/// The seats of those whose turn it was run out, and they have their places again: on the same terms as before.
+pub async fn a_turn_that_comes_while_the_terminal_is_away_is_not_lost(mut stand: impl Stand) {
+    const SITES: usize = 20;
+    const AWAY: usize = 8;
+    let mut places = all_wait(&stand.door(), SITES, &["a", "b"]).await;
+    places.sort_by_key(|place| (place.key.slot, place.seq));
+    let (away, present) = places.split_at(AWAY);
+    let terms = Terms { capacity: AWAY as u32, ..OPEN };
+    let mut cursor = newest(&stand.door()).await;
+    let granted = admitted(&stand.door(), terms, &mut cursor).await;
+    let granted: Vec<Seat> = granted.into_iter().map(|(seat, _)| seat).collect();
+    assert!(granted.iter().map(|seat| seat.key).eq(away.iter().map(|place| place.key)), "first come first served");
+
+    // One of them comes for its seat; of the others the seat remembers what it was, over a restart too.
+    let (came, who) = (away[0].key.site.to_string(), away[0].terminal.to_string());
+    let seat = super::granted(&stand.door(), &came, &who, 3).await;
+    stand.restart().await;
+    let door = stand.door();
+    for _ in 0..=LEASE.length.as_secs() {
+        attend(&door, present).await;
+        renew(&door, &[seat]).await;
+        let _ = stand.pass().await;
+        while door.ticked().await.unwrap().more {}
+    }
+    let mut expected: Vec<Place> = places.iter().skip(1).copied().collect();
+    expected.sort_by_key(|place| place.key);
+    assert_eq!(places_of(&door).await, expected);
+    let absent = door.line().await.unwrap().iter().filter(|it| it.presence == Presence::Absent).count();
+    assert_eq!((absent, door.live().await.unwrap()), (AWAY - 1, 1));
+
+    // The absent are skipped, and first again as soon as they are back.
+    let mut cursor = newest(&door).await;
+    let next = admitted(&door, Terms { capacity: 2, ..OPEN }, &mut cursor).await;
+    assert_eq!(next.iter().map(|(_, seq)| *seq).collect::<Vec<_>>(), [present[0].seq]);
+    for place in &away[1..] {
+        let (at, who) = (place.key.site.to_string(), place.terminal.to_string());
+        assert_eq!(waits(&door, &at, &who, 3).await, (*place, false));
+    }
+    let next = admitted(&door, Terms { capacity: 3, ..OPEN }, &mut cursor).await;
+    assert_eq!(next.iter().map(|(_, seq)| *seq).collect::<Vec<_>>(), [away[1].seq]);
+
+    // Who has come and falls silent then has had its turn.
+    for _ in 0..=LEASE.length.as_secs() {
+        let _ = stand.pass().await;
+    }
+    assert_eq!(door.live().await.unwrap(), 0);
+    assert!(!places_of(&door).await.iter().any(|place| place.key == seat.key));
+    println!("{}: {AWAY} seats granted to nobody, {} places as before", stand_name(&stand), expected.len());
 }
 
 pub async fn first_terminals_go_before_anyones_second(stand: impl Stand) {
@@ -192,7 +252,7 @@ pub async fn positions_never_rise_and_are_never_lower_than_the_truth(stand: impl
         }
         let line = door.line().await.unwrap();
         places = line.iter().map(|it| it.place).collect();
-        absent += line.iter().filter(|it| it.absent).count();
+        absent += line.iter().filter(|it| it.presence == Presence::Absent).count();
         for (instance, shown) in instances.iter().zip(&mut shown) {
             if draws.below(3) > 0 {
                 instance.read_changes().await.unwrap();
@@ -292,7 +352,7 @@ pub async fn ghosts_leave_no_seat_idle(stand: impl Stand) {
         let _ = stand.pass().await;
     }
     while door.ticked().await.unwrap().more {}
-    let absent = door.line().await.unwrap().iter().filter(|it| it.absent).count();
+    let absent = door.line().await.unwrap().iter().filter(|it| it.presence == Presence::Absent).count();
     assert_eq!(absent, ghosts.len(), "the silent ones are absent, and they alone");
 
     let mut cursor = newest(&door).await;
@@ -328,7 +388,7 @@ pub async fn ghosts_leave_no_seat_idle(stand: impl Stand) {
         while door.ticked().await.unwrap().more {}
         passed += 1;
     }
-    assert_eq!(door.line().await.unwrap(), [], "grace and five seconds are over");
+    assert_eq!(places_of(&door).await, [], "grace and five seconds are over");
 }
 
 /// A number that Redis answered.

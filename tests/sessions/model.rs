@@ -9,7 +9,7 @@ use proptest::test_runner::{FileFailurePersistence, TestRunner};
 use rationd::ids::SiteId;
 use rationd::session::{
     Admitted, Attending, BURNS_FOR, Beat, Change, Cursor, Door, Ended, EndedWhy, Holder, InLine, Kept, LeftWhy, Mode,
-    Opened, Opening, Place, Renewal, Seat, SeatKey, Standing, Terms, Tick,
+    Opened, Opening, Place, Presence, Renewal, Seat, SeatKey, Standing, Terms, Tick,
 };
 
 use super::stands::{EmbeddedStand, LEASE, Plainly, RedisStand, Stand, opening, redis_command, site, terminal};
@@ -89,6 +89,8 @@ struct Row {
     granted: Duration,
     renewed: Duration,
     sold: Duration,
+    /// The number of the place that it was, until its terminal comes.
+    was: Option<u64>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -139,12 +141,27 @@ impl Model {
         self.now > since + LEASE.length
     }
 
+    /// A seat that nobody came for is the place again that it was.
+    fn run_out(&mut self, which: impl Fn(&Row) -> bool, why: impl Fn(&Row) -> EndedWhy) {
+        let back: Vec<Row> = self.rows.iter().filter(|row| which(row) && row.was.is_some()).copied().collect();
+        self.end(which, why);
+        for row in back {
+            let place = Place { key: row.seat.key, terminal: row.seat.terminal, seq: row.was.unwrap() };
+            let absent = self.over(row.renewed);
+            self.line.push(Waits { place, due: row.renewed, absent, held_back: false });
+            self.changes.push(Change::Waits(place));
+            if absent {
+                self.changes.push(Change::Absent(place.key));
+            }
+        }
+    }
+
     fn grant(&mut self, key: SeatKey, who: rationd::ids::TerminalId, not_before: Duration) -> Seat {
         let fence = 1 + self.grants.iter().filter(|seat| seat.key.site == key.site).count() as u64;
         let seat = Seat { key, terminal: who, fence };
         self.grants.push(seat);
         let renewed = self.now.max(not_before);
-        self.rows.push(Row { seat, granted: self.now, renewed, sold: Duration::ZERO });
+        self.rows.push(Row { seat, granted: self.now, renewed, sold: Duration::ZERO, was: None });
         seat
     }
 
@@ -172,7 +189,7 @@ impl Model {
         }
         let (here, who) = (o.site, o.terminal);
         let now = self.now;
-        self.end(
+        self.run_out(
             |row| row.seat.key.site == here && row.seat.terminal != who && now > row.renewed + LEASE.length,
             |_| EndedWhy::Expired,
         );
@@ -335,6 +352,7 @@ impl Model {
             }
             self.leave(next.place, LeftWhy::Admitted);
             let seat = self.grant(next.place.key, next.place.terminal, next.due);
+            self.rows.last_mut().unwrap().was = Some(next.place.seq);
             self.changes.push(Change::Admitted { seat, seq: next.place.seq });
             admitted += 1;
         }
@@ -348,7 +366,8 @@ impl Model {
         let before = self.rows.len();
         let (now, shut) = (self.now, !other_switches && beat.terms.mode == Mode::Closed);
         let late = |row: &Row| now > row.renewed + LEASE.length;
-        self.end(|row| shut || late(row), |row| if late(row) { EndedWhy::Expired } else { EndedWhy::Shut });
+        self.run_out(|row| shut || late(row), |row| if late(row) { EndedWhy::Expired } else { EndedWhy::Shut });
+        let expired = before - self.rows.len();
         for waits in &mut self.line {
             if !waits.absent && now > waits.due + LEASE.length {
                 waits.absent = true;
@@ -371,7 +390,7 @@ impl Model {
         if !other_switches {
             self.ramp(step, beat);
         }
-        Tick { expired: before - self.rows.len(), more: false, other_switches }
+        Tick { expired, more: false, other_switches }
     }
 
     fn ramp(&mut self, step: Duration, beat: Beat) {
@@ -550,8 +569,15 @@ async fn compare(stand: &impl Stand, history: &[Operation]) -> Counts {
     assert_eq!(door.live().await.unwrap(), model.rows.len() as u32);
     let mut line: Vec<InLine> = door.line().await.unwrap();
     line.sort_by_key(|it| it.place.key);
-    let mut expected: Vec<InLine> =
-        model.line.iter().map(|waits| InLine { place: waits.place, absent: waits.absent }).collect();
+    let granted = model.rows.iter().filter_map(|row| {
+        let place = Place { key: row.seat.key, terminal: row.seat.terminal, seq: row.was? };
+        Some(InLine { place, presence: Presence::Granted { fence: row.seat.fence } })
+    });
+    let places = model.line.iter().map(|waits| InLine {
+        place: waits.place,
+        presence: if waits.absent { Presence::Absent } else { Presence::Present },
+    });
+    let mut expected: Vec<InLine> = places.chain(granted).collect();
     expected.sort_by_key(|it| it.place.key);
     assert_eq!(line, expected);
     let mut occupancy = door.occupancy().await.unwrap();

@@ -1,13 +1,15 @@
 //! The door's file: a redb database with a row per site and the logical time of the last commit.
 //!
-//! Layout 2, integers big-endian. Table `gate`: `layout` → 2, `now` → logical milliseconds, `seq` → the last number given
+//! Layout 3, integers big-endian. Table `gate`: `layout` → 3, `now` → logical milliseconds, `seq` → the last number given
 //! out in the line, `version` → of the switches. Table `texts`: `switches` → their document, `ramped` → the codes of the
 //! sites that have come off the ramp, with blanks between. Table `sites`: a site's code → its last fence (8 bytes), then for
 //! each seat slot (2), fence (8), granted at (8), length of the terminal's name (1) and the name. Table `places`: a site's
-//! code → for each place slot (2), seq (8), length of the name (1) and the name. When a seat was renewed, when it sold and
+//! code → for each place slot (2), seq (8), length of the name (1) and the name; a seat that its terminal has not come for stands
+//! there too, with the number of the place that it was. When a seat was renewed, when it sold and
 //! when a place is due is not kept: after a restart every seat counts as renewed and every place as due.
 //!
-//! Layout 1 had no line and no switches: it lacks `texts`, `places`, `seq` and `version`, and is taken over as it stands.
+//! Layout 1 had no line and no switches: it lacks `texts`, `places`, `seq` and `version`. In layout 2 no seat stood among the
+//! places. Both are taken over as they stand.
 //!
 //! Knows nothing about rules or threads.
 
@@ -28,7 +30,7 @@ const GATE: TableDefinition<'_, &str, u64> = TableDefinition::new("gate");
 const SITES: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("sites");
 const PLACES: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("places");
 const TEXTS: TableDefinition<'_, &str, &str> = TableDefinition::new("texts");
-const LAYOUT: u64 = 2;
+const LAYOUT: u64 = 3;
 /// A few megabytes hold every site of a country; redb would take a gigabyte.
 const CACHE_BYTES: usize = 8 << 20;
 
@@ -60,6 +62,8 @@ pub enum DoorFileError {
 #[derive(Debug)]
 pub(super) struct DoorFile(Database);
 
+type Places = BTreeMap<u16, Box<Waiting>>;
+
 /// What the file holds: what stands beside the sites, and each site's seats and places.
 pub(super) type Kept = (Gate, Vec<(SiteId, SiteSlots)>);
 
@@ -77,7 +81,7 @@ impl DoorFile {
         })?;
         let layout = layout(&database).map_err(|error| unreadable(error.to_string()))?;
         let layout = layout.ok_or_else(|| unreadable("it names no layout".into()))?;
-        if layout == 1 {
+        if layout < LAYOUT {
             take_over(&database).map_err(|error| unreadable(error.to_string()))?;
         } else if layout != LAYOUT {
             return Err(DoorFileError::OtherLayout { path: path.to_owned(), layout });
@@ -107,10 +111,11 @@ impl DoorFile {
             let (mut seats, mut places) = (write.open_table(SITES)?, write.open_table(PLACES)?);
             for (site, here) in sites {
                 seats.insert(site.as_str(), pack(here).as_slice())?;
-                if here.places.is_empty() {
+                let line = pack_places(here);
+                if line.is_empty() {
                     places.remove(site.as_str())?;
                 } else {
-                    places.insert(site.as_str(), pack_places(here).as_slice())?;
+                    places.insert(site.as_str(), line.as_slice())?;
                 }
             }
         }
@@ -139,7 +144,7 @@ impl DoorFile {
             let (Ok(site), Some(mut here)) = (site.value().parse(), unpack(bytes.value())) else { return Ok(None) };
             match waiting {
                 None => {}
-                Some(Some(places)) => here.places = places,
+                Some(Some(places)) => here.places = but_for_seats(places, &mut here.seats),
                 Some(None) => return Ok(None),
             }
             sites.push((site, here));
@@ -148,7 +153,7 @@ impl DoorFile {
     }
 }
 
-/// Makes a file of layout 1 one of this layout: what it lacks is empty.
+/// Makes a file of an earlier layout one of this layout: what it lacks is empty.
 fn take_over(database: &Database) -> Result<(), redb::Error> {
     let write = database.begin_write()?;
     write.open_table(GATE)?.insert("layout", LAYOUT)?;
@@ -224,6 +229,7 @@ fn unpack(bytes: &[u8]) -> Option<SiteSlots> {
             granted_ms: u64::from_be_bytes(*granted),
             renewed_ms: 0,
             sold_ms: 0,
+            place: None,
         };
         seats.insert(u16::from_be_bytes(*slot), Box::new(held));
         rest = more;
@@ -232,18 +238,28 @@ fn unpack(bytes: &[u8]) -> Option<SiteSlots> {
 }
 
 fn pack_places(here: &SiteSlots) -> Vec<u8> {
+    let granted = here.seats.iter().filter_map(|(slot, held)| Some((slot, held.terminal, held.place?)));
+    let places = here.places.iter().map(|(slot, waiting)| (slot, waiting.terminal, waiting.seq));
     let mut bytes = Vec::new();
-    for (slot, waiting) in &here.places {
-        let terminal = waiting.terminal.as_str().as_bytes();
+    for (slot, terminal, seq) in granted.chain(places) {
+        let terminal = terminal.as_str().as_bytes();
         bytes.extend_from_slice(&slot.to_be_bytes());
-        bytes.extend_from_slice(&waiting.seq.to_be_bytes());
+        bytes.extend_from_slice(&seq.to_be_bytes());
         bytes.push(u8::try_from(terminal.len()).unwrap_or(u8::MAX));
         bytes.extend_from_slice(terminal);
     }
     bytes
 }
 
-fn unpack_places(mut rest: &[u8]) -> Option<BTreeMap<u16, Box<Waiting>>> {
+/// The places, after the seats among them are told what they were.
+fn but_for_seats(mut places: Places, seats: &mut BTreeMap<u16, Box<Held>>) -> Places {
+    for (slot, held) in seats {
+        held.place = places.remove(slot).map(|was| was.seq);
+    }
+    places
+}
+
+fn unpack_places(mut rest: &[u8]) -> Option<Places> {
     let mut places = BTreeMap::new();
     while !rest.is_empty() {
         let (slot, more) = rest.split_first_chunk()?;
@@ -274,6 +290,7 @@ mod tests {
             granted_ms: 1_234,
             renewed_ms: 0,
             sold_ms: 0,
+            place: None,
         };
         let waiting = |terminal: &str, seq| {
             Box::new(Waiting { terminal: terminal.parse().unwrap(), seq, due_ms: 0, absent: false })
@@ -283,9 +300,11 @@ mod tests {
             seats: [(0, held("POS-1", 7)), (513, held("POS-2", 9))].map(|(slot, held)| (slot, Box::new(held))).into(),
             places: [(1, waiting("POS-3", 1 << 39)), (2, waiting("p", 4))].into(),
         };
+        here.seats.get_mut(&513).unwrap().place = Some(12);
         let (bytes, places) = (pack(&here), pack_places(&here));
-        assert_eq!(unpack_places(&places), Some(std::mem::take(&mut here.places)));
-        assert_eq!(unpack(&bytes), Some(here));
+        let mut back = unpack(&bytes).unwrap();
+        back.places = but_for_seats(unpack_places(&places).unwrap(), &mut back.seats);
+        assert_eq!(back, here);
         for damaged in [&bytes[..bytes.len() - 1], &bytes[..7]] {
             assert_eq!(unpack(damaged), None);
         }
@@ -295,7 +314,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_of_the_layout_before_is_taken_over() {
+    fn a_file_of_the_first_layout_is_taken_over() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("door.redb");
         let database = builder().create(&path).unwrap();

@@ -55,7 +55,9 @@ for _, member in ipairs(next_ones) do
     local line = redis.call('HGET', sites, site)
     local fence = tonumber(string.match(line, '^%d+')) + 1
     local terminal, seq = string.match(line, ';' .. slot .. '~(%S+) (%d+)')
-    line = string.gsub(line, ';' .. slot .. '~[^;]*', ';' .. slot .. '=' .. terminal .. ' ' .. fence .. ' ' .. now, 1)
+    -- The seat remembers the place that it was until its terminal comes for it (open.lua).
+    line = string.gsub(line, ';' .. slot .. '~[^;]*',
+      ';' .. slot .. '=' .. terminal .. ' ' .. fence .. ' ' .. now .. ' ' .. seq, 1)
     redis.call('HSET', sites, site, (string.gsub(line, '^%d+', fence, 1)))
     -- Whoever asks now and then learns of the seat when its next question is due: its lease begins then.
     redis.call('ZADD', renewed, math.max(now, due), member)

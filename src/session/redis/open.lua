@@ -49,18 +49,22 @@ local fence = tonumber(string.match(line, '^%d+'))
 local newest = redis.call('XREVRANGE', changes, '+', '-', 'COUNT', 1)[1]
 local number = newest and tonumber(string.match(newest[1], '^%d+')) or 0
 local own, waits, others, ended, slots, taken = nil, nil, 0, {}, {}, {}
-for slot, kind, who, count, granted in string.gmatch(line, ';(%d+)([=~])(%S+) (%d+) ?(%d*)') do
-  local it = { slot = tonumber(slot), member = site .. ' ' .. slot, seat = kind == '=', terminal = who, count = count, granted = granted }
+for slot, kind, who, count, granted, place in string.gmatch(line, ';(%d+)([=~])(%S+) (%d+) ?(%d*) ?(%d*)') do
+  local it = { slot = tonumber(slot), member = site .. ' ' .. slot, seat = kind == '=', terminal = who, count = count,
+    granted = granted, place = place }
   if it.seat then
     it.since = tonumber(redis.call('ZSCORE', renewed, it.member))
   else
     it.since = tonumber(redis.call('ZSCORE', present, it.member) or redis.call('ZSCORE', absent, it.member))
   end
   it.over = now - it.since > lease_ms
-  -- What has expired is free. The terminal's own seat is not: it is about to be replaced.
+  -- What has expired is free, or the place again that it was if its terminal never came. The terminal's own seat is not:
+  -- it is about to be replaced.
   if it.seat and it.over and who ~= terminal then
     ended[#ended + 1] = it
-  else
+    it = place ~= '' and { slot = it.slot, member = it.member, terminal = who, count = place, since = it.since, over = true }
+  end
+  if it then
     slots[#slots + 1] = it
     taken[it.slot] = it
     if who ~= terminal then
@@ -135,8 +139,14 @@ local function leave_the_place_above_the_cap()
   end
 end
 for _, it in ipairs(ended) do
-  drop(it)
+  redis.call('ZREM', renewed, it.member)
+  redis.call('ZREM', sold, it.member)
   change('slot', it.slot, 'fence', it.count, 'why', 'expired')
+  if it.place ~= '' then
+    redis.call('ZADD', absent, it.since, it.member)
+    change('slot', it.slot, 'terminal', it.terminal, 'seq', it.place, 'why', 'waits')
+    change('slot', it.slot, 'why', 'absent')
+  end
 end
 local reply
 if outcome == 'FULL' then
@@ -157,7 +167,7 @@ elseif outcome == 'GRANTED' then
   end
   leave_the_place_above_the_cap()
   fence = fence + 1
-  taken[slot] = { slot = slot, seat = true, terminal = terminal, count = fence, granted = now }
+  taken[slot] = { slot = slot, seat = true, terminal = terminal, count = fence, granted = now, place = '' }
   redis.call('ZADD', renewed, now, member)
   if last_sale then
     redis.call('ZADD', sold, last_sale, member)
@@ -199,7 +209,7 @@ local text = tostring(fence)
 for _, it in ipairs(kept) do
   text = text .. ';' .. it.slot .. (it.seat and '=' or '~') .. it.terminal .. ' ' .. it.count
   if it.seat then
-    text = text .. ' ' .. it.granted
+    text = text .. ' ' .. it.granted .. (it.place ~= '' and ' ' .. it.place or '')
   end
 end
 if text ~= line then

@@ -72,12 +72,24 @@ end
 for _, member in ipairs(over) do
   local site, slot = string.match(member, '^(%S+) (%d+)$')
   local line = redis.call('HGET', sites, site)
-  local fence = string.match(line, ';' .. slot .. '=%S+ (%d+)')
-  local late = now - tonumber(redis.call('ZSCORE', renewed, member)) > lease_ms
-  redis.call('HSET', sites, site, (string.gsub(line, ';' .. slot .. '=[^;]*', '', 1)))
+  local terminal, fence, seq = string.match(line, ';' .. slot .. '=(%S+) (%d+) %d+ ?(%d*)')
+  local since = tonumber(redis.call('ZSCORE', renewed, member))
+  local late = now - since > lease_ms
+  -- A seat that its terminal never came for is the place again that it was.
+  local place = seq ~= '' and ';' .. slot .. '~' .. terminal .. ' ' .. seq or ''
+  redis.call('HSET', sites, site, (string.gsub(line, ';' .. slot .. '=[^;]*', place, 1)))
   redis.call('ZREM', renewed, member)
   redis.call('ZREM', sold, member)
   change(site, 'slot', slot, 'fence', fence, 'why', late and 'expired' or 'shut')
+  if seq ~= '' then
+    change(site, 'slot', slot, 'terminal', terminal, 'seq', seq, 'why', 'waits')
+    redis.call('ZADD', late and absent or present, since, member)
+    if late then
+      change(site, 'slot', slot, 'why', 'absent')
+    else
+      redis.call('ZADD', ready, slot * 2 ^ 36 + seq, member)
+    end
+  end
 end
 
 local overdue = until_then(present, now - lease_ms)
