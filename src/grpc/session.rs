@@ -70,23 +70,18 @@ impl<D: Door, C: Clock> SessionService for Arc<SessionEdge<D, C>> {
         let v1::OpenSessionRequest { terminal, place_token } = request.get_ref();
         let who = Credentials::of(request.metadata(), request.extensions());
         let entrant = self.entrant(who, terminal, place_token)?;
-        let events = match self.open(&entrant, Duration::ZERO).await? {
-            Opened::Granted { seat, replaced } => {
-                let attachment = self.callers.registry.attach(seat);
-                let admitted = self.admitted(&entrant, &seat, replaced.is_some());
-                let end = stream::once(self.clone().the_end(attachment));
-                stream::once(ready(Event::Admitted(admitted))).chain(end).map(told).boxed()
-            }
-            Opened::Waiting { place, is_new } => {
-                let shown = Shown::before(&entrant, &place, is_new);
-                Waits::begin(self.clone(), entrant, place, shown).events().map(told).boxed()
-            }
-            Opened::SiteFull { holders } => {
-                stream::once(ready(Event::SiteFull(self.site_full(&entrant, holders)))).map(told).boxed()
-            }
-            Opened::Shut | Opened::OtherSwitches => stream::once(ready(Event::Shut(shut()))).map(told).boxed(),
+        let Some(pause) = self.callers.registry.pause(entrant.site.id, entrant.terminal) else {
+            return Ok(Response::new(self.clone().begin(entrant).await?));
         };
-        Ok(Response::new(events))
+        let edge = self.clone();
+        let later = async move {
+            tokio::select! {
+                () = pause.over() => {}
+                () = edge.draining.cancelled() => return told_once(ended(v1::SessionEnd::Draining)),
+            }
+            edge.begin(entrant).await.unwrap_or_else(|fault| stream::once(ready(Err(fault.into()))).boxed())
+        };
+        Ok(Response::new(stream::once(later).flatten().boxed()))
     }
 
     async fn poll_session(
@@ -177,6 +172,26 @@ impl<D: Door, C: Clock> SessionEdge<D, C> {
             status::ledger_away()
         })?;
         Ok(Entrant { site, terminal, ledger, given_to: who.peer().thumbprint(), place })
+    }
+
+    /// Opens a session, and all that its terminal is told.
+    async fn begin(self: Arc<Self>, entrant: Entrant) -> Result<Events, Fault> {
+        Ok(match self.open(&entrant, Duration::ZERO).await? {
+            Opened::Granted { seat, replaced } => {
+                let attachment = self.callers.registry.attach(seat);
+                let admitted = self.admitted(&entrant, &seat, replaced.is_some());
+                let end = stream::once(self.clone().the_end(attachment));
+                stream::once(ready(Event::Admitted(admitted))).chain(end).map(told).boxed()
+            }
+            Opened::Waiting { place, is_new } => {
+                let shown = Shown::before(&entrant, &place, is_new);
+                Waits::begin(self.clone(), entrant, place, shown).events().map(told).boxed()
+            }
+            Opened::SiteFull { holders } => {
+                stream::once(ready(Event::SiteFull(self.site_full(&entrant, holders)))).map(told).boxed()
+            }
+            Opened::Shut | Opened::OtherSwitches => stream::once(ready(Event::Shut(shut()))).map(told).boxed(),
+        })
     }
 
     async fn open(&self, entrant: &Entrant, due_in: Duration) -> Result<Opened, Fault> {
@@ -271,6 +286,10 @@ fn ended(why: v1::SessionEnd) -> Event {
 
 fn told(event: Event) -> Result<v1::OpenSessionResponse, Status> {
     Ok(v1::OpenSessionResponse { event: Some(event) })
+}
+
+fn told_once(event: Event) -> Events {
+    stream::once(ready(told(event))).boxed()
 }
 
 fn required(field: &str, problem: &str) -> Fault {

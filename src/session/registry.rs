@@ -18,6 +18,7 @@
 mod line;
 mod pace;
 mod renewals;
+mod turned_back;
 mod waiters;
 
 use std::collections::HashMap;
@@ -30,17 +31,19 @@ use tokio_util::sync::CancellationToken;
 
 pub use pace::Estimate;
 pub use renewals::Attachment;
+pub use turned_back::{PAUSE, Pause};
 pub use waiters::{Wait, Waiter};
 
 use super::{
-    Attending, BATCH, Beat, Change, Changes, Cursor, Door, DoorError, EndedWhy, Holder, Kept, Lease, Mode, Opened,
-    Opening, Place, Renewal, Seat, SeatKey, Standing, Switches, TICK, Terms,
+    Attending, BATCH, Beat, Change, Changes, Cursor, Door, DoorError, Ended, EndedWhy, Holder, Kept, Lease, Mode,
+    Opened, Opening, Place, Renewal, Seat, SeatKey, Standing, Switches, TICK, Terms,
 };
 use crate::ids::{Channel, SiteId, TerminalId};
 use crate::time::Clock;
 use line::{Line, Snapshot};
 use pace::Pace;
 use renewals::Renewals;
+use turned_back::TurnedBack;
 use waiters::Waiters;
 
 /// How often the door's changes are read: a position is at most this old.
@@ -129,6 +132,7 @@ pub struct Registry<D, C> {
     room: Arc<Mutex<Room>>,
     renewals: Arc<Renewals>,
     waiters: Arc<Waiters>,
+    turned_back: Arc<TurnedBack>,
     signals: Arc<Signals>,
 }
 
@@ -142,6 +146,7 @@ impl<D: Clone, C: Clone> Clone for Registry<D, C> {
             room: self.room.clone(),
             renewals: self.renewals.clone(),
             waiters: self.waiters.clone(),
+            turned_back: self.turned_back.clone(),
             signals: self.signals.clone(),
         }
     }
@@ -196,6 +201,7 @@ impl<D: Door, C: Clock> Registry<D, C> {
             room: Arc::default(),
             renewals: Arc::new(Renewals::new(lease)),
             waiters: Arc::default(),
+            turned_back: Arc::default(),
             signals: Arc::default(),
         }
     }
@@ -231,11 +237,18 @@ impl<D: Door, C: Clock> Registry<D, C> {
                     self.signals.admit.notify_one();
                     self.signals.read.notify_one();
                 }
-                Opened::SiteFull { .. } | Opened::Shut => {}
+                Opened::SiteFull { .. } | Opened::Shut => {
+                    self.turned_back.note(site, terminal, self.clock.monotonic());
+                }
             }
             return Ok(opened);
         }
         Err(DoorError::Away("the switches change faster than they can be read".into()))
+    }
+
+    /// For how long a terminal that was turned back just now pauses before it is let ask again; see [`PAUSE`].
+    pub fn pause(&self, site: SiteId, terminal: TerminalId) -> Option<Pause> {
+        self.turned_back.pause(site, terminal, self.clock.monotonic())
     }
 
     /// The most seats and places of a site, under the switches that this instance goes by.
@@ -266,7 +279,8 @@ impl<D: Door, C: Clock> Registry<D, C> {
     pub async fn close(&self, seat: Seat) -> Result<bool, DoorError> {
         let closed = self.door.close(seat).await?;
         self.forget(seat.key, seat.fence, Standing::Lost);
-        if !self.room().line.len() == 0 {
+        self.turned_back.changed(seat.key.site);
+        if self.room().line.len() > 0 {
             self.signals.admit.notify_one();
         }
         Ok(closed)
@@ -274,7 +288,9 @@ impl<D: Door, C: Clock> Registry<D, C> {
 
     /// Gives a place up at the door, see [`Door::leave`].
     pub async fn leave(&self, place: Place) -> Result<bool, DoorError> {
-        self.door.leave(place).await
+        let left = self.door.leave(place).await?;
+        self.turned_back.changed(place.key.site);
+        Ok(left)
     }
 
     /// Renews one lease by a call of its own, for terminals that cannot hold a stream.
@@ -496,6 +512,7 @@ impl<D: Door, C: Clock> Registry<D, C> {
     async fn begin_anew(&self) -> Result<(), DoorError> {
         self.read_switches().await?;
         let line = self.door.line().await?;
+        self.turned_back.all_changed();
         let mut room = self.room();
         room.line.begin(line);
         for place in self.waiters.places() {
@@ -511,6 +528,7 @@ impl<D: Door, C: Clock> Registry<D, C> {
         let mut room = self.room();
         let mut admitted = 0;
         for change in changes {
+            self.free_for_others(change);
             match change {
                 Change::Ended(ended) => {
                     let standing = match ended.why {
@@ -554,6 +572,17 @@ impl<D: Door, C: Clock> Registry<D, C> {
         }
     }
 
+    /// Those who were turned back at a site may ask again when a seat or a place of it has ended, or may be gone on with.
+    fn free_for_others(&self, change: &Change) {
+        match change {
+            Change::Ended(Ended { why: EndedWhy::Replaced, .. }) => {}
+            Change::Ended(Ended { seat: key, .. }) | Change::Left { key, .. } | Change::Absent(key) => {
+                self.turned_back.changed(key.site);
+            }
+            Change::Admitted { .. } | Change::Waits(_) | Change::Present(_) | Change::Switched => {}
+        }
+    }
+
     /// Reads the switches; when they are new here, sites are trimmed to their caps.
     async fn read_switches(&self) -> Result<(), DoorError> {
         // One after the other: an older answer must not come after a newer one.
@@ -571,6 +600,7 @@ impl<D: Door, C: Clock> Registry<D, C> {
             self.room().pace.forget();
         }
         self.known().in_effect = Arc::new(InEffect { kept, switches });
+        self.turned_back.all_changed();
         self.signals.trim.notify_one();
         self.signals.admit.notify_one();
         Ok(())
@@ -601,7 +631,7 @@ impl<D: Door, C: Clock> Registry<D, C> {
                     break;
                 }
             }
-            if !self.room().line.len() == 0 {
+            if self.room().line.len() > 0 {
                 self.signals.admit.notify_one();
             }
         }
@@ -612,7 +642,7 @@ impl<D: Door, C: Clock> Registry<D, C> {
         let mut admitting = every(ADMITTING);
         loop {
             tokio::select! {
-                _ = admitting.tick(), if !self.room().line.len() == 0 => {}
+                _ = admitting.tick(), if self.room().line.len() > 0 => {}
                 () = self.signals.admit.notified() => {}
             }
             loop {

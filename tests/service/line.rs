@@ -23,6 +23,7 @@ on_both_stores!(
     one_terminal_mode_keeps_the_terminal_that_sold_last,
     drain_lets_nobody_new_in_and_closed_ends_everybody,
     a_queue_lets_first_terminals_in_first,
+    who_is_turned_back_and_asks_again_at_once_pauses,
 );
 
 /// What a terminal hears while it stands in line.
@@ -359,4 +360,37 @@ async fn a_queue_lets_first_terminals_in_first(world: World) {
     assert_eq!(still.estimate, None);
     set(&service, document(2, "")).await.unwrap();
     standing[1].is_admitted().await;
+}
+
+async fn who_is_turned_back_and_asks_again_at_once_pauses(world: World) {
+    // Nothing else changes at this site: the seat's terminal renews it.
+    let service = world.serve_with(NOW, &[("SESSIONS__CAP_DEFAULT", "1")]).await;
+    let holder = service.terminal(SEJONG, "till").await;
+    // A door that has just been found is read from its beginning, and then everybody may ask.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let waits_for = |terminal: &str| {
+        let caller = service.caller(SEJONG, terminal);
+        async move {
+            let asked = Instant::now();
+            let opened = caller.open().await.unwrap();
+            (asked.elapsed(), opened)
+        }
+    };
+    let is_full = |opened: &Opened| matches!(opened, Opened::Full(full) if full.holders[0].terminal == "till");
+    for terminal in ["second", "third"] {
+        let (took, opened) = waits_for(terminal).await;
+        assert!(is_full(&opened) && took < Duration::from_secs(2), "the first answer comes at once: {took:?}");
+    }
+    let (took, opened) = waits_for("second").await;
+    assert!(is_full(&opened) && took > Duration::from_secs(2), "whoever asks again at once pauses: {took:?}");
+
+    // A seat that comes free is not kept from anybody.
+    let (again, closed) = tokio::join!(waits_for("second"), async {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        holder.close().await.unwrap()
+    });
+    let (took, opened) = again;
+    assert!(closed && matches!(opened, Opened::Admitted(_)));
+    println!("admitted {:?} after the seat was given back", took - Duration::from_secs(1));
+    assert!(took < Duration::from_secs(3), "{took:?}");
 }
