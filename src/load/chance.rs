@@ -1,6 +1,8 @@
 //! Random choices that anybody can make again: the same seed and ordinal give the same values on every machine and in every
 //! process of a run. SplitMix64 of Steele, Lea and Flood (2014).
 
+use std::time::Duration;
+
 /// Where one thing's choices come from.
 #[derive(Clone)]
 pub(super) struct Chance(u64);
@@ -45,6 +47,11 @@ impl Chance {
     pub(super) fn below(&mut self, many: u64) -> u64 {
         let wide = u128::from(self.bits()) * u128::from(many);
         u64::try_from(wide >> 64).unwrap_or_default()
+    }
+
+    /// A time that is at least and at most so long.
+    pub(super) fn within(&mut self, (least, most): (Duration, Duration)) -> Duration {
+        least + most.saturating_sub(least).mul_f64(self.unit())
     }
 
     /// The waiting time until the next of a stream of independent events that come at one a unit of time on the average.

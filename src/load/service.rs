@@ -78,11 +78,11 @@ impl Own {
     async fn start_in(&self, directory: &Path, scenario: &Scenario, places: &Places) -> Result<Service, LoadError> {
         prepare(directory, places).map_err(|error| LoadError::Failed(format!("{}: {error}", directory.display())))?;
         let seats = [("RATIOND_SESSIONS__CAP_DEFAULT", scenario.sites.terminals.to_string())];
-        self.launch(directory, "service", scenario.clock, &seats, places).await
+        self.launch(directory, "service", scenario.clock, &seats, places, None).await
     }
 
     /// Starts one in a directory that is prepared, under settings of its own, and waits until it can record sales. `name` is
-    /// that of its log.
+    /// that of its log. It listens where another one did, or on any ports.
     pub(super) async fn launch(
         &self,
         directory: &Path,
@@ -90,7 +90,13 @@ impl Own {
         clock: Option<Timestamp>,
         settings: &[(&str, String)],
         places: &Places,
+        another: Option<&Target>,
     ) -> Result<Service, LoadError> {
+        let at = |address: Option<&str>| {
+            address.and_then(|address| address.strip_prefix("http://")).unwrap_or("127.0.0.1:0").to_owned()
+        };
+        let listen = at(another.map(|another| another.address.as_str()));
+        let admin_listen = at(another.and_then(|another| another.operator.as_deref()));
         let log = directory.join(format!("{name}.log"));
         let stderr = fs::File::create(&log).map_err(|e| LoadError::Failed(format!("{}: {e}", log.display())))?;
         let mut command = Command::new(&self.program);
@@ -100,7 +106,7 @@ impl Own {
         let embedded = format!("embedded:{}", directory.join("data").display());
         command
             .arg("serve")
-            .args(["--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"])
+            .args(["--listen", &listen, "--admin-listen", &admin_listen])
             .args(["--store", self.store.as_ref().unwrap_or(&embedded)])
             .args(["--policies", "programmes", "--sites", "sites.csv", "--keys", "keys.toml"])
             .args(clock.iter().flat_map(|at| ["--clock".to_owned(), at.to_string()]))
@@ -183,6 +189,12 @@ impl Service {
                 self.gone().await;
             }
         }
+    }
+
+    /// Ends it without a word and waits for that.
+    pub(super) async fn kill(&self) {
+        self.signal(rustix::process::Signal::KILL);
+        self.gone().await;
     }
 
     fn signal(&self, signal: rustix::process::Signal) {

@@ -2,17 +2,23 @@
 //! sessions, places and sales when far more terminals come than there are seats.
 //!
 //! The harness starts one Redis and several services of its own (`scene`). Pharmacies hold sessions and sell by a timetable
-//! that waits for no answer (`pharmacy`); then come the post offices, whose clients know no patience (`clerk`). Everything
-//! is taken down as the clients saw it (`notes`) and held against what was promised (`checks`).
+//! that waits for no answer (`pharmacy`); then a crowd comes (`crowd`): post offices whose clients know no patience (`clerk`),
+//! or a line (`waiter`) with thieves about it (`thief`), in the middle of which everything is restarted (`outages`).
+//! Everything is taken down as the clients saw it (`notes`) and held against what was promised (`checks`).
 
 mod checks;
 mod clerk;
+mod crowd;
+mod guest;
 pub mod morning;
 mod notes;
+mod outages;
 mod pharmacy;
 mod report;
 mod scene;
 mod store;
+mod thief;
+mod waiter;
 
 use std::collections::{BTreeMap, HashSet};
 use std::path::PathBuf;
@@ -23,7 +29,6 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::audit::{self, Audit};
-use super::chance::Chance;
 use super::history::Asked;
 use super::programme::Carried;
 use super::recorder::RunClock;
@@ -31,10 +36,9 @@ use super::service::Own;
 use super::sites::Places;
 use super::target::LoadError;
 use super::{Ending, export, listen, records};
-use crate::ids::SiteId;
-use crate::terminal::{Connection, Terminal};
+use crate::terminal::Terminal;
 use checks::Checks;
-use clerk::Clerk;
+use crowd::Comers;
 use morning::{Limits, Morning};
 use notes::{Notes, Sample, Taken, Trace};
 use pharmacy::{Pharmacies, Pharmacy};
@@ -95,6 +99,10 @@ struct Outcome {
     ended: BTreeMap<String, u64>,
     samples: Vec<Sample>,
     traces: Vec<Trace>,
+    /// Terminals that came back to their places, by second.
+    returns: BTreeMap<u64, u64>,
+    /// What was said to thieves.
+    tries: BTreeMap<String, u64>,
     sales: Vec<Asked>,
     audit: Result<Audit, String>,
     checks: Checks,
@@ -143,7 +151,7 @@ async fn one(
     tick: &mut impl FnMut(StormTick),
 ) -> Result<(Outcome, Option<PathBuf>), LoadError> {
     let places = Places::of_channels(&morning.sites()?);
-    let scene = Scene::start(own, &places, &limits.settings(), services).await?;
+    let scene = Scene::start(own, &places, limits.settings(), services).await?;
     let outcome = tokio::select! {
         outcome = play(morning, limits, &scene, &places, ending, tick) => outcome,
         how = scene.gone() => Err(LoadError::Failed(how)),
@@ -167,15 +175,10 @@ async fn play(
 ) -> Result<Outcome, LoadError> {
     let pharmacies = morning.pharmacies as usize;
     let (chemists, offices) = places.sites().split_at_checked(pharmacies).unwrap_or((places.sites(), &[]));
-    let names = if limits.are_set { morning.terminals } else { morning.logins };
-    let clerks: Vec<(usize, SiteId, u32)> = offices
-        .iter()
-        .enumerate()
-        .flat_map(|(office, site)| (0..names).map(move |name| (pharmacies + office, *site, name)))
-        .collect();
-    let connections = scene.connect(chemists.len().div_ceil(ON_ONE) + clerks.len().div_ceil(ON_ONE)).await?;
-    let (for_chemists, for_clerks) =
-        connections.split_at_checked(chemists.len().div_ceil(ON_ONE)).unwrap_or((&connections, &[]));
+    let comers = Comers { morning, limits, services: scene.services(), first: pharmacies, offices };
+    let many = chemists.len().div_ceil(ON_ONE);
+    let connections = scene.connect(many + comers.connections()).await?;
+    let (for_chemists, for_crowd) = connections.split_at_checked(many).unwrap_or((&connections, &[]));
 
     let clock = RunClock::beginning_in(Duration::ZERO);
     let notes = Arc::new(Notes::new(clock));
@@ -202,17 +205,18 @@ async fn play(
         let phases = morning.phases(quiet);
         let (storm, end) = (quiet + morning.quiet, quiet + morning.length());
         notes.phases(&phases);
-        for (at, (site_number, site, name)) in clerks.iter().enumerate() {
-            let Some(connection) = for_clerks.get(at / ON_ONE) else { break };
-            let chance = Chance::of(morning.seed, "clerks", at as u64);
-            let visits = morning.visits(storm, limits, chance.clone());
-            tasks.spawn(
-                clerk(&notes, connection, *site_number, *site, *name, morning, chance)?.come(visits, over.clone()),
-            );
-        }
+        comers.come(storm, for_crowd, &notes, &tasks, &over)?;
         let sales =
             Pharmacies { counters, rate: morning.sales_per_second, seed: morning.seed, from: quiet, until: end };
-        sales.sell(&notes, &tasks, &ending.enough).await;
+        let enough = &ending.enough;
+        tokio::try_join!(
+            async {
+                sales.sell(&notes, &tasks, enough).await;
+                Ok(())
+            },
+            // What is stopped early is left as it is.
+            async { enough.run_until_cancelled(outages::restart(scene, &clock, &phases)).await.unwrap_or(Ok(())) },
+        )?;
         Ok::<_, LoadError>((phases, open))
     };
     let (phases, open) = tokio::select! {
@@ -228,7 +232,7 @@ async fn play(
     let audit = audit_of(scene, &notes.sales()).await;
     let taken = notes.take();
     let checks = Checks::of(&taken, limits, pharmacies);
-    let Taken { sales, samples, traces, logins, admitted, refused, ended, .. } = taken;
+    let Taken { sales, samples, traces, returns, tries, logins, admitted, refused, ended, .. } = taken;
     let connections = connections.len();
     Ok(Outcome {
         phases,
@@ -242,25 +246,12 @@ async fn play(
         ended,
         samples,
         traces,
+        returns,
+        tries,
         sales,
         audit,
         checks,
     })
-}
-
-fn clerk(
-    notes: &Arc<Notes>,
-    connection: &Connection,
-    site_number: usize,
-    site: SiteId,
-    name: u32,
-    morning: &Morning,
-    chance: Chance,
-) -> Result<Clerk, LoadError> {
-    // Every second one has learned what a place token is for.
-    let keeps_token = name.is_multiple_of(2);
-    let name = terminal("window", name)?;
-    Clerk::new(notes.clone(), connection, (site_number, site), name, keeps_token, morning.stay, chance)
 }
 
 /// Waits until every pharmacy has its session, or until waiting has no more use.

@@ -26,6 +26,29 @@ fn the_morning_of_the_post_offices_breaks_no_promise() {
     assert!(page.contains("Positions") && page.contains("storm"));
 }
 
+/// A hundredth of everybody, in a thirteenth of the time: nobody is away for longer than a lease.
+const LINE: [&str; 10] =
+    ["load", "--scenario", "2021-07-20", "--scale", "0.01", "--seconds", "19", "--services", "2", "--json"];
+
+#[test]
+fn a_line_outlives_everything_that_is_restarted_under_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let ran = rationd(directory.path(), &[&LINE[..], &["--html", "line.html"]].concat(), "");
+    assert_eq!(ran.code, 0, "{ran:?}");
+    let found = ran.json();
+    let count = |path: &str| found.pointer(path).and_then(serde_json::Value::as_u64);
+    for check in ["cap_violations", "place_resets", "position_rises", "over_admissions", "bypasses", "sales_lost"] {
+        assert_eq!(count(&format!("/{check}/count")), Some(0), "{check}: {found:#}");
+        assert!(count(&format!("/{check}/samples")) > Some(0), "{check}: {found:#}");
+    }
+    // The seats were taken, the others stood in line, and both services told theirs to come back.
+    assert_eq!(count("/sessions/most_live"), Some(15), "{found:#}");
+    assert!(count("/sessions/longest_line") > Some(250) && count("/sessions/came_back") > Some(150), "{found:#}");
+    assert!(count("/bypasses/samples") > Some(5_000) && count("/tries/ACCEPTED").is_none(), "{found:#}");
+    let page = std::fs::read_to_string(directory.path().join("line.html")).unwrap();
+    assert!(page.contains("Coming back") && page.contains("Redis restarts") && page.contains("services restart"));
+}
+
 #[test]
 fn a_morning_says_what_it_needs_and_what_it_cannot_do() {
     let directory = tempfile::tempdir().unwrap();
@@ -35,6 +58,9 @@ fn a_morning_says_what_it_needs_and_what_it_cannot_do() {
     let ran = rationd(directory.path(), &["load", "--contrast"], "");
     assert_eq!(ran.code, 64, "{ran:?}");
     assert!(ran.err.contains("--scenario 2020-03-11"), "{}", ran.err);
+    let ran = rationd(directory.path(), &[&LINE[..], &["--contrast"]].concat(), "");
+    assert_eq!(ran.code, 64, "{ran:?}");
+    assert!(ran.err.contains("--contrast is not for 2021-07-20"), "{}", ran.err);
     let without_redis = format!("PATH=/nowhere {} {}", env!("CARGO_BIN_EXE_rationd"), SMALL.join(" "));
     let ran = shell(directory.path(), &without_redis);
     assert_eq!(ran.code, 64, "{ran:?}");

@@ -1,4 +1,4 @@
-//! `rationd load --scenario 2020-03-11`: a historic morning of the waiting room.
+//! `rationd load --scenario 2020-03-11` or `2021-07-20`: a historic morning of the waiting room.
 
 use std::io::IsTerminal;
 
@@ -69,6 +69,10 @@ fn morning(command: &Load) -> Result<Morning, Trouble> {
     }
     let unknown = || Trouble::Config(format!("{} is no historic morning", command.scenario));
     let mut morning = Morning::named(&command.scenario, command.scale.unwrap_or(1.0)).ok_or_else(unknown)?;
+    if command.contrast && !morning.has_contrast() {
+        let why = format!("--contrast is not for {}: without a capacity there is no line", command.scenario);
+        return Err(Trouble::Config(why));
+    }
     if let Some(seed) = command.seed {
         morning = morning.seeded(seed.into());
     }
@@ -87,6 +91,6 @@ fn progress(tick: &StormTick, quiet: bool) {
     let StormTick { second, phase, live, line, sold, p99, refused } = tick;
     let p99 = milliseconds_or_dash(*p99);
     complain(format_args!(
-        "{second:>4} s  {phase:<15}  live {live:>6}  line {line:>6}  sales {sold:>5}/s  p99 {p99:>8}  turned back {refused:>5}/s"
+        "{second:>4} s  {phase:<16}  live {live:>6}  line {line:>6}  sales {sold:>5}/s  p99 {p99:>8}  turned back {refused:>5}/s"
     ));
 }

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
+use super::guest::Span;
 use crate::ids::Channel;
-use crate::load::chance::Chance;
 use crate::load::target::LoadError;
 
 /// A morning. The numbers are those of one service with all its terminals.
@@ -23,10 +23,8 @@ pub struct Morning {
     pub(super) sales_per_second: f64,
     /// Sites that come together.
     pub(super) offices: u32,
-    /// Log-ins of each of them in the course of the storm.
-    pub(super) logins: u32,
-    /// Terminals over which an office spreads its log-ins.
-    pub(super) terminals: u32,
+    /// Who comes there.
+    pub(super) crowd: Crowd,
     /// The most sessions and places of an office.
     pub(super) cap: u32,
     /// The most sessions in the nation.
@@ -38,8 +36,39 @@ pub struct Morning {
     /// Afterwards.
     pub(super) after: Duration,
     /// How long a clerk that was let in works, at least and at the most.
-    pub(super) stay: (Duration, Duration),
+    pub(super) stay: Span,
 }
+
+/// Who comes to the sites that come together.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Crowd {
+    /// Clerks that never wait.
+    Clerks {
+        /// Log-ins of each site in the course of the storm.
+        logins: u32,
+        /// Terminals over which a site spreads its log-ins.
+        terminals: u32,
+    },
+    /// One terminal of each site, which stands in line until it is in, works, and comes again; and thieves. Redis and every
+    /// service are restarted meanwhile.
+    Line {
+        /// The time between two things that happen to somebody who waits.
+        unrest: Span,
+        /// How long somebody is away whose net is gone.
+        away: Span,
+        /// Tries to get in with what is no session's token.
+        tries: u64,
+    },
+}
+
+/// What the storm is made of where there is a line, and how much of it each part takes.
+const STEPS: [(&str, f64); 4] = [(FILLS, 0.2), ("in line", 0.2), (REDIS, 0.2), (SERVICES, 0.4)];
+/// Those who come together come.
+const FILLS: &str = "line fills";
+/// Begins with the restart of Redis.
+pub(super) const REDIS: &str = "Redis restarts";
+/// In it every service is restarted.
+pub(super) const SERVICES: &str = "services restart";
 
 /// How many sessions there may be.
 pub(super) struct Limits {
@@ -54,8 +83,8 @@ impl Limits {
     pub(super) const NONE: Self = Self { cap: 1_000, capacity: 10_000_000, are_set: false };
 
     /// As a service is told of them.
-    pub(super) fn settings(&self) -> [(&'static str, String); 2] {
-        [
+    pub(super) fn settings(&self) -> Vec<(&'static str, String)> {
+        vec![
             ("RATIOND_SESSIONS__CAPACITY", self.capacity.to_string()),
             ("RATIOND_SESSIONS__CAP_BY_CHANNEL__POST_OFFICE", self.cap.to_string()),
         ]
@@ -64,16 +93,25 @@ impl Limits {
 
 impl Morning {
     /// The mornings that can be run, by name.
-    pub const NAMES: [&'static str; 1] = ["2020-03-11"];
+    pub const NAMES: [&'static str; 2] = ["2020-03-11", "2021-07-20"];
 
     /// The one of this name, or a part of it: `scale` 0.1 is a tenth of everybody.
     pub fn named(name: &str, scale: f64) -> Option<Self> {
-        (name == "2020-03-11").then(|| Self::of_2020(scale))
+        match name {
+            "2020-03-11" => Some(Self::of_2020(scale)),
+            "2021-07-20" => Some(Self::of_2021(scale)),
+            _ => None,
+        }
+    }
+
+    /// Whether the same can be played without limits: a line without a capacity is none.
+    pub fn has_contrast(&self) -> bool {
+        matches!(self.crowd, Crowd::Clerks { .. })
     }
 
     /// 12,000 sessions of pharmacies were open when 1,406 post offices joined; 67,000 were wanted within minutes.
     fn of_2020(scale: f64) -> Self {
-        let part = |whole: u32| (f64::from(whole) * scale).round().max(1.0) as u32;
+        let part = |whole| part(whole, scale);
         Self {
             name: "2020-03-11",
             title: "post offices join at nine, all at once, with clients that never wait",
@@ -82,8 +120,7 @@ impl Morning {
             pharmacies: part(12_000),
             sales_per_second: (400.0 * scale).max(1.0),
             offices: part(1_406),
-            logins: 40,
-            terminals: 8,
+            crowd: Crowd::Clerks { logins: 40, terminals: 8 },
             cap: 5,
             // All pharmacies, every office's first two, and a few of the third: the rest has to wait.
             capacity: part(12_000) + part(3_000),
@@ -91,6 +128,34 @@ impl Morning {
             storm: Duration::from_secs(60),
             after: Duration::from_secs(40),
             stay: (Duration::from_secs(10), Duration::from_secs(30)),
+        }
+    }
+
+    /// Whoever lost the net, came back with another device or restarted the app stood at the end of the line, and whoever switched
+    /// the net off at the right moment stood before everybody.
+    fn of_2021(scale: f64) -> Self {
+        let part = |whole| part(whole, scale);
+        Self {
+            name: "2021-07-20",
+            title: "a line that is disturbed in every way, and thieves",
+            seed: 2021,
+            scale,
+            pharmacies: part(1_000),
+            sales_per_second: (100.0 * scale).max(1.0),
+            // All seats are taken, and 30,000 wait.
+            offices: part(30_000) + part(500),
+            crowd: Crowd::Line {
+                unrest: (Duration::from_secs(20), Duration::from_secs(100)),
+                // Below the grace, which is two minutes.
+                away: (Duration::from_secs(5), Duration::from_secs(60)),
+                tries: u64::from(part(1_000_000)),
+            },
+            cap: 1,
+            capacity: part(1_000) + part(500),
+            quiet: Duration::from_secs(20),
+            storm: Duration::from_secs(200),
+            after: Duration::from_secs(30),
+            stay: (Duration::from_secs(20), Duration::from_secs(60)),
         }
     }
 
@@ -104,11 +169,16 @@ impl Morning {
     #[must_use]
     pub fn lasting(self, seconds: f64) -> Self {
         let factor = seconds / self.length().as_secs_f64();
+        let span = |(least, most): Span| (least.mul_f64(factor), most.mul_f64(factor));
         Self {
             quiet: self.quiet.mul_f64(factor),
             storm: self.storm.mul_f64(factor),
             after: self.after.mul_f64(factor),
-            stay: (self.stay.0.mul_f64(factor), self.stay.1.mul_f64(factor)),
+            stay: span(self.stay),
+            crowd: match self.crowd {
+                Crowd::Line { unrest, away, tries } => Crowd::Line { unrest: span(unrest), away: span(away), tries },
+                clerks @ Crowd::Clerks { .. } => clerks,
+            },
             ..self
         }
     }
@@ -121,16 +191,44 @@ impl Morning {
     /// What begins when, if the quiet begins then.
     pub(super) fn phases(&self, quiet: Duration) -> Vec<(Duration, &'static str)> {
         let storm = quiet + self.quiet;
-        vec![(Duration::ZERO, "pharmacies open"), (quiet, "quiet"), (storm, "storm"), (storm + self.storm, "after")]
+        let mut phases = vec![(Duration::ZERO, "pharmacies open"), (quiet, "quiet")];
+        match self.crowd {
+            Crowd::Clerks { .. } => phases.push((storm, "storm")),
+            Crowd::Line { .. } => {
+                let mut begun = storm;
+                for (step, share) in STEPS {
+                    phases.push((begun, step));
+                    begun += self.storm.mul_f64(share);
+                }
+            }
+        }
+        phases.push((storm + self.storm, "after"));
+        phases
     }
 
     pub(super) fn limits(&self) -> Limits {
         Limits { cap: self.cap, capacity: self.capacity, are_set: true }
     }
 
-    /// Sessions that are wanted in all.
+    /// Sessions that are wanted in all; of a line those that are wanted first.
     pub(super) fn offered(&self) -> u64 {
-        u64::from(self.pharmacies) + u64::from(self.offices) * u64::from(self.logins)
+        u64::from(self.pharmacies) + u64::from(self.offices) * u64::from(self.logins().unwrap_or(1))
+    }
+
+    /// Log-ins of each site, where so many are planned.
+    pub(super) fn logins(&self) -> Option<u32> {
+        match self.crowd {
+            Crowd::Clerks { logins, .. } => Some(logins),
+            Crowd::Line { .. } => None,
+        }
+    }
+
+    /// Tries of thieves, where there are any.
+    pub(super) fn tries(&self) -> Option<u64> {
+        match self.crowd {
+            Crowd::Clerks { .. } => None,
+            Crowd::Line { tries, .. } => Some(tries),
+        }
     }
 
     /// The sites, pharmacies first.
@@ -139,14 +237,15 @@ impl Morning {
         Ok([(channel("pharmacy")?, self.pharmacies), (channel("post_office")?, self.offices)])
     }
 
-    /// When one terminal of an office logs in, if the storm begins then. Without limits every log-in is a terminal of its own,
-    /// as every log-in was a session of its own in 2020.
-    pub(super) fn visits(&self, storm: Duration, limits: &Limits, mut chance: Chance) -> Vec<Duration> {
-        let many = if limits.are_set { self.logins.div_ceil(self.terminals) } else { 1 };
-        let mut visits: Vec<Duration> = (0..many).map(|_| storm + self.storm.mul_f64(chance.unit())).collect();
-        visits.sort_unstable();
-        visits
+    /// Over how long the line fills.
+    pub(super) fn fills(&self) -> Duration {
+        self.storm.mul_f64(STEPS.iter().find(|(step, _)| *step == FILLS).map_or(0.0, |(_, share)| *share))
     }
+}
+
+/// So much of a number, and at least one.
+fn part(whole: u32, scale: f64) -> u32 {
+    (f64::from(whole) * scale).round().max(1.0) as u32
 }
 
 #[cfg(test)]
@@ -170,12 +269,14 @@ mod tests {
     }
 
     #[test]
-    fn log_ins_fall_into_the_storm() {
-        let morning = Morning::of_2020(0.01);
-        let storm = Duration::from_secs(25);
-        let visits = |limits: &Limits| morning.visits(storm, limits, Chance::of(1, "clerks", 0));
-        let limited = visits(&morning.limits());
-        assert_eq!((limited.len(), visits(&Limits::NONE).len()), (5, 1));
-        assert!(limited.is_sorted() && limited.iter().all(|at| (storm..storm + morning.storm).contains(at)));
+    fn a_line_fills_and_is_disturbed_within_the_storm() {
+        let morning = Morning::named("2021-07-20", 0.1).unwrap();
+        assert_eq!((morning.offices, morning.capacity, morning.offered()), (3_050, 150, 3_150));
+        let phases = morning.phases(Duration::from_secs(5));
+        assert!(phases.is_sorted() && phases.windows(2).all(|two| two[0].0 < two[1].0), "{phases:?}");
+        assert_eq!(phases[2..4], [(Duration::from_secs(25), FILLS), (Duration::from_secs(65), "in line")]);
+        assert_eq!(phases.last().unwrap().0 + morning.after, Duration::from_secs(5) + morning.length());
+        let Crowd::Line { away, .. } = morning.lasting(25.0).crowd else { panic!("no line") };
+        assert_eq!(away, (Duration::from_millis(500), Duration::from_secs(6)));
     }
 }

@@ -56,6 +56,10 @@ pub(super) struct Taken {
     pub(super) place_resets: Counted,
     pub(super) position_rises: Counted,
     pub(super) bypasses: Counted,
+    /// What was said to those who came with what is no session's token.
+    pub(super) tries: BTreeMap<String, u64>,
+    /// Terminals that came back to their places, by second.
+    pub(super) returns: BTreeMap<u64, u64>,
     refused_by_second: BTreeMap<u64, u64>,
     phases: Vec<(Duration, &'static str)>,
 }
@@ -121,15 +125,30 @@ impl Notes {
         Waits(self.clone())
     }
 
-    /// What a waiting terminal was told; `returned` says whether this answers a token.
-    pub(super) fn told(&self, trace: &mut Trace, waiting: &v1::Waiting, returned: bool) {
+    /// A terminal that has a place opens another stream, or asks again after it was away.
+    pub(super) fn comes_back(&self) {
+        let second = self.now().as_secs();
+        *self.taken().returns.entry(second).or_default() += 1;
+    }
+
+    /// The service has said to somebody who waited that the place is no more.
+    pub(super) fn lost_place(&self) {
+        self.taken().place_resets.add(true);
+    }
+
+    /// What a waiting terminal was told. `returned`: it has come back to a place; `lost`: this is another one.
+    pub(super) fn told(&self, trace: &mut Trace, waiting: &v1::Waiting, returned: bool, lost: bool) {
+        if lost {
+            // Whatever was shown of the other place says nothing of this one, also when this one is counted only later.
+            self.waited(trace);
+        }
         let now = self.now();
         let mut taken = self.taken();
-        if returned || waiting.place_lost {
-            taken.place_resets.add(waiting.place_lost);
+        if returned || lost {
+            taken.place_resets.add(lost);
         }
         let Some(position) = waiting.position else { return };
-        if let Some((_, rank, before)) = trace.last().filter(|_| !waiting.place_lost)
+        if let Some((_, rank, before)) = trace.last()
             && let Some(rises) = checks::rises((*rank, *before), (waiting.rank, position))
         {
             taken.position_rises.add(rises);
@@ -149,6 +168,20 @@ impl Notes {
     /// Somebody without a seat tried to sell; whether the service took it for one who has one.
     pub(super) fn tried(&self, succeeded: bool) {
         self.taken().bypasses.add(succeeded);
+    }
+
+    /// What was said to somebody who came with what is no session's token, and whether that proves something.
+    pub(super) fn try_answered(&self, what: &str, succeeded: Option<bool>) {
+        let mut taken = self.taken();
+        match taken.tries.get_mut(what) {
+            Some(count) => *count += 1,
+            None => {
+                taken.tries.insert(what.to_owned(), 1);
+            }
+        }
+        if let Some(succeeded) = succeeded {
+            taken.bypasses.add(succeeded);
+        }
     }
 
     pub(super) fn sale(&self, sale: Asked) {

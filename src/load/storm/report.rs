@@ -43,6 +43,11 @@ impl Outcome {
         (from, until.max(from))
     }
 
+    /// From the end of the quiet to the beginning of the time after.
+    fn storm(&self) -> (Duration, Duration) {
+        (self.span("quiet").1, self.span("after").0)
+    }
+
     fn sales(&self) -> Sales {
         let empty = || Latency::with_digits(3);
         let seconds = (0..=self.elapsed.as_secs()).map(|_| Latency::with_digits(2)).collect();
@@ -56,7 +61,7 @@ impl Outcome {
             after: empty(),
             seconds,
         };
-        let (quiet, storm, after) = (self.span("quiet"), self.span("storm"), self.span("after"));
+        let (quiet, storm, after) = (self.span("quiet"), self.storm(), self.span("after"));
         let within = |sale: &Asked, (from, until)| (from..until).contains(&sale.intended);
         for sale in &self.sales {
             *match &sale.outcome {
@@ -115,7 +120,10 @@ impl Outcome {
                 "ended_by_service": self.ended,
                 "most_live": live,
                 "longest_line": line,
+                "came_back": self.returns.values().sum::<u64>(),
+                "most_came_back_in_a_second": self.returns.values().max(),
             },
+            "tries": self.tries,
             "sales": {
                 "acknowledged": sales.sold,
                 "refused": sales.refused,
@@ -183,7 +191,8 @@ impl Storm {
             "services": self.services,
             "pharmacies": morning.pharmacies,
             "offices": morning.offices,
-            "logins_of_each": morning.logins,
+            "logins_of_each": morning.logins(),
+            "tries": morning.tries(),
             "cap": morning.cap,
             "capacity": morning.capacity,
             "sales_per_s": morning.sales_per_second,
@@ -213,10 +222,13 @@ impl Storm {
         if !found.is_empty() {
             return ("Found", found.join("; "));
         }
+        let tries = match self.morning.tries() {
+            Some(_) => "with what is no session's token and none let in",
+            None => "to sell without a seat and none did",
+        };
         let words = format!(
             "{} admissions and no site above its cap, nor the nation above its capacity; {} positions and none rose; {} places \
-             asked for again and none lost; {} tries to sell without a seat and none did; {} sales acknowledged, every one in \
-             the ledger once",
+             asked for again and none lost; {} tries {tries}; {} sales acknowledged, every one in the ledger once",
             grouped(checks.cap_violations.samples),
             grouped(checks.position_rises.samples),
             grouped(checks.place_resets.samples),

@@ -41,10 +41,20 @@ pub(super) struct Store {
 impl Store {
     /// Starts it in this directory and waits until it answers.
     pub(super) async fn start(directory: &Path) -> Result<Self, LoadError> {
-        let failed = |what: String| LoadError::Failed(format!("redis-server {what}"));
         // Free now; whoever takes it before the server does makes the start fail, and says so.
         let port = std::net::TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
-        let port = port.map_err(|error| failed(format!("has no port to listen on: {error}")))?.port();
+        let port =
+            port.map_err(|error| LoadError::Failed(format!("redis-server has no port to listen on: {error}")))?;
+        Self::start_on(directory, port.port()).await
+    }
+
+    /// Starts another one where this one was, over what it has written.
+    pub(super) async fn start_again(&self, directory: &Path) -> Result<Self, LoadError> {
+        Self::start_on(directory, self.port).await
+    }
+
+    async fn start_on(directory: &Path, port: u16) -> Result<Self, LoadError> {
+        let failed = |what: String| LoadError::Failed(format!("redis-server {what}"));
         let log = directory.join("redis.log");
         let output = std::fs::File::create(&log).map_err(|error| failed(format!("has no log: {error}")))?;
         let child = Command::new("redis-server")

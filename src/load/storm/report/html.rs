@@ -49,6 +49,9 @@ impl Storm {
         out.push_str(&self.sessions().html());
         out.push_str(&self.latency(&sales, other.as_ref()).html());
         out.push_str(&self.run.positions().html());
+        if !self.run.returns.is_empty() {
+            out.push_str(&self.run.coming_back().html());
+        }
         self.checks(&mut out);
         self.run.reasons(&mut out);
         out.push_str("</body></html>\n");
@@ -141,7 +144,7 @@ impl Storm {
 
     /// The points of another run so that its storm begins with this one's.
     fn aligned(&self, other: &Outcome, points: Points) -> Points {
-        let shift = self.run.span("storm").0.as_secs_f64() - other.span("storm").0.as_secs_f64();
+        let shift = self.run.storm().0.as_secs_f64() - other.storm().0.as_secs_f64();
         let end = self.run.elapsed.as_secs_f64();
         let shifted = points.into_iter().map(|(at, value)| (at + shift, value));
         shifted.filter(|(at, _)| (0.0..=end).contains(at)).collect()
@@ -225,9 +228,34 @@ impl Outcome {
         }
     }
 
+    /// How many came back to their places in each second.
+    pub(super) fn returning(&self) -> Points {
+        let many = |second: u64| self.returns.get(&second).copied().unwrap_or_default() as f64;
+        (0..self.elapsed.as_secs()).map(|second| (second as f64 + 0.5, Some(many(second)))).collect()
+    }
+
+    fn coming_back(&self) -> Plot {
+        let points = self.returning();
+        let greatest = points.iter().filter_map(|(_, value)| *value).fold(1.0, f64::max);
+        Plot {
+            title: "Coming back",
+            note: "terminals that came back to their places, each second; those of a service that is gone come within eight"
+                .into(),
+            x: self.time_axis(),
+            y: Axis::linear(greatest, 4.0, |value| grouped(value.round() as u64)),
+            hints: self.hints(|second| Some(format!("came back: {}", grouped(*self.returns.get(&second)?)))),
+            marks: self.marks(),
+            lines: vec![Line { name: "terminals a second", class: "decided", points, filled: true }],
+        }
+    }
+
     fn reasons(&self, out: &mut String) {
         out.push_str("<div class=\"columns\">");
-        for (title, counted) in [("Log-ins turned back", &self.refused), ("Ended by the service", &self.ended)] {
+        for (title, counted) in [
+            ("Log-ins turned back", &self.refused),
+            ("Ended by the service", &self.ended),
+            ("What thieves were told", &self.tries),
+        ] {
             if counted.is_empty() {
                 continue;
             }

@@ -33,12 +33,16 @@ impl Storm {
     /// What was run, in pieces.
     pub(super) fn setting(&self) -> Vec<String> {
         let morning = &self.morning;
+        let offices = grouped(morning.offices.into());
         vec![
             format!("scale {}", morning.scale),
             format!("{} services and one Redis of the harness's own", self.services),
             format!("{} connections", grouped(self.run.connections as u64)),
             format!("{} pharmacies", grouped(morning.pharmacies.into())),
-            format!("{} post offices with {} log-ins each", grouped(morning.offices.into()), morning.logins),
+            match morning.logins() {
+                Some(logins) => format!("{offices} post offices with {logins} log-ins each"),
+                None => format!("{offices} post offices with a terminal each"),
+            },
             format!("cap {}", morning.cap),
             format!("capacity {}", grouped(morning.capacity.into())),
             format!("seed {}", morning.seed),
@@ -72,7 +76,7 @@ impl Outcome {
                 12,
             ),
         ];
-        for (name, reasons) in [("turned back", &self.refused), ("ended", &self.ended)] {
+        for (name, reasons) in [("turned back", &self.refused), ("ended", &self.ended), ("thieves", &self.tries)] {
             if !reasons.is_empty() {
                 let told = by_count(reasons).into_iter().take(REASONS);
                 let told: Vec<String> = told.map(|(reason, count)| format!("{reason} {}", grouped(count))).collect();
@@ -116,10 +120,16 @@ impl Outcome {
         let counted = |name: &str, values: &[f64]| {
             format!("{name:<12}{} to {}", sparkline(values, false), grouped(greatest(values) as u64))
         };
-        vec![
-            counted("sessions", &live),
-            counted("line", &line),
-            format!("{:<12}{} to {}", "sale p99", sparkline(&p99, true), milliseconds(greatest(&p99))),
+        let came_back: Vec<f64> = self.returning().into_iter().filter_map(|(_, many)| many).collect();
+        let came_back = (!self.returns.is_empty()).then(|| counted("came back/s", &came_back));
+        [
+            Some(counted("sessions", &live)),
+            Some(counted("line", &line)),
+            came_back,
+            Some(format!("{:<12}{} to {}", "sale p99", sparkline(&p99, true), milliseconds(greatest(&p99)))),
         ]
+        .into_iter()
+        .flatten()
+        .collect()
     }
 }

@@ -43,6 +43,8 @@ fn outcome() -> Outcome {
         refused: BTreeMap::from([("SITE_<FULL>".to_owned(), 77)]),
         ended: BTreeMap::new(),
         samples: (0..150).map(sample).collect(),
+        returns: BTreeMap::new(),
+        tries: BTreeMap::new(),
         traces: (0..4).map(trace).collect(),
         sales,
         audit: Ok(audit(&[], &[], &Rule { units_a_week: Some(2), purchases_a_week: None }, &Default::default())),
@@ -98,4 +100,29 @@ fn the_pages_are_whole_and_hold_no_markup_of_others() {
     }
     assert!(html.contains("SITE_&lt;FULL&gt;") && !html.contains("NaN") && !html.contains("inf"));
     assert!(storm.page().lines().all(|line| line.chars().count() <= 80), "{}", storm.page());
+}
+
+#[test]
+fn a_line_shows_who_came_back_and_what_thieves_were_told() {
+    let of_line = Outcome {
+        returns: BTreeMap::from([(70, 12), (71, 9)]),
+        tries: BTreeMap::from([("PLACE_INVALID".to_owned(), 30)]),
+        phases: vec![
+            (Duration::ZERO, "quiet"),
+            (Duration::from_secs(60), "line fills"),
+            (Duration::from_secs(90), "Redis restarts"),
+            (Duration::from_secs(120), "after"),
+        ],
+        ..outcome()
+    };
+    let morning = Morning::named("2021-07-20", 0.01).unwrap();
+    let storm = Storm { morning, services: 4, run: of_line, contrast: None, kept: None };
+    let json = storm.json();
+    // The storm is all that lies between the quiet and the time after.
+    assert_eq!(json["sale_p99_storm_over_quiet"]["samples"], 600);
+    assert_eq!((&json["sessions"]["came_back"], &json["tries"]["PLACE_INVALID"]), (&json!(21), &json!(30)));
+    let (page, html) = (storm.page(), storm.html());
+    assert!(page.contains("came back/s") && page.contains("thieves     PLACE_INVALID 30"), "{page}");
+    assert!(page.lines().all(|line| line.chars().count() <= 80), "{page}");
+    assert!(html.contains("Coming back") && html.contains("What thieves were told") && html.contains("Redis restarts"));
 }
