@@ -12,7 +12,8 @@
 //! is skipped, keeps its `seq`, and is removed only after [`Lease::grace`]. Being admitted is being granted the seat, in
 //! the step that takes the place away: there is nothing in between to carry or to invent. Whose turn comes while it is away
 //! has not lost it: until its terminal opens once more the seat remembers the place that it was, and is that place again,
-//! absent, when its lease ends.
+//! when its lease ends or the
+//! door is closed.
 //!
 //! [`limiter`] states the rules once, pure; [`embedded`] runs it over a file, the Lua scripts of [`redis`] agree with it, and one
 //! suite checks both. [`Registry`] is what one instance knows of live seats and of the line, so that a sale costs no trip and
@@ -409,7 +410,7 @@ pub trait Door: Clone + Send + Sync + 'static {
     /// Frees the seat at once. `false` when it was not live any more; nothing changes then.
     fn close(&self, seat: Seat) -> impl Future<Output = Result<bool, DoorError>> + Send;
 
-    /// Gives the place up. `false` when it is another one by now, or none; nothing changes then.
+    /// Gives the place up, or the seat that it has become if its terminal has not come for it. `false` when it is another one by now, or none; nothing changes then.
     fn leave(&self, place: Place) -> impl Future<Output = Result<bool, DoorError>> + Send;
 
     /// How the seat stands now; changes nothing.

@@ -43,7 +43,7 @@ pub(super) struct SessionEdge<D, C> {
     /// Cancelled when the instance begins to drain.
     pub(super) draining: CancellationToken,
     pub(super) metrics: Arc<Metrics>,
-    /// Streams of waiting terminals that ask the door again at once.
+    /// Streams of terminals that waited or paused, which ask the door at once.
     pub(super) asking_again: Semaphore,
 }
 
@@ -75,11 +75,16 @@ impl<D: Door, C: Clock> SessionService for Arc<SessionEdge<D, C>> {
         };
         let edge = self.clone();
         let later = async move {
-            tokio::select! {
-                () = pause.over() => {}
+            // A stream is under none of the limits of a call, and a switch ends all pauses at once.
+            let turn = async {
+                pause.over().await;
+                edge.asking_again.acquire().await
+            };
+            let _turn = tokio::select! {
+                turn = turn => turn,
                 () = edge.draining.cancelled() => return told_once(ended(v1::SessionEnd::Draining)),
-            }
-            edge.begin(entrant).await.unwrap_or_else(|fault| stream::once(ready(Err(fault.into()))).boxed())
+            };
+            edge.clone().begin(entrant).await.unwrap_or_else(|fault| stream::once(ready(Err(fault.into()))).boxed())
         };
         Ok(Response::new(stream::once(later).flatten().boxed()))
     }

@@ -281,6 +281,10 @@ impl Limiter {
 
     /// See [`super::Door::leave`].
     pub fn leave(&mut self, place: &Place) -> Option<Change> {
+        let was = |held: &Held| held.terminal == place.terminal && held.place == Some(place.seq);
+        if self.held(place.key).is_some_and(was) {
+            return self.end(place.key, EndedWhy::Closed);
+        }
         let waiting = self.sites.get(&place.key.site)?.places.get(&place.key.slot)?;
         let same = waiting.terminal == place.terminal && waiting.seq == place.seq;
         same.then(|| self.remove(place.key, LeftWhy::Closed)).flatten()

@@ -233,7 +233,7 @@ impl Door for RedisDoor {
     async fn leave(&self, place: Place) -> Result<bool, DoorError> {
         let mut script = self.scripts.leave.prepare_invoke();
         script.key(keys::SITES).key(keys::READY).key(keys::HELD).key(keys::PRESENT).key(keys::ABSENT);
-        script.key(keys::CHANGES);
+        script.key(keys::RENEWED).key(keys::SOLD).key(keys::CHANGES);
         script.arg(place.key.site.as_str()).arg(place.key.slot).arg(place.terminal.as_str()).arg(place.seq);
         script.arg(nonce()?).arg(CHANGES_KEPT);
         self.run(&script).await?.is("LEFT", "GONE")
@@ -520,7 +520,7 @@ mod tests {
             ("renew.lua", RENEW, 4, None),
             ("attend.lua", ATTEND, 8, None),
             ("close.lua", CLOSE, 4, Some(6)),
-            ("leave.lua", LEAVE, 6, Some(6)),
+            ("leave.lua", LEAVE, 8, Some(6)),
             ("look_up.lua", LOOK_UP, 1, Some(4)),
             ("admit.lua", ADMIT, 7, Some(7)),
             ("tick.lua", TICK, 10, Some(10)),

@@ -220,7 +220,7 @@ impl<D: Door, C: Clock> Registry<D, C> {
             let in_effect = self.in_effect();
             let ramped = in_effect.switches.ramp.is_some_and(|ramp| ramp.channel == channel);
             let opening = Opening { site, terminal, cap: self.cap_under(&in_effect, site, channel), ramped, due_in };
-            let readings = self.known().readings;
+            let (readings, changes) = (self.known().readings, self.turned_back.changes());
             let opened = self.door.open(opening, self.terms(&in_effect)).await?;
             match &opened {
                 Opened::OtherSwitches => {
@@ -238,7 +238,7 @@ impl<D: Door, C: Clock> Registry<D, C> {
                     self.signals.read.notify_one();
                 }
                 Opened::SiteFull { .. } | Opened::Shut => {
-                    self.turned_back.note(site, terminal, self.clock.monotonic());
+                    self.turned_back.note(site, terminal, self.clock.monotonic(), changes);
                 }
             }
             return Ok(opened);
@@ -290,6 +290,8 @@ impl<D: Door, C: Clock> Registry<D, C> {
     pub async fn leave(&self, place: Place) -> Result<bool, DoorError> {
         let left = self.door.leave(place).await?;
         self.turned_back.changed(place.key.site);
+        // It may have been a seat by now.
+        self.signals.admit.notify_one();
         Ok(left)
     }
 

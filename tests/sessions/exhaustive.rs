@@ -279,7 +279,7 @@ impl Model for SmallDoor {
                 let granted = world.granted();
                 if granted.iter().any(|it| (it.key.site, it.terminal) == (IDS.0[at], IDS.1[who])) {
                     // It knows of no seat that it could use.
-                    actions.push(Action::Attend(at, who));
+                    actions.extend([Action::Attend(at, who), Action::Leave(at, who)]);
                 } else if world.seat(at, who).is_some() {
                     actions.extend([
                         Action::Close(at, who),
@@ -390,8 +390,10 @@ impl SmallDoor {
                 world.door.attend(&Attending { site, terminal, due_in: Duration::ZERO }).1
             }
             Action::Leave(at, who) => {
-                let place = world.place(at, who).unwrap();
-                world.door.leave(&place).into_iter().collect()
+                let was = world.granted().into_iter().find(|it| (it.key.site, it.terminal) == (IDS.0[at], IDS.1[who]));
+                let left = world.door.leave(&world.place(at, who).or(was).unwrap());
+                assert!(left.is_some());
+                left.into_iter().collect()
             }
             Action::Close(at, who) => {
                 let seat = world.seat(at, who).unwrap();
@@ -509,7 +511,7 @@ fn judge(before: &World, after: &mut World, action: Action, changes: &[Change]) 
         let again = wait.iter().any(|(it, _)| it.seq == place.seq || better(it)) || after.granted().contains(place);
         let came =
             matches!(action, Action::Open(at, who) if (IDS.0[at], IDS.1[who]) == (place.key.site, place.terminal));
-        let given_up = matches!(action, Action::Close(..) | Action::Trim(_));
+        let given_up = matches!(action, Action::Leave(..) | Action::Trim(_));
         rule(TURN, again || came || given_up);
     }
 

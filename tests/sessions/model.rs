@@ -328,6 +328,12 @@ impl Model {
     }
 
     fn give_up(&mut self, place: Place) -> bool {
+        let was =
+            |row: &Row| row.seat.key == place.key && row.seat.terminal == place.terminal && row.was == Some(place.seq);
+        if self.rows.iter().any(was) {
+            self.end(was, |_| EndedWhy::Closed);
+            return true;
+        }
         let waits = self.line.iter().any(|waits| waits.place == place);
         if waits {
             self.leave(place, LeftWhy::Closed);

@@ -81,7 +81,7 @@ impl DoorFile {
         })?;
         let layout = layout(&database).map_err(|error| unreadable(error.to_string()))?;
         let layout = layout.ok_or_else(|| unreadable("it names no layout".into()))?;
-        if layout < LAYOUT {
+        if (1..LAYOUT).contains(&layout) {
             take_over(&database).map_err(|error| unreadable(error.to_string()))?;
         } else if layout != LAYOUT {
             return Err(DoorFileError::OtherLayout { path: path.to_owned(), layout });
@@ -314,20 +314,26 @@ mod tests {
     }
 
     #[test]
-    fn a_file_of_the_first_layout_is_taken_over() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("door.redb");
-        let database = builder().create(&path).unwrap();
-        let write = database.begin_write().unwrap();
-        write.open_table(GATE).unwrap().insert("layout", 1).unwrap();
-        let here = SiteSlots { fence: 3, ..SiteSlots::default() };
-        write.open_table(SITES).unwrap().insert("s", pack(&here).as_slice()).unwrap();
-        write.commit().unwrap();
-        drop(database);
-        for _ in 0..2 {
-            let (file, (gate, sites)) = DoorFile::open(&path).unwrap();
-            assert_eq!((gate, sites.len(), &sites[0].1), (Gate::default(), 1, &here));
-            drop(file);
+    fn a_file_of_an_earlier_layout_is_taken_over() {
+        for layout in [0, 1, 2, 3] {
+            let dir = tempfile::tempdir().unwrap();
+            let path = dir.path().join("door.redb");
+            let database = builder().create(&path).unwrap();
+            let write = database.begin_write().unwrap();
+            write.open_table(GATE).unwrap().insert("layout", layout).unwrap();
+            let here = SiteSlots { fence: 3, ..SiteSlots::default() };
+            write.open_table(SITES).unwrap().insert("s", pack(&here).as_slice()).unwrap();
+            write.commit().unwrap();
+            drop(database);
+            if !(1..=2).contains(&layout) {
+                assert!(DoorFile::open(&path).is_err(), "unknown, or not whole");
+                continue;
+            }
+            for _ in 0..2 {
+                let (file, (gate, sites)) = DoorFile::open(&path).unwrap();
+                assert_eq!((gate, sites.len(), &sites[0].1), (Gate::default(), 1, &here));
+                drop(file);
+            }
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Terminals that were turned back a moment ago. Whoever opens again at once is let ask only after a pause, or as soon as
-//! something at its site has changed: clients that know no patience cost the door a trip every few seconds and not a
-//! thousand a second, and a slot that comes free is not kept from anybody.
+//! something at its site has changed: clients that know no patience cost the door a trip every few seconds instead of one as
+//! often as they can, and a slot that comes free is not kept from anybody.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -20,6 +20,8 @@ pub(super) struct TurnedBack(Mutex<Table>);
 #[derive(Default)]
 struct Table {
     sites: HashMap<SiteId, Unchanged>,
+    /// How often something has changed anywhere.
+    changes: u64,
     swept: Duration,
 }
 
@@ -47,8 +49,17 @@ impl Pause {
 }
 
 impl TurnedBack {
-    pub(super) fn note(&self, site: SiteId, terminal: TerminalId, now: Duration) {
+    pub(super) fn changes(&self) -> u64 {
+        self.table().changes
+    }
+
+    /// `changes`: how many there were before the door was asked. What has changed since may be what the terminal was turned back
+    /// for, so then it is not taken down.
+    pub(super) fn note(&self, site: SiteId, terminal: TerminalId, now: Duration, changes: u64) {
         let mut table = self.table();
+        if table.changes != changes {
+            return;
+        }
         if now.saturating_sub(table.swept) > PAUSE {
             table.swept = now;
             table.sites.retain(|_, here| {
@@ -69,12 +80,16 @@ impl TurnedBack {
 
     /// A slot of the site may have come free: whoever was turned back may ask.
     pub(super) fn changed(&self, site: SiteId) {
-        self.table().sites.remove(&site);
+        let mut table = self.table();
+        table.changes += 1;
+        table.sites.remove(&site);
     }
 
     /// Everybody may ask.
     pub(super) fn all_changed(&self) {
-        self.table().sites.clear();
+        let mut table = self.table();
+        table.changes += 1;
+        table.sites.clear();
     }
 
     fn table(&self) -> MutexGuard<'_, Table> {
@@ -92,8 +107,8 @@ mod tests {
         let (site, other): (SiteId, SiteId) = ("s".parse().unwrap(), "o".parse().unwrap());
         let (till, second): (TerminalId, TerminalId) = ("a".parse().unwrap(), "b".parse().unwrap());
         let at = Duration::from_secs;
-        turned_back.note(site, till, at(100));
-        turned_back.note(other, till, at(100));
+        turned_back.note(site, till, at(100), 0);
+        turned_back.note(other, till, at(100), 0);
         assert!(turned_back.pause(site, second, at(100)).is_none(), "it was not turned back");
         assert!(turned_back.pause(site, till, at(105)).is_none(), "the pause is over");
 
@@ -108,7 +123,9 @@ mod tests {
         assert!(turned_back.pause(site, till, at(102)).is_none(), "what changed before it came again counts too");
         assert!(turned_back.pause(other, till, at(102)).is_some());
 
-        turned_back.note(other, second, at(106));
+        turned_back.note(site, till, at(106), 0);
+        assert!(turned_back.pause(site, till, at(106)).is_none(), "something has changed while the door was asked");
+        turned_back.note(other, second, at(106), turned_back.changes());
         assert!(turned_back.table().sites.values().all(|here| here.at.len() == 1), "what is over is forgotten");
         turned_back.all_changed();
         assert!(turned_back.table().sites.is_empty());
