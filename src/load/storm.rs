@@ -3,7 +3,8 @@
 //!
 //! The harness starts one Redis and several services of its own (`scene`). Pharmacies hold sessions and sell by a timetable
 //! that waits for no answer (`pharmacy`); then a crowd comes (`crowd`): post offices whose clients know no patience (`clerk`),
-//! or a line (`waiter`) with thieves about it (`thief`), in the middle of which everything is restarted (`outages`).
+//! or a line (`waiter`) with thieves about it (`thief`), in the middle of which everything is restarted (`outages`). Where sites
+//! have several terminals, an operator leaves them one in the end (`switch`).
 //! Everything is taken down as the clients saw it (`notes`) and held against what was promised (`checks`).
 
 mod checks;
@@ -17,6 +18,7 @@ mod pharmacy;
 mod report;
 mod scene;
 mod store;
+mod switch;
 mod thief;
 mod waiter;
 
@@ -216,6 +218,7 @@ async fn play(
             },
             // What is stopped early is left as it is.
             async { enough.run_until_cancelled(outages::restart(scene, &clock, &phases)).await.unwrap_or(Ok(())) },
+            async { enough.run_until_cancelled(switch::one_terminal(scene, &notes, &phases)).await.unwrap_or(Ok(())) },
         )?;
         Ok::<_, LoadError>((phases, open))
     };

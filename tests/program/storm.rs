@@ -31,6 +31,9 @@ fn the_morning_of_the_post_offices_breaks_no_promise() {
     // All pharmacies were in, every seat was taken, and some had to wait.
     assert_eq!((count("/sessions/pharmacies_open"), count("/sessions/most_live")), (Some(120), Some(150)), "{found:#}");
     assert!(count("/sessions/longest_line") > Some(10) && count("/sessions/refused/SITE_FULL") > Some(10), "{found:#}");
+    // In the end an operator left every site one terminal.
+    let took = found.pointer("/switch_seconds/seconds").and_then(serde_json::Value::as_f64);
+    assert!(took.is_some_and(|took| took < 5.0) && count("/switch_seconds/samples") > Some(0), "{found:#}");
     assert!(ran.err.contains("turned back"), "{}", ran.err);
     let page = std::fs::read_to_string(directory.path().join("morning.html")).unwrap();
     assert!(page.contains("Positions") && page.contains("storm"));

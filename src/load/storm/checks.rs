@@ -21,6 +21,32 @@ impl Counted {
     }
 }
 
+/// What a switch to one terminal a site came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Switch {
+    /// Sessions that were one too many at their sites when it was asked for.
+    pub(super) extra: u64,
+    /// Until the last of so many had heard that it is over; `None` if one never did.
+    pub(super) took: Option<Duration>,
+}
+
+impl Switch {
+    /// Asked for at this time.
+    pub(super) fn of(stays: &[Stay], at: Duration) -> Self {
+        let lasts = |stay: &&Stay| stay.from <= at && stay.known.is_none_or(|known| known > at);
+        let mut lasting: Vec<&Stay> = stays.iter().filter(lasts).collect();
+        // Who never heard stands last, and stays if somebody may.
+        lasting.sort_by_key(|stay| (stay.site, stay.known.unwrap_or(Duration::MAX)));
+        let extra: Vec<Option<Duration>> = lasting
+            .chunk_by(|one, other| one.site == other.site)
+            .flat_map(|site| site.split_last().map_or(&[][..], |(_, others)| others))
+            .map(|stay| stay.known)
+            .collect();
+        let last = extra.iter().try_fold(at, |last, known| known.map(|known| last.max(known)));
+        Self { extra: extra.len() as u64, took: last.map(|last| last - at) }
+    }
+}
+
 /// All that was checked of sessions and places.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Checks {
@@ -34,6 +60,8 @@ pub(super) struct Checks {
     pub(super) over_admissions: Counted,
     /// Sales that were tried with something else than a session's token.
     pub(super) bypasses: Counted,
+    /// `None` where no switch was moved.
+    pub(super) switch: Option<Switch>,
 }
 
 impl Checks {
@@ -45,6 +73,7 @@ impl Checks {
             position_rises: taken.position_rises,
             over_admissions: over_admissions(&taken.stays, &taken.samples, limits.capacity),
             bypasses: taken.bypasses,
+            switch: taken.switched.map(|at| Switch::of(&taken.stays, at)),
         }
     }
 
@@ -60,7 +89,12 @@ impl Checks {
     }
 
     pub(super) fn are_clean(&self) -> bool {
-        self.named().iter().all(|(_, counted)| counted.count == 0)
+        self.named().iter().all(|(_, counted)| counted.count == 0) && !self.switch_failed()
+    }
+
+    /// Whether a session that was one too many never ended.
+    pub(super) fn switch_failed(&self) -> bool {
+        self.switch.is_some_and(|switch| switch.took.is_none())
     }
 }
 
@@ -115,7 +149,8 @@ mod tests {
     use super::*;
 
     fn stay(site: usize, from: u64, until: u64) -> Stay {
-        Stay { site, from: Duration::from_secs(from), until: Some(Duration::from_secs(until)) }
+        let until = Some(Duration::from_secs(until));
+        Stay { site, from: Duration::from_secs(from), until, known: until }
     }
 
     #[test]
@@ -136,6 +171,18 @@ mod tests {
         let silent = Sample { at: Duration::ZERO, store: None };
         assert_eq!(over_admissions(&stays, &[sample(3), silent], 3), Counted { count: 0, samples: 4 });
         assert_eq!(over_admissions(&stays, &[sample(3), silent], 2), Counted { count: 2, samples: 4 });
+    }
+
+    #[test]
+    fn a_switch_has_come_to_its_end_when_all_but_one_of_each_site_have_heard() {
+        let never = |site| Stay { until: None, known: None, ..stay(site, 0, 0) };
+        // One of the first site went before it; one of the second came after it.
+        let stays =
+            [stay(0, 0, 9), stay(0, 1, 12), never(0), stay(1, 0, 30), stay(1, 11, 40), stay(2, 0, 13), stay(2, 3, 11)];
+        let seconds = Duration::from_secs;
+        assert_eq!(Switch::of(&stays, seconds(10)), Switch { extra: 2, took: Some(seconds(2)) });
+        assert_eq!(Switch::of(&[&stays[..], &[never(0)]].concat(), seconds(10)), Switch { extra: 3, took: None });
+        assert_eq!(Switch::of(&[never(0), never(1)], seconds(10)), Switch { extra: 0, took: Some(Duration::ZERO) });
     }
 
     #[test]

@@ -35,6 +35,8 @@ pub struct Morning {
     pub(super) storm: Duration,
     /// Afterwards.
     pub(super) after: Duration,
+    /// At the end, when an operator has switched to one terminal a site; zero where no site has two.
+    pub(super) one_terminal: Duration,
     /// How long a clerk that was let in works, at least and at the most.
     pub(super) stay: Span,
 }
@@ -69,6 +71,8 @@ const FILLS: &str = "line fills";
 pub(super) const REDIS: &str = "Redis restarts";
 /// In it every service is restarted.
 pub(super) const SERVICES: &str = "services restart";
+/// Begins with the switch to one terminal a site.
+pub(super) const ONE_TERMINAL: &str = "one terminal";
 
 /// How many sessions there may be.
 pub(super) struct Limits {
@@ -127,6 +131,7 @@ impl Morning {
             quiet: Duration::from_secs(20),
             storm: Duration::from_secs(60),
             after: Duration::from_secs(40),
+            one_terminal: Duration::from_secs(10),
             stay: (Duration::from_secs(10), Duration::from_secs(30)),
         }
     }
@@ -155,6 +160,7 @@ impl Morning {
             quiet: Duration::from_secs(20),
             storm: Duration::from_secs(200),
             after: Duration::from_secs(30),
+            one_terminal: Duration::ZERO,
             stay: (Duration::from_secs(20), Duration::from_secs(60)),
         }
     }
@@ -174,6 +180,7 @@ impl Morning {
             quiet: self.quiet.mul_f64(factor),
             storm: self.storm.mul_f64(factor),
             after: self.after.mul_f64(factor),
+            one_terminal: self.one_terminal.mul_f64(factor),
             stay: span(self.stay),
             crowd: match self.crowd {
                 Crowd::Line { unrest, away, tries } => Crowd::Line { unrest: span(unrest), away: span(away), tries },
@@ -185,7 +192,7 @@ impl Morning {
 
     /// From the beginning of the quiet to the end.
     pub(super) fn length(&self) -> Duration {
-        self.quiet + self.storm + self.after
+        self.quiet + self.storm + self.after + self.one_terminal
     }
 
     /// What begins when, if the quiet begins then.
@@ -202,7 +209,11 @@ impl Morning {
                 }
             }
         }
-        phases.push((storm + self.storm, "after"));
+        let after = storm + self.storm;
+        phases.push((after, "after"));
+        if !self.one_terminal.is_zero() {
+            phases.push((after + self.after, ONE_TERMINAL));
+        }
         phases
     }
 
@@ -265,7 +276,9 @@ mod tests {
         let (whole, tenth) = (Morning::of_2020(1.0), Morning::of_2020(0.1));
         assert_eq!((tenth.pharmacies, tenth.offices, tenth.capacity), (1_200, 141, 1_500));
         assert_eq!(whole.length(), tenth.length());
-        assert_eq!(tenth.lasting(12.0).length(), Duration::from_secs(12));
+        let pressed = tenth.lasting(13.0);
+        assert_eq!(pressed.length(), Duration::from_secs(13));
+        assert_eq!(pressed.phases(Duration::ZERO).last(), Some(&(Duration::from_secs(12), ONE_TERMINAL)));
     }
 
     #[test]

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::StormTick;
-use super::checks::{self, Counted};
+use super::checks::{self, Counted, Switch};
 use super::store::Seen;
 use crate::grpc::v1;
 use crate::load::history::{Asked, Outcome};
@@ -27,8 +27,10 @@ pub(super) struct Stay {
     /// The site's place among all sites.
     pub(super) site: usize,
     pub(super) from: Duration,
-    /// `None` while it lasts.
+    /// As long as its terminal surely had it; `None` while it lasts.
     pub(super) until: Option<Duration>,
+    /// When its terminal knew that it was over; `None` while it does not.
+    pub(super) known: Option<Duration>,
 }
 
 /// How many sessions and places there were at a moment.
@@ -60,6 +62,8 @@ pub(super) struct Taken {
     pub(super) tries: BTreeMap<String, u64>,
     /// Terminals that came back to their places, by second.
     pub(super) returns: BTreeMap<u64, u64>,
+    /// When an operator switched to one terminal a site.
+    pub(super) switched: Option<Duration>,
     refused_by_second: BTreeMap<u64, u64>,
     phases: Vec<(Duration, &'static str)>,
 }
@@ -112,7 +116,7 @@ impl Notes {
         let from = self.now();
         let mut taken = self.taken();
         let stay = taken.stays.len();
-        taken.stays.push(Stay { site, from, until: None });
+        taken.stays.push(Stay { site, from, until: None, known: None });
         taken.admitted += 1;
         drop(taken);
         self.held.fetch_add(1, Ordering::Relaxed);
@@ -144,7 +148,8 @@ impl Notes {
         }
         let now = self.now();
         let mut taken = self.taken();
-        if returned || lost {
+        // What a site may not have any more is lost by the operator's will.
+        if (returned || lost) && taken.switched.is_none() {
             taken.place_resets.add(lost);
         }
         let Some(position) = waiting.position else { return };
@@ -195,6 +200,18 @@ impl Notes {
     pub(super) fn sample(&self, store: Option<Seen>) {
         let sample = Sample { at: self.now(), store };
         self.taken().samples.push(sample);
+    }
+
+    /// The switch to one terminal a site is asked for now.
+    pub(super) fn switched(&self) {
+        let now = self.now();
+        self.taken().switched = Some(now);
+    }
+
+    /// What the switch has come to so far; `None` before it.
+    pub(super) fn switch(&self) -> Option<Switch> {
+        let taken = self.taken();
+        taken.switched.map(|at| Switch::of(&taken.stays, at))
     }
 
     /// One second, as far as it is known.
@@ -248,10 +265,12 @@ impl Held {
     /// The service has ended it, at some time before now.
     pub(super) fn ended(mut self, why: &str) {
         self.over = true;
+        let now = self.notes.now();
         let mut taken = self.notes.taken();
         *taken.ended.entry(why.to_owned()).or_default() += 1;
         if let Some(stay) = taken.stays.get_mut(self.stay) {
             stay.until = Some(stay.from);
+            stay.known = Some(now);
         }
     }
 }
@@ -263,7 +282,7 @@ impl Drop for Held {
         if !self.over
             && let Some(stay) = self.notes.taken().stays.get_mut(self.stay)
         {
-            stay.until = Some(now);
+            (stay.until, stay.known) = (Some(now), Some(now));
         }
     }
 }

@@ -136,7 +136,10 @@ impl Outcome {
             "sales_lost": self.lost().map_or(Value::Null, |(count, samples)| json!({ "count": count, "samples": samples })),
             "sale_p99_storm_over_quiet": { "ratio": thousandths(sales.ratio()), "samples": sales.storm.count() },
             "as_before_after_s": self.as_before(&sales),
-            "switch_seconds": Value::Null,
+            "switch_seconds": {
+                "seconds": thousandths(self.checks.switch.and_then(|switch| switch.took).map(|took| took.as_secs_f64())),
+                "samples": self.checks.switch.map_or(0, |switch| switch.extra),
+            },
             "audit": audit,
             "not_audited": not_audited,
         });
@@ -214,6 +217,7 @@ impl Storm {
             .into_iter()
             .filter(|(_, counted)| counted.count > 0)
             .map(|(name, counted)| format!("{} × {name}", grouped(counted.count)))
+            .chain(checks.switch_failed().then(|| "a session outlived the switch to one terminal".to_owned()))
             .chain(match &run.audit {
                 Ok(audit) => audit.found.iter().map(|(kind, count)| format!("{} × {kind}", grouped(*count))).collect(),
                 Err(why) => vec![format!("the ledger could not be read: {why}")],

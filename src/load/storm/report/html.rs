@@ -45,6 +45,9 @@ impl Storm {
         if let Some(words) = self.run.compared(&sales) {
             let _ = writeln!(out, "<p class=\"soft\">Sales: {}.</p>", escaped(&words));
         }
+        if let Some(words) = self.run.switched() {
+            let _ = writeln!(out, "<p class=\"soft\">Switch to {}.</p>", escaped(&words));
+        }
         let other = self.contrast.as_ref().map(|contrast| (contrast, contrast.sales()));
         out.push_str(&self.sessions().html());
         out.push_str(&self.latency(&sales, other.as_ref()).html());

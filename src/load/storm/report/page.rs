@@ -94,6 +94,7 @@ impl Outcome {
             [("quiet", &sales.quiet), ("storm", &sales.storm), ("time after", &sales.after)].map(|(n, l)| row(n, l)),
         );
         lines.extend(self.compared(&sales).map(|words| wrapped(&words, 2)));
+        lines.extend(self.switched().map(|words| wrapped(&words, 2)));
         lines.push(String::new());
         lines.extend(self.pictures(&sales));
         lines
@@ -108,6 +109,21 @@ impl Outcome {
             None => "not seen below twice that after the storm".to_owned(),
         };
         Some(format!("p99 in the storm {ratio:.2} times that of the quiet; {back}"))
+    }
+
+    /// What the switch to one terminal came to; `None` where nobody moved it.
+    pub(super) fn switched(&self) -> Option<String> {
+        let switch = self.checks.switch?;
+        let extra = grouped(switch.extra);
+        Some(match switch.took {
+            Some(took) => {
+                format!(
+                    "one terminal a site: the last of {extra} extra sessions knew after {:.2} s",
+                    took.as_secs_f64()
+                )
+            }
+            None => format!("one terminal a site: of {extra} extra sessions not all knew when the run was over"),
+        })
     }
 
     fn pictures(&self, sales: &Sales) -> Vec<String> {

@@ -1,6 +1,6 @@
 use std::collections::BTreeMap;
 
-use super::super::checks::{Checks, Counted};
+use super::super::checks::{Checks, Counted, Switch};
 use super::super::morning::Morning;
 use super::super::notes::Sample;
 use super::super::store::Seen;
@@ -48,7 +48,11 @@ fn outcome() -> Outcome {
         traces: (0..4).map(trace).collect(),
         sales,
         audit: Ok(audit(&[], &[], &Rule { units_a_week: Some(2), purchases_a_week: None }, &Default::default())),
-        checks: Checks { position_rises: Counted { count: 0, samples: 240 }, ..Checks::default() },
+        checks: Checks {
+            position_rises: Counted { count: 0, samples: 240 },
+            switch: Some(Switch { extra: 31, took: Some(Duration::from_millis(1_350)) }),
+            ..Checks::default()
+        },
     }
 }
 
@@ -66,7 +70,7 @@ fn the_storm_is_compared_with_the_quiet() {
     assert_eq!(json["as_before_after_s"], 5);
     assert_eq!(json["position_rises"], json!({ "count": 0, "samples": 240 }));
     assert_eq!(json["sessions"]["most_live"], 249);
-    assert_eq!(json["switch_seconds"], Value::Null);
+    assert_eq!(json["switch_seconds"], json!({ "seconds": 1.35, "samples": 31 }));
 }
 
 #[test]
@@ -77,6 +81,8 @@ fn a_check_that_failed_is_the_verdict() {
     assert!(!storm.is_clean());
     assert!(storm.page().starts_with("Found: 2 × cap_violations"), "{}", storm.page());
     assert!(storm.html().contains("verdict bad"));
+    storm.run.checks = Checks { switch: Some(Switch { extra: 31, took: None }), ..Checks::default() };
+    assert!(!storm.is_clean() && storm.page().starts_with("Found: a session outlived"), "{}", storm.page());
     storm.run.checks = Checks::default();
     storm.run.audit = Err("the service does not answer".into());
     assert!(!storm.is_clean() && storm.page().contains("could not be read"));
@@ -95,7 +101,13 @@ fn no_line_leads_from_one_rank_to_another() {
 fn the_pages_are_whole_and_hold_no_markup_of_others() {
     let storm = storm();
     let html = storm.html();
-    for title in ["Sessions and the line", "Sales of the pharmacies", "Positions", "p99 without limits"] {
+    for title in [
+        "last of 31 extra sessions knew after 1.35 s",
+        "Sessions and the line",
+        "Sales of the pharmacies",
+        "Positions",
+        "p99 without limits",
+    ] {
         assert!(html.contains(title), "{title}");
     }
     assert!(html.contains("SITE_&lt;FULL&gt;") && !html.contains("NaN") && !html.contains("inf"));
