@@ -34,9 +34,10 @@ impl Storm {
     pub(super) fn setting(&self) -> Vec<String> {
         let morning = &self.morning;
         let offices = grouped(morning.offices.into());
+        let services = if self.services == 1 { "a service".to_owned() } else { format!("{} services", self.services) };
         vec![
             format!("scale {}", morning.scale),
-            format!("{} services and one Redis of the harness's own", self.services),
+            format!("{services} and one Redis of the harness's own"),
             format!("{} connections", grouped(self.run.connections as u64)),
             format!("{} pharmacies", grouped(morning.pharmacies.into())),
             match morning.logins() {
