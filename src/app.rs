@@ -199,10 +199,11 @@ pub async fn start<C: Clock>(config: Config, clock: C, watched: Watched) -> Resu
             run(Parts { config, clock, watched, keys, tls, loaded, lease, ledger, objective, door, drain, store }).await
         }
         Store::Redis(url) => {
-            let pool = |size| RedisPool::new(url.expose(), size).map_err(|e| AppError::Store(e.to_string()));
+            let unusable = |error: crate::redis_pool::BadRedisUrl| AppError::Store(error.to_string());
             let lanes = Lanes { count: config.lanes.count, group: config.lanes.group, queue: config.lanes.queue };
             let options = RedisOptions { allow_volatile: config.allow_volatile, terms, lanes };
-            let ledger = RedisLedger::open(pool(lanes.count.get() + REDIS_CONNECTIONS)?, options, clock.clone());
+            let pool = RedisPool::new(url.expose(), lanes.count.get() + REDIS_CONNECTIONS).map_err(unusable)?;
+            let ledger = RedisLedger::open(pool.clone(), options, clock.clone());
             match ledger.check_once().await {
                 FirstCheck::Fit => {}
                 FirstCheck::Unfit(problems) => return Err(AppError::Unfit(problems.join("\n"))),
@@ -210,7 +211,7 @@ pub async fn start<C: Clock>(config: Config, clock: C, watched: Watched) -> Resu
                     tracing::warn!(%why, "the store is away; the service starts and keeps trying");
                 }
             }
-            let door = RedisDoor::new(pool(REDIS_CONNECTIONS)?, lease);
+            let door = RedisDoor::new(pool.another(REDIS_CONNECTIONS).map_err(unusable)?, lease);
             // It ends by itself at the stop: broken off, it would shut the ledger to calls under way.
             let (watching, closing) = (ledger.clone(), drain.closing.clone());
             let watch = async move {

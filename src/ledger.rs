@@ -351,6 +351,9 @@ pub enum LedgerError {
     /// The store cannot be reached, or is not fit to be written to; the reason is for the log.
     #[error("the store cannot be used: {0}")]
     StoreUnavailable(String),
+    /// The store has fewer replicas than a promise needs, and wrote nothing.
+    #[error("the store has too few replicas to write anything")]
+    ReplicasMissing,
     /// The service's clock and the store's are too far apart to decide anything by either.
     #[error(
         "the service's clock and the store's are {0} ms apart; everything stops above 500 ms: set the clocks right"
@@ -381,6 +384,8 @@ pub enum Health {
 pub enum Durability {
     /// Synced to the disk of one machine before the answer left.
     Synced,
+    /// The same, and every replica that might take over had it.
+    Replicated,
     /// The store runs with weaker settings, by `--allow-volatile`.
     Volatile,
 }

@@ -40,11 +40,17 @@ pub enum Mutant {
     RankIgnored,
     /// Live seats are counted in one command, and the seats granted in another that knows no capacity.
     CapacityOutsideScript,
+    /// The count that `WAIT` gives back is not compared with the replicas that were asked for.
+    WaitNotCompared,
+    /// Which replicas must have a sale is taken from the primary's own view of who is attached.
+    ReplicasByPrimary,
+    /// Nobody compares how far the store has got with what was acknowledged.
+    WitnessSkipped,
 }
 
 impl Mutant {
     /// Every exhibit, with the name that chooses it.
-    pub const ALL: [(Self, &'static str); 18] = [
+    pub const ALL: [(Self, &'static str); 21] = [
         (Self::Control, "control"),
         (Self::CheckThenWrite, "check-then-write"),
         (Self::SweptTooEarly, "swept-too-early"),
@@ -63,6 +69,9 @@ impl Mutant {
         (Self::TurnSpentAway, "turn-spent-away"),
         (Self::RankIgnored, "rank-ignored"),
         (Self::CapacityOutsideScript, "capacity-outside-script"),
+        (Self::WaitNotCompared, "wait-not-compared"),
+        (Self::ReplicasByPrimary, "replicas-by-primary"),
+        (Self::WitnessSkipped, "witness-skipped"),
     ];
 
     /// Whether this bug is switched on in this process (`RATIOND_MUTANT=name` in a museum build).

@@ -842,3 +842,34 @@ async fn a_year_of_windows_fits_into_one_call() {
     println!("late.lua with 365 windows over 70 entries: {micros} us");
     assert!(micros < 5_000.0, "{micros}");
 }
+
+#[tokio::test]
+async fn an_old_backup_of_the_same_ledger_is_noticed_and_nothing_is_sold_from_it() {
+    let mut server = RedisServer::start();
+    let (ledger, _watching) = serving(&server).await;
+    sold(&ledger, RequestId::random()).await;
+    let backup = tempfile::tempdir().unwrap();
+    let copy = |from: &std::path::Path, to: &std::path::Path| {
+        assert!(Command::new("cp").arg("-a").arg(from.join(".")).arg(to).status().unwrap().success());
+    };
+    copy(server.data(), backup.path());
+    let lost = RequestId::random();
+    sold(&ledger, lost).await;
+    server.kill();
+    std::fs::remove_dir_all(server.data().join("appendonlydir")).unwrap();
+    copy(backup.path(), server.data());
+    server.restart();
+    let told = loop {
+        let reason = not_serving(&ledger).await;
+        if reason.contains("behind") {
+            break reason;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    };
+    assert!(told.contains("rationd:barrier is 1, and 2 was acknowledged"), "{told}");
+    assert!(matches!(sell(&ledger, RequestId::random()).await, Err(LedgerError::StoreUnavailable(_))));
+    // With the newer data it goes on by itself: here, as if it had been brought back.
+    tell(&server, &["SET", "rationd:barrier", "2"]).await;
+    healed(&ledger).await;
+    assert_eq!(resolve(&ledger, lost).await, Resolved::NotRecorded, "it was really lost");
+}

@@ -60,7 +60,7 @@ const IMPORTS: &str = "
 const FENCES_LINE: usize = line!() as usize + 1;
 const FENCES: &str = "
     tonic, tonic_prost, tonic_health, tonic_reflection, tonic_types, prost, prost_types → grpc.rs grpc/ terminal.rs terminal/ load.rs load/
-    redis, deadpool_redis → redis_pool.rs ledger/redis.rs ledger/redis/ session/redis.rs session/redis/
+    redis, deadpool, deadpool_redis → redis_pool.rs redis_pool/ ledger/redis.rs ledger/redis/ session/redis.rs session/redis/
     redb → ledger/embedded.rs ledger/embedded/ session/embedded.rs session/embedded/
     clap, rpassword → cli.rs cli/
     rustls → tls.rs grpc/ main.rs

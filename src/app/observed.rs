@@ -74,6 +74,7 @@ fn outcome<T>(answer: &Result<T, LedgerError>) -> TripOutcome {
         Err(LedgerError::RequestIdClosed) => TripOutcome::RequestIdClosed,
         Err(LedgerError::BuyerRecordFull) => TripOutcome::BuyerRecordFull,
         Err(LedgerError::StoreUnavailable(_)) => TripOutcome::StoreUnavailable,
+        Err(LedgerError::ReplicasMissing) => TripOutcome::ReplicasMissing,
         Err(LedgerError::ClocksApart(_)) => TripOutcome::ClocksApart,
         Err(LedgerError::Overloaded) => TripOutcome::Overloaded,
         Err(LedgerError::Unconfirmed(_)) => TripOutcome::Unconfirmed,
@@ -85,7 +86,11 @@ fn outcome<T>(answer: &Result<T, LedgerError>) -> TripOutcome {
 fn has_failed(outcome: TripOutcome) -> bool {
     matches!(
         outcome,
-        TripOutcome::StoreUnavailable | TripOutcome::Overloaded | TripOutcome::Unconfirmed | TripOutcome::Corrupt
+        TripOutcome::StoreUnavailable
+            | TripOutcome::ReplicasMissing
+            | TripOutcome::Overloaded
+            | TripOutcome::Unconfirmed
+            | TripOutcome::Corrupt
     )
 }
 

@@ -15,7 +15,11 @@ impl Config {
             out.note(&format!("SIMULATED CLOCK, started at {clock} (--clock): not for real sales"));
         }
         let sessions = &self.sessions;
-        out.text("where claims are recorded: embedded:DIRECTORY, redis://… or rediss://…", "store", &self.store);
+        out.text(
+            "where claims are recorded: embedded:DIRECTORY, redis://…, rediss://… or redis+sentinel://…/NAME",
+            "store",
+            &self.store,
+        );
         out.value(
             "accept a store that may lose confirmed sales; receipts then say so",
             "allow_volatile",

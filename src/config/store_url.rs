@@ -10,11 +10,11 @@ use secrecy::{ExposeSecret, SecretString};
 pub enum Store {
     /// On this machine, in this directory.
     Embedded(PathBuf),
-    /// On a Redis server.
+    /// On a Redis server, or on whichever its Sentinels name.
     Redis(RedisUrl),
 }
 
-/// A URL for one Redis server. What it prints has no password.
+/// A URL for one Redis server, or for the Sentinels of one. What it prints has no password.
 #[derive(Clone)]
 pub struct RedisUrl(SecretString);
 
@@ -55,9 +55,11 @@ impl Store {
         match self {
             Self::Embedded(_) => true,
             Self::Redis(url) => {
-                let (host, _) = host_and_port(url.expose().split_once("://").unwrap_or_default().1);
-                let address = host.trim_start_matches('[').trim_end_matches(']').parse::<std::net::IpAddr>();
-                host == "localhost" || address.is_ok_and(|address| address.is_loopback())
+                let rest = url.expose().split_once("://").unwrap_or_default().1;
+                servers(rest).all(|(host, _)| {
+                    let address = host.trim_start_matches('[').trim_end_matches(']').parse::<std::net::IpAddr>();
+                    host == "localhost" || address.is_ok_and(|address| address.is_loopback())
+                })
             }
         }
     }
@@ -77,7 +79,10 @@ impl fmt::Display for Store {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum BadStore {
     /// It is none of the kinds of store.
-    #[error("must be embedded:DIRECTORY, redis://HOST:PORT/ or rediss://HOST:PORT/")]
+    #[error(
+        "must be embedded:DIRECTORY, redis://HOST:PORT/, rediss://HOST:PORT/ or \
+         redis+sentinel://HOST:PORT,HOST:PORT,HOST:PORT/NAME"
+    )]
     Shape,
     /// `embedded:` with nothing behind it.
     #[error("names no directory: write embedded:DIRECTORY, such as embedded:./rationd-data")]
@@ -88,8 +93,13 @@ pub enum BadStore {
     /// A port out of range.
     #[error("has a port that is not a number from 1 to 65535")]
     Port,
+    /// Sentinels without the name of what they watch.
+    #[error(
+        "names no primary: end it with the name that the Sentinels watch it under, redis+sentinel://HOST:PORT,…/NAME"
+    )]
+    NoName,
     /// A kind of store that a later version will have.
-    #[error("Redis Sentinel and Redis Cluster are not yet supported by this version: write redis:// or rediss://")]
+    #[error("Redis Cluster is not yet supported by this version: write redis://, rediss:// or redis+sentinel://")]
     NotYet,
 }
 
@@ -106,31 +116,41 @@ impl std::str::FromStr for Store {
             };
         }
         match text.split_once("://") {
-            Some(("redis" | "rediss", rest)) => {
-                let (host, port) = host_and_port(rest);
-                if host.is_empty() {
+            Some((scheme @ ("redis" | "rediss" | "redis+sentinel" | "rediss+sentinel"), rest)) => {
+                let is_sentinel = scheme.ends_with("sentinel");
+                if servers(rest).any(|(host, _)| host.is_empty()) || (!is_sentinel && servers(rest).count() > 1) {
                     return Err(BadStore::NoHost);
                 }
-                if matches!(port.map(str::parse::<u16>), Some(Err(_) | Ok(0))) {
+                if servers(rest).any(|(_, port)| matches!(port.map(str::parse::<u16>), Some(Err(_) | Ok(0)))) {
                     return Err(BadStore::Port);
+                }
+                if is_sentinel && path(rest).is_empty() {
+                    return Err(BadStore::NoName);
                 }
                 Ok(Self::Redis(RedisUrl(text.into())))
             }
-            Some((scheme, _)) if scheme.contains("sentinel") || scheme.contains("cluster") => Err(BadStore::NotYet),
+            Some((scheme, _)) if scheme.contains("cluster") => Err(BadStore::NotYet),
             _ => Err(BadStore::Shape),
         }
     }
 }
 
-/// Host and port of `[user[:password]@]host[:port][/…]`; the client library reads the rest when it connects.
-fn host_and_port(rest: &str) -> (&str, Option<&str>) {
+/// Hosts and ports of `[user[:password]@]host[:port][,host[:port]…][/…]`; the client library reads the rest when it connects.
+fn servers(rest: &str) -> impl Iterator<Item = (&str, Option<&str>)> {
     let server = rest.rsplit_once('@').map_or(rest, |(_, server)| server);
     let server = server.split(['/', '?', '#']).next().unwrap_or_default();
-    match server.rsplit_once(':') {
+    server.split(',').map(|server| match server.rsplit_once(':') {
         // The colons inside the brackets of an IPv6 address are not before a port.
         Some((host, port)) if !port.contains(']') => (host, Some(port)),
         _ => (server, None),
-    }
+    })
+}
+
+/// What stands behind the servers, up to the next slash.
+fn path(rest: &str) -> &str {
+    let server = rest.rsplit_once('@').map_or(rest, |(_, server)| server);
+    let path = server.split_once('/').map_or("", |(_, path)| path);
+    path.split(['/', '?', '#']).next().unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -139,7 +159,14 @@ mod tests {
 
     #[test]
     fn stores_are_read() {
-        for text in ["embedded:./rationd-data", "redis://localhost", "rediss://[::1]:6379/0", "redis://[::1]/"] {
+        for text in [
+            "embedded:./rationd-data",
+            "redis://localhost",
+            "rediss://[::1]:6379/0",
+            "redis://[::1]/",
+            "redis+sentinel://a:26379,b,[::1]:3/store",
+            "rediss+sentinel://a:1/store/2",
+        ] {
             assert_eq!(text.parse::<Store>().unwrap().to_string(), text);
         }
         for (text, expected) in [
@@ -152,7 +179,11 @@ mod tests {
             ("redis://localhost:redis", BadStore::Port),
             ("redis://localhost:0", BadStore::Port),
             ("redis://localhost:65536", BadStore::Port),
-            ("redis+sentinel://a:1,b:2/mymaster", BadStore::NotYet),
+            ("redis://a:1,b:2/", BadStore::NoHost),
+            ("redis+sentinel://a:1,,b:2/store", BadStore::NoHost),
+            ("redis+sentinel://a:1,b:x/store", BadStore::Port),
+            ("redis+sentinel://a:1,b:2", BadStore::NoName),
+            ("redis+sentinel://a:1,b:2/?sentinel=me:pw", BadStore::NoName),
             ("redis+cluster://a:1", BadStore::NotYet),
             ("rediss+cluster://a:1", BadStore::NotYet),
         ] {
@@ -165,7 +196,13 @@ mod tests {
         for local in ["embedded:x", "redis://localhost", "redis://:pw@127.0.0.1:6379/", "rediss://[::1]:1"] {
             assert!(local.parse::<Store>().unwrap().is_local(), "{local}");
         }
-        for remote in ["redis://redis", "redis://10.0.0.1:6379", "redis://localhost@redis", "redis://[::2]"] {
+        for remote in [
+            "redis://redis",
+            "redis://10.0.0.1:6379",
+            "redis://localhost@redis",
+            "redis://[::2]",
+            "redis+sentinel://localhost,redis/store",
+        ] {
             assert!(!remote.parse::<Store>().unwrap().is_local(), "{remote}");
         }
     }

@@ -227,6 +227,7 @@ pub(super) fn failure(fault: Fault) -> v1::Failure {
 fn receipt(proof: Receipt) -> v1::Receipt {
     let durability = match proof.durability {
         Durability::Synced => v1::Durability::Synced,
+        Durability::Replicated => v1::Durability::Replicated,
         Durability::Volatile => v1::Durability::Volatile,
     };
     v1::Receipt {

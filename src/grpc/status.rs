@@ -92,9 +92,10 @@ pub(crate) fn failure(failure: &Failure) -> Fault {
         Failure::Ledger(LedgerError::RequestIdReused | LedgerError::RequestIdClosed) => told(Code::FailedPrecondition),
         Failure::Ledger(LedgerError::BuyerRecordFull) => told(Code::ResourceExhausted),
         Failure::Ledger(LedgerError::Overloaded) => told(Code::ResourceExhausted).retry(RETRY_LOAD),
-        Failure::Ledger(LedgerError::StoreUnavailable(_) | LedgerError::ClocksApart(_)) | Failure::NotTried => {
-            told(Code::Unavailable).retry(RETRY_STORE)
-        }
+        Failure::Ledger(
+            LedgerError::StoreUnavailable(_) | LedgerError::ReplicasMissing | LedgerError::ClocksApart(_),
+        )
+        | Failure::NotTried => told(Code::Unavailable).retry(RETRY_STORE),
         Failure::Ledger(LedgerError::Unconfirmed(_)) => told(Code::Unavailable).retry(RETRY_STORE).unknown(),
         Failure::Ledger(LedgerError::Corrupt(_)) => told(Code::Internal).unknown(),
     }

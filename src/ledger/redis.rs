@@ -6,10 +6,12 @@
 //! together with others (`lanes`).
 //!
 //! Nothing is sent to a server that has not been looked at since it started (`standing`), because a receipt promises
-//! what its settings promise.
+//! what its settings promise. Behind Sentinels an answer leaves when every replica that might take over has what it rests
+//! on (`unit`, `confirming`).
 //!
 //! Knows nothing about programmes' rules, sessions or the wire.
 
+mod confirming;
 mod decode;
 mod encode;
 mod export;
@@ -17,11 +19,13 @@ mod faults;
 pub mod keys;
 mod lanes;
 pub mod outbox;
+mod replicated;
 mod scripts;
 mod seeded;
 mod settings;
 mod standing;
 mod trip;
+mod unit;
 mod watching;
 
 use std::future::Future;
@@ -208,7 +212,11 @@ impl<C: Clock> Ledger for RedisLedger<C> {
     }
 
     fn durability(&self) -> Durability {
-        if self.options.allow_volatile { Durability::Volatile } else { Durability::Synced }
+        match self.pool.sentinels() {
+            _ if self.options.allow_volatile => Durability::Volatile,
+            Some(_) => Durability::Replicated,
+            None => Durability::Synced,
+        }
     }
 }
 

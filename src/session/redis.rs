@@ -20,7 +20,7 @@ use super::{
 };
 use crate::ids::SiteId;
 use crate::museum::Mutant;
-use crate::redis_pool::RedisPool;
+use crate::redis_pool::{Connection, RedisPool};
 
 /// How many changes the stream keeps, about: at 1,000 changes a second an instance may be away for a minute and a half
 /// before it has to look its seats up again and read the whole line.
@@ -70,7 +70,7 @@ impl RedisDoor {
 
     async fn run(&self, script: &redis::ScriptInvocation<'_>) -> Result<Reply, DoorError> {
         let mut connection = self.connection().await?;
-        match script.invoke_async(&mut connection).await {
+        match script.invoke_async(&mut **connection).await {
             Ok(words) => Ok(Reply::new(words)),
             Err(error) => Err(failed(connection, &error)),
         }
@@ -78,13 +78,13 @@ impl RedisDoor {
 
     async fn query<T: FromRedisValue>(&self, command: &redis::Cmd) -> Result<T, DoorError> {
         let mut connection = self.connection().await?;
-        match command.query_async(&mut connection).await {
+        match command.query_async(&mut **connection).await {
             Ok(reply) => Ok(reply),
             Err(error) => Err(failed(connection, &error)),
         }
     }
 
-    async fn connection(&self) -> Result<deadpool_redis::Connection, DoorError> {
+    async fn connection(&self) -> Result<Connection, DoorError> {
         self.pool.connection().await.map_err(|away| DoorError::Away(away.to_string()))
     }
 
@@ -451,8 +451,8 @@ fn unknown(word: &str) -> DoorError {
 }
 
 /// Gives the connection up and says why the trip failed.
-fn failed(connection: deadpool_redis::Connection, error: &RedisError) -> DoorError {
-    drop(deadpool_redis::Connection::take(connection));
+fn failed(connection: Connection, error: &RedisError) -> DoorError {
+    drop(Connection::take(connection));
     match error.kind() {
         ErrorKind::UnexpectedReturnType | ErrorKind::Server(ServerErrorKind::ResponseError) => {
             DoorError::Corrupt(error.to_string())

@@ -222,6 +222,8 @@ label! {
         BuyerRecordFull = "buyer_record_full",
         /// The store is away or unfit.
         StoreUnavailable = "store_unavailable",
+        /// The store has too few replicas.
+        ReplicasMissing = "replicas_missing",
         /// The clocks are too far apart.
         ClocksApart = "clocks_apart",
         /// Too much was waiting already.

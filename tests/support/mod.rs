@@ -4,3 +4,4 @@
 
 pub mod lossy;
 pub mod redis;
+pub mod replicas;

@@ -8,7 +8,10 @@ use crate::ledger::LedgerError;
 /// the script as a whole and not at its first write. Only a code in this list may become
 /// [`LedgerError::StoreUnavailable`].
 const NOT_EXECUTED: [&str; 9] =
-    ["READONLY", "LOADING", "MASTERDOWN", "OOM", "MISCONF", "NOREPLICAS", "BUSY", "NOSCRIPT", "NOAUTH"];
+    ["READONLY", "LOADING", "MASTERDOWN", "OOM", "MISCONF", REPLICAS_MISSING, "BUSY", "NOSCRIPT", "NOAUTH"];
+
+/// The primary has fewer replicas than its `min-replicas-to-write`.
+const REPLICAS_MISSING: &str = "NOREPLICAS";
 
 /// The server behind this connection is not the one to write to, now or any more: dial again.
 const WRONG_SERVER: [&str; 3] = ["READONLY", "LOADING", "MASTERDOWN"];
@@ -16,6 +19,7 @@ const WRONG_SERVER: [&str; 3] = ["READONLY", "LOADING", "MASTERDOWN"];
 /// What a failed command means for its caller.
 pub(super) fn meaning(error: &RedisError) -> LedgerError {
     match error.code() {
+        Some(REPLICAS_MISSING) => LedgerError::ReplicasMissing,
         Some(code) if NOT_EXECUTED.contains(&code) => LedgerError::StoreUnavailable(error.to_string()),
         // A script that broke off, or an answer of a kind that this version does not know.
         Some(_) => LedgerError::Corrupt(error.to_string()),
@@ -54,13 +58,16 @@ mod tests {
             "MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.",
             "OOM allow-oom flag is not set on the script, can not run it when used memory > 'maxmemory'",
             "MISCONF Errors writing to the AOF file: No space left on device",
-            "NOREPLICAS Not enough good replicas to write.",
             "BUSY Redis is busy running a script.",
             "NOSCRIPT No matching script. Please use EVAL.",
             "NOAUTH Authentication required.",
         ] {
             assert!(matches!(meaning(&from_server(line)), LedgerError::StoreUnavailable(_)), "{line}");
         }
+        assert_eq!(
+            meaning(&from_server("NOREPLICAS Not enough good replicas to write.")),
+            LedgerError::ReplicasMissing
+        );
         for line in
             ["ERR user_script:27: ARGV[6] must be an instant", "NOPERM no permissions", "WRONGTYPE Operation", "NEW x"]
         {

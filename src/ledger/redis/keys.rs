@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | `{7f}:km:` and 16 raw bytes | string | one buyer's record in one programme, see [`packed`](crate::ledger::packed) |
 //! | `{7f}:outbox` | stream | the events of every record of that partition, see [`outbox`](super::outbox); the newest [`OUTBOX_EVENTS`](crate::ledger::OUTBOX_EVENTS) or one or two hundred more |
+//! | `rationd:barrier` | string | how many units were sent, see [`BARRIER`] |
 //! | `rationd:ledger` | hash | the ledger's identity and terms, see [`LEDGER`] |
 //!
 //! The braces are Redis Cluster's hash tag: only what stands between them chooses the slot, so a record and the outbox
@@ -27,6 +28,11 @@ use crate::ledger::RecordKey;
 /// [`Terms`](crate::ledger::Terms) that it must be opened with ever after: `keys` (the mark of the key ring), `clock` (`real`
 /// or `simulated`) and for each code that it has met, such as `programme:km`, what the code stands for.
 pub const LEDGER: &str = "rationd:ledger";
+
+/// A number that every unit of calls raises by one before anything else (`unit`). Two things hang on it: on a connection that has
+/// written nothing, `WAIT` reports a full count for nothing; and a store whose number is below one that was acknowledged has
+/// lost what was acknowledged.
+pub const BARRIER: &str = "rationd:barrier";
 
 /// How keys, records and events are laid out; another number is another, unreadable, layout.
 pub const LAYOUT: u32 = 2;
@@ -88,7 +94,7 @@ mod tests {
         assert_eq!(&outbox(0x0f), b"{0f}:outbox");
         assert_eq!(&outbox(0xa9), b"{a9}:outbox");
         assert_eq!(records_of("km".parse().unwrap()), "{??}:km:*");
-        assert_eq!(LEDGER, "rationd:ledger");
+        assert_eq!((LEDGER, BARRIER), ("rationd:ledger", "rationd:barrier"));
         assert_eq!(LAYOUT, 2);
     }
 

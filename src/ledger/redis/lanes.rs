@@ -1,7 +1,7 @@
 //! Lanes: how calls share trips to Redis.
 //!
 //! A lane is a task with one connection of its own. It takes whatever has queued while its last trip was under way, sends
-//! it as one pipeline and then answers everybody. There is no timer: a lone call leaves at once, and groups form by
+//! it as one unit (`unit`) and then answers everybody. There is no timer: a lone call leaves at once, and groups form by
 //! themselves when calls come faster than trips return. All lanes take from one queue: while one lane's trip is under way
 //! another begins only when enough calls wait to be worth it, or one has waited longer than a trip that goes well takes.
 //!
@@ -17,18 +17,16 @@ use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use deadpool_redis::Connection;
 use futures_util::FutureExt;
-use redis::aio::ConnectionLike;
-use redis::{Cmd, Pipeline, RedisResult, Value};
+use redis::{Cmd, Value};
 use tokio::sync::{Notify, oneshot};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::ledger::LedgerError;
-use crate::redis_pool::{RedisAway, RedisPool, TRIP_TIMEOUT};
+use crate::redis_pool::{Connection, RedisAway, RedisPool, TRIP_TIMEOUT};
 
-use super::standing::Standing;
-use super::{faults, trip};
+use super::standing::{Pass, Standing};
+use super::{faults, unit};
 
 /// How long a call may wait for its trip to begin, dialling included. One that waits longer is told so: by then its clerk
 /// has tried again.
@@ -213,8 +211,6 @@ struct Lane {
 /// A connection between two trips.
 struct Kept {
     connection: Connection,
-    /// The number of the server that it leads to, see [`Standing`].
-    server: u64,
     used: Instant,
 }
 
@@ -248,32 +244,29 @@ impl Lane {
         };
         turn_late_away(group, &waited_for);
         let Some(give_up) = group.iter().map(|job| job.give_up).max() else { return };
-        let Kept { mut connection, server, .. } = match self.connection(give_up).await {
+        let (Kept { mut connection, .. }, pass) = match self.connection(give_up).await {
             Ok(kept) => kept,
             Err(error) => return answer_all(group, &error),
         };
         // Dialling takes its time too.
         turn_late_away(group, &waited_for);
         if group.is_empty() {
-            self.connection = Some(Kept { connection, server, used: Instant::now() });
+            self.connection = Some(Kept { connection, used: Instant::now() });
             return;
         }
-        let mut pipeline = Pipeline::with_capacity(group.len());
-        for job in group.iter_mut() {
-            pipeline.add_command(std::mem::take(&mut job.cmd));
-        }
-        let sent = timeout(TRIP_TIMEOUT, send(&mut connection, &pipeline)).await;
-        match sent {
+        let calls = group.iter_mut().map(|job| std::mem::take(&mut job.cmd));
+        match timeout(TRIP_TIMEOUT, unit::send(&mut connection, &self.standing, pass, calls)).await {
             Ok(Ok(replies)) if replies.len() == group.len() => {
                 let mut spoilt = false;
                 for (job, reply) in group.drain(..).zip(replies) {
                     // A script that is lost still could not be loaded.
                     let spoils = |error| faults::spoils_connection(error) || faults::is_script_lost(error);
-                    spoilt |= reply.as_ref().is_err_and(spoils);
-                    let _ = job.reply.send(reply.map_err(|error| faults::meaning(&error)));
+                    spoilt |= matches!(&reply, Ok(Err(error)) if spoils(error));
+                    let reply = reply.and_then(|reply| reply.map_err(|error| faults::meaning(&error)));
+                    let _ = job.reply.send(reply);
                 }
                 if !spoilt {
-                    self.connection = Some(Kept { connection, server, used: Instant::now() });
+                    self.connection = Some(Kept { connection, used: Instant::now() });
                     return;
                 }
             }
@@ -284,21 +277,22 @@ impl Lane {
         self.give_back(connection);
     }
 
-    /// The lane's connection, dialled if it has none that is good, once the gate lets a call through.
-    async fn connection(&mut self, give_up: Instant) -> Result<Kept, LedgerError> {
-        self.standing.gate()?;
-        let server = self.standing.server();
+    /// The lane's connection, dialled if it has none that is good, and what the unit that it carries must keep to.
+    async fn connection(&mut self, give_up: Instant) -> Result<(Kept, Pass), LedgerError> {
+        let pass = self.standing.pass()?;
         match self.connection.take() {
-            Some(kept) if kept.server == server && kept.used.elapsed() < ASKED_AFTER => return Ok(kept),
-            Some(Kept { mut connection, server: same, used }) if same == server => {
+            Some(kept) if kept.connection.server() != pass.server => {
+                // It leads to a server that is no more.
+                drop(Connection::take(kept.connection));
+            }
+            Some(kept) if kept.used.elapsed() < ASKED_AFTER => return Ok((kept, pass)),
+            Some(Kept { mut connection, used }) => {
                 // A connection that broke while it was idle would leave the outcome of the next group unknown.
-                match timeout(PING_TIMEOUT, redis::cmd("PING").query_async::<Value>(&mut connection)).await {
-                    Ok(Ok(_)) => return Ok(Kept { connection, server, used }),
+                match timeout(PING_TIMEOUT, redis::cmd("PING").query_async::<Value>(&mut **connection)).await {
+                    Ok(Ok(_)) => return Ok((Kept { connection, used }, pass)),
                     Ok(Err(_)) | Err(_) => self.give_back(connection),
                 }
             }
-            // It leads to a server that is no more.
-            Some(old) => drop(Connection::take(old.connection)),
             None => {}
         }
         let connection = match timeout_at(give_up, self.pool.connection()).await {
@@ -307,9 +301,13 @@ impl Lane {
             Ok(Err(away @ RedisAway::Unreachable(_))) => return Err(LedgerError::StoreUnavailable(away.to_string())),
             Err(_) => return Err(LedgerError::StoreUnavailable("no connection to Redis in time".into())),
         };
-        // Dialling may have found a server that nobody has checked yet.
-        self.standing.gate()?;
-        Ok(Kept { connection, server: self.standing.server(), used: Instant::now() })
+        // Dialling may have found a server that nobody has checked yet, and this may be a connection to one that is no more.
+        let pass = self.standing.pass()?;
+        if connection.server() != pass.server {
+            drop(Connection::take(connection));
+            return Err(LedgerError::StoreUnavailable("connections lead to different servers".into()));
+        }
+        Ok((Kept { connection, used: Instant::now() }, pass))
     }
 
     /// Whatever is wrong with this connection, nobody must use it again; and the server is worth a look.
@@ -317,27 +315,6 @@ impl Lane {
         drop(Connection::take(connection));
         self.standing.alarm.notify_one();
     }
-}
-
-/// One pipeline and the reply to each of its commands. Scripts that Redis has lost were not run: they are loaded, and their
-/// commands alone are sent again; whatever becomes of that, the other replies stand.
-async fn send(connection: &mut Connection, pipeline: &Pipeline) -> RedisResult<Vec<RedisResult<Value>>> {
-    let replies = connection.req_packed_commands(pipeline, 0, pipeline.len()).await?;
-    let mut replies: Vec<RedisResult<Value>> = replies.into_iter().map(Value::extract_error).collect();
-    let lost = |reply: &RedisResult<Value>| reply.as_ref().is_err_and(faults::is_script_lost);
-    if !replies.iter().any(lost) || trip::load_scripts(connection).await.is_err() {
-        return Ok(replies);
-    }
-    let (mut again, mut places) = (Pipeline::new(), Vec::new());
-    for (reply, cmd) in replies.iter_mut().zip(pipeline.cmd_iter()).filter(|(reply, _)| lost(reply)) {
-        again.add_command(cmd.clone());
-        places.push(reply);
-    }
-    match connection.req_packed_commands(&again, 0, again.len()).await {
-        Ok(second) => places.into_iter().zip(second).for_each(|(place, reply)| *place = reply.extract_error()),
-        Err(error) => places.into_iter().for_each(|place| *place = Err(error.clone())),
-    }
-    Ok(replies)
 }
 
 /// Calls that have waited for too long, and those that nobody waits for any more, are never sent.

@@ -3,8 +3,12 @@
 //!
 //! Knows nothing about connections being lost: that is an error of reading, not a finding.
 
+use std::collections::BTreeSet;
+
 use redis::aio::MultiplexedConnection;
 use redis::{RedisError, RedisResult};
+
+use crate::redis_pool::Node;
 
 use super::faults;
 
@@ -16,17 +20,33 @@ const REQUIRED: [(&str, &str); 4] = [
     ("maxmemory-policy", "noeviction"),
 ];
 
+/// Where there are replicas: the settings that keep a primary which nobody replicates from writing, each with the values that it
+/// may have, from and to. The lag is counted in seconds.
+const GUARDS: [(&str, u32, u32); 2] = [("min-replicas-to-write", 1, u32::MAX), ("min-replicas-max-lag", 1, 2)];
+
 /// The oldest version whose scripts declare themselves (`#!lua`), which the ledger's do.
 const OLDEST: (u32, u32) = (7, 0);
+
+/// What a server is to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Part {
+    /// The only one.
+    Alone,
+    /// The primary of replicas that Sentinels may put in its place.
+    Primary,
+    /// One of those.
+    Replica,
+}
 
 /// What a server said about itself. `None`: it would not say, or said nothing that can be read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Found {
-    /// Another start of a server, another run id.
-    pub(super) run_id: Option<String>,
     version: Option<String>,
     role: Option<String>,
     settings: [Option<String>; REQUIRED.len()],
+    guards: [Option<String>; GUARDS.len()],
+    /// The replicas that are attached to it.
+    pub(super) attached: BTreeSet<Node>,
 }
 
 /// What is wrong with a server.
@@ -42,12 +62,28 @@ pub(super) struct Findings {
 pub(super) async fn read(connection: &mut MultiplexedConnection) -> RedisResult<Found> {
     let info: Option<String> = unless_hidden(info(connection, &["server", "replication"]).await)?;
     let line = |name| info.as_deref().and_then(|info| field(info, name)).map(str::to_owned);
-    let mut settings = [const { None }; REQUIRED.len()];
-    for ((name, _), value) in REQUIRED.iter().zip(&mut settings) {
+    let (mut settings, mut guards) = ([const { None }; REQUIRED.len()], [const { None }; GUARDS.len()]);
+    let names = REQUIRED.iter().map(|(name, _)| *name).chain(GUARDS.iter().map(|(name, ..)| *name));
+    for (name, value) in names.zip(settings.iter_mut().chain(&mut guards)) {
         let answer: RedisResult<Vec<String>> = redis::cmd("CONFIG").arg("GET").arg(name).query_async(connection).await;
         *value = unless_hidden(answer)?.and_then(|pair| pair.into_iter().nth(1));
     }
-    Ok(Found { run_id: line("run_id"), version: line("redis_version"), role: line("role"), settings })
+    let attached = info.as_deref().map(attached).unwrap_or_default();
+    Ok(Found { version: line("redis_version"), role: line("role"), settings, guards, attached })
+}
+
+/// The replicas of `INFO`: `slave0:ip=10.0.0.2,port=6379,state=online,…`.
+fn attached(info: &str) -> BTreeSet<Node> {
+    let fields = info.lines().filter_map(|line| {
+        let (name, fields) = line.trim_end().split_once(':')?;
+        name.strip_prefix("slave")?.parse::<u32>().ok()?;
+        Some(fields)
+    });
+    let node = |fields: &str| {
+        let field = |name| fields.split(',').find_map(|field| field.strip_prefix(name)?.strip_prefix('='));
+        Some(Node { host: field("ip")?.to_owned(), port: field("port")?.parse().ok()? })
+    };
+    fields.filter_map(node).collect()
 }
 
 /// The text of `INFO` for these sections.
@@ -70,8 +106,8 @@ pub(super) fn unless_hidden<T>(answer: RedisResult<T>) -> Result<Option<T>, Redi
 }
 
 impl Found {
-    /// Everything that is wrong with it, all at once.
-    pub(super) fn judge(&self) -> Findings {
+    /// Everything that is wrong with it as what it is to be, all at once.
+    pub(super) fn judge(&self, part: Part) -> Findings {
         let mut findings = Findings::default();
         match self.version.as_deref() {
             None => {
@@ -85,10 +121,10 @@ impl Found {
             Some(_) => {}
         }
         match self.role.as_deref() {
-            Some("master") | None => {}
-            Some(role) => findings.unusable.push(format!(
+            Some(role) if part != Part::Replica && role != "master" => findings.unusable.push(format!(
                 "the server is no primary (role:{role}): give the URL of the primary, or REPLICAOF NO ONE to make it one"
             )),
+            _ => {}
         }
         for ((name, needed), value) in REQUIRED.iter().zip(&self.settings) {
             match value.as_deref() {
@@ -102,7 +138,28 @@ impl Found {
                 )),
             }
         }
+        if part != Part::Alone {
+            findings.weaker.extend(self.unguarded());
+        }
         findings
+    }
+}
+
+impl Found {
+    /// What is wrong with the guards.
+    fn unguarded(&self) -> impl Iterator<Item = String> {
+        GUARDS.iter().zip(&self.guards).filter_map(|((name, least, most), value)| {
+            let needed = if *most == u32::MAX { format!("{least} or more") } else { format!("{least} to {most}") };
+            let to_do =
+                format!("write `{name} {least}` in redis.conf, and for the running server CONFIG SET {name} {least}");
+            match value.as_deref().map(str::parse::<u32>) {
+                Some(Ok(number)) if (*least..=*most).contains(&number) => None,
+                Some(_) => Some(format!("{name} must be {needed}: {to_do}")),
+                None => {
+                    Some(format!("{name} is hidden: allow the service's user CONFIG GET, and see that it is {needed}"))
+                }
+            }
+        })
     }
 }
 
@@ -118,23 +175,51 @@ mod tests {
 
     fn fit() -> Found {
         Found {
-            run_id: Some("abc".into()),
             version: Some("7.0.15".into()),
             role: Some("master".into()),
             settings: REQUIRED.map(|(_, needed)| Some(needed.to_owned())),
+            guards: [Some("0".into()), Some("10".into())],
+            attached: BTreeSet::new(),
         }
     }
 
     #[test]
     fn a_fit_server_has_no_findings() {
-        assert_eq!(fit().judge(), Findings::default());
-        assert_eq!(Found { version: Some("10.2.0".into()), ..fit() }.judge(), Findings::default());
+        assert_eq!(fit().judge(Part::Alone), Findings::default());
+        assert_eq!(Found { version: Some("10.2.0".into()), ..fit() }.judge(Part::Alone), Findings::default());
+    }
+
+    #[test]
+    fn where_there_are_replicas_a_primary_without_them_must_not_write() {
+        let guarded = |write: &str, lag: &str| Found { guards: [Some(write.into()), Some(lag.into())], ..fit() };
+        for good in [guarded("1", "2"), guarded("2", "1")] {
+            assert_eq!(good.judge(Part::Primary), Findings::default());
+        }
+        let replica = Found { role: Some("slave".into()), ..guarded("1", "2") };
+        assert_eq!(replica.judge(Part::Replica), Findings::default());
+        assert_eq!(replica.judge(Part::Primary).unusable.len(), 1);
+        for (bad, named) in
+            [(fit(), "min-replicas-to-write must be 1"), (guarded("1", "0"), "min-replicas-max-lag must be 1 to 2")]
+        {
+            let found = bad.judge(Part::Primary).weaker;
+            assert!(found.iter().any(|finding| finding.contains(named)), "{found:?}");
+        }
+        assert!(Found { guards: [None, None], ..fit() }.judge(Part::Replica).weaker[0].contains("hidden"));
+    }
+
+    #[test]
+    fn attached_replicas_are_read() {
+        let info = "role:master\r\nslave0:ip=10.0.0.2,port=6380,state=online,offset=1,lag=0\r\nslave1:ip=::1,port=1,state=x\r\n\
+                    slave_repl_offset:0\r\n";
+        let node = |host: &str, port| Node { host: host.into(), port };
+        assert_eq!(attached(info), BTreeSet::from([node("10.0.0.2", 6380), node("::1", 1)]));
     }
 
     #[test]
     fn everything_wrong_is_named_at_once_with_the_line_that_sets_it() {
         let settings = [Some("no".into()), Some("everysec".into()), None, Some("allkeys-lru".into())];
-        let findings = Found { version: Some("6.2.14".into()), role: Some("slave".into()), settings, ..fit() }.judge();
+        let findings =
+            Found { version: Some("6.2.14".into()), role: Some("slave".into()), settings, ..fit() }.judge(Part::Alone);
         assert_eq!(findings.unusable.len(), 2);
         assert!(findings.unusable[0].contains("6.2.14") && findings.unusable[1].contains("role:slave"));
         let expected = [

@@ -27,9 +27,20 @@ pub(super) enum Verdict {
         server: u64,
         /// Milliseconds; negative: behind.
         ahead_ms: i64,
+        /// See [`Pass::replicas`].
+        replicas: usize,
     },
     /// Nothing may be sent, for this reason.
     Unfit(String),
+}
+
+/// What a call must keep to that is let through.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Pass {
+    /// It may be sent to the server of this number and to no other.
+    pub(super) server: u64,
+    /// So many replicas must have it before it is answered; 0 where there are none by design.
+    pub(super) replicas: usize,
 }
 
 /// The verdict that stands, and what it hangs on.
@@ -39,6 +50,8 @@ pub(super) struct Standing {
     ledger: OnceLock<LedgerId>,
     server: AtomicU64,
     run_id: Mutex<Option<String>>,
+    /// The newest unit that was answered with a promise, see [`super::unit`].
+    acknowledged: AtomicU64,
     /// Rung when something was seen that calls for a check now.
     pub(super) alarm: Notify,
 }
@@ -50,12 +63,13 @@ impl Standing {
             ledger: OnceLock::new(),
             server: AtomicU64::new(0),
             run_id: Mutex::new(None),
+            acknowledged: AtomicU64::new(0),
             alarm: Notify::new(),
         }
     }
 
-    /// Whether a call may be sent, of whatever kind.
-    pub(super) fn gate(&self) -> Result<(), LedgerError> {
+    /// Whether a call may be sent, of whatever kind, and what it must keep to.
+    pub(super) fn pass(&self) -> Result<Pass, LedgerError> {
         match &*self.verdict.borrow() {
             Verdict::Unfit(reason) => Err(LedgerError::StoreUnavailable(reason.clone())),
             Verdict::Fit { server, .. } if *server != self.server() => {
@@ -64,8 +78,13 @@ impl Standing {
             Verdict::Fit { ahead_ms, .. } if ahead_ms.unsigned_abs() > MOST_APART_MS => {
                 Err(LedgerError::ClocksApart(ahead_ms.saturating_abs()))
             }
-            Verdict::Fit { .. } => Ok(()),
+            Verdict::Fit { server, replicas, .. } => Ok(Pass { server: *server, replicas: *replicas }),
         }
+    }
+
+    /// Whether a call may be sent.
+    pub(super) fn gate(&self) -> Result<(), LedgerError> {
+        self.pass().map(|_| ())
     }
 
     /// What health says: serving only where a call would be let through.
@@ -104,14 +123,8 @@ impl Standing {
         self.server.load(Ordering::SeqCst)
     }
 
-    /// The number of the server of this run id, if it is the one that the newest connection leads to.
-    pub(super) fn number_of(&self, run_id: Option<&str>) -> Option<u64> {
-        let known = self.run_id.lock().unwrap_or_else(PoisonError::into_inner);
-        (run_id.is_some() && known.as_deref() == run_id).then(|| self.server())
-    }
-
-    /// A fresh connection leads to the server of this run id (`None`: it would not say, so it may be a new one).
-    pub(super) fn dialled(&self, run_id: Option<&str>) {
+    /// A fresh connection leads to the server of this run id (`None`: it would not say, so it may be a new one). Its number.
+    pub(super) fn dialled(&self, run_id: Option<&str>) -> u64 {
         let mut known = self.run_id.lock().unwrap_or_else(PoisonError::into_inner);
         if run_id.is_none() || known.as_deref() != run_id {
             *known = run_id.map(str::to_owned);
@@ -121,6 +134,17 @@ impl Standing {
                 self.alarm.notify_one();
             }
         }
+        self.server()
+    }
+
+    /// A unit of this number was answered.
+    pub(super) fn acknowledge(&self, unit: u64) {
+        self.acknowledged.fetch_max(unit, Ordering::SeqCst);
+    }
+
+    /// The newest unit that was answered. A store that has not got so far has lost sales.
+    pub(super) fn acknowledged(&self) -> u64 {
+        self.acknowledged.load(Ordering::SeqCst)
     }
 
     /// The ledger that this process works for, once known.
@@ -151,7 +175,7 @@ mod tests {
         let standing = Standing::new();
         standing.dialled(Some("first"));
         standing.settle(LedgerId::random()).unwrap();
-        standing.decide(Verdict::Fit { server: standing.server(), ahead_ms: 0 });
+        standing.decide(Verdict::Fit { server: standing.server(), ahead_ms: 0, replicas: 0 });
         standing
     }
 
@@ -175,7 +199,7 @@ mod tests {
     fn clocks_apart_stop_everything() {
         let standing = serving();
         for (ahead_ms, passes) in [(500, Ok(())), (-500, Ok(())), (501, Err(501)), (-501, Err(501))] {
-            standing.decide(Verdict::Fit { server: standing.server(), ahead_ms });
+            standing.decide(Verdict::Fit { server: standing.server(), ahead_ms, replicas: 0 });
             assert_eq!(standing.gate(), passes.map_err(LedgerError::ClocksApart), "{ahead_ms}");
         }
         assert!(matches!(standing.health(), Health::NotServing(reason) if reason.contains("501 ms")));

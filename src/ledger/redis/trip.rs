@@ -3,13 +3,12 @@
 use std::future::Future;
 use std::time::Duration;
 
-use deadpool_redis::Connection;
 use redis::aio::{ConnectionLike, MultiplexedConnection};
 use redis::{Cmd, RedisResult, Value};
 use tokio::time::{Instant, timeout_at};
 
 use crate::ledger::LedgerError;
-use crate::redis_pool::{RedisAway, RedisPool};
+use crate::redis_pool::{Connection, RedisAway, RedisPool};
 
 use super::standing::Standing;
 use super::{faults, scripts};
@@ -34,8 +33,11 @@ where
         Ok(Err(away @ RedisAway::Unreachable(_))) => return Err(LedgerError::StoreUnavailable(away.to_string())),
         Err(_) => return Err(LedgerError::StoreUnavailable("no connection to Redis in time".into())),
     };
-    // Dialling may have found a server that nobody has checked yet.
-    standing.gate()?;
+    // Dialling may have found a server that nobody has checked yet, and this may be a connection to one that is no more.
+    if standing.pass()?.server != connection.server() {
+        drop(Connection::take(connection));
+        return Err(LedgerError::StoreUnavailable("connections lead to different servers".into()));
+    }
     match timeout_at(give_up, send(MultiplexedConnection::clone(&connection))).await {
         Ok(Ok(answer)) => Ok(answer),
         Ok(Err(error)) => {

@@ -1,20 +1,23 @@
 //! Watching over the server: every fresh connection is greeted, and once a second the server is looked at as a whole,
-//! its settings, its role, the ledger's name and its clock. What is found becomes the [`Standing`].
+//! its settings, its role, its replicas, the ledger's name, how far it has got and its clock. What is found becomes the
+//! [`Standing`].
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use deadpool_redis::Connection;
 use redis::aio::MultiplexedConnection;
 use redis::{RedisError, RedisResult};
 use tokio_util::sync::CancellationToken;
 
 use crate::ids::LedgerId;
 use crate::ledger::Terms;
-use crate::redis_pool::RedisPool;
+use crate::museum::Mutant;
+use crate::redis_pool::{Connection, Dialled, RedisPool};
 use crate::time::Clock;
 
+use super::replicated::{Known, NotNow};
+use super::settings::Part;
 use super::standing::{Standing, Verdict, other_ledger};
 use super::{RedisLedger, encode, keys, settings, trip};
 
@@ -42,8 +45,17 @@ enum Trouble {
     Unfit(Vec<String>),
     /// The connection or the server failed under the question.
     Failed(RedisError),
-    /// The connection leads to another server than the newest one does.
+    /// The connection leads to another server than the newest one does, or to one that is the primary no more.
     Elsewhere,
+    /// The Sentinels cannot say which replicas must have a sale.
+    NoQuorum,
+}
+
+/// What one look leaves to the next.
+#[derive(Default)]
+struct Kept {
+    connection: Option<Dialled>,
+    replicas: Known,
 }
 
 impl From<RedisError> for Trouble {
@@ -58,6 +70,10 @@ impl From<Trouble> for FirstCheck {
             Trouble::Unfit(findings) => Self::Unfit(findings),
             Trouble::Failed(error) => Self::Away(error.to_string()),
             Trouble::Elsewhere => Self::Away("connections lead to different servers".into()),
+            Trouble::NoQuorum => Self::Away(
+                "too few Sentinels answer to know which replicas must have a sale: see that a majority of them is up"
+                    .into(),
+            ),
         }
     }
 }
@@ -71,12 +87,12 @@ pub(super) fn greet(pool: &RedisPool, standing: &Arc<Standing>) {
         Box::pin(async move {
             let info = settings::unless_hidden(settings::info(&mut connection, &["server"]).await);
             let info = info.map_err(|error| error.to_string())?;
-            standing.dialled(info.as_deref().and_then(|info| settings::field(info, "run_id")));
+            let server = standing.dialled(info.as_deref().and_then(|info| settings::field(info, "run_id")));
             trip::load_scripts(&mut connection).await.map_err(|error| error.to_string())?;
-            match standing.ledger() {
-                Some(ours) => still_ours(&mut connection, ours).await.map_err(|error| error.to_string())?,
-                None => Ok(()),
+            if let Some(ours) = standing.ledger() {
+                still_ours(&mut connection, ours).await.map_err(|error| error.to_string())??;
             }
+            Ok(server)
         })
     }));
 }
@@ -114,6 +130,12 @@ async fn identify(connection: &mut MultiplexedConnection, ours: &Terms) -> Redis
     }))
 }
 
+/// How many units the store has been sent, as it remembers it.
+async fn units(connection: &mut MultiplexedConnection) -> RedisResult<u64> {
+    let units: Option<u64> = redis::cmd("GET").arg(keys::BARRIER).query_async(connection).await?;
+    Ok(units.unwrap_or_default())
+}
+
 /// How far the service's clock is ahead of the server's, in milliseconds, taking the server to have looked at its own
 /// half way through the trip. A made-up clock agrees with every server.
 async fn ahead_ms<C: Clock>(connection: &mut MultiplexedConnection, clock: &C) -> RedisResult<i64> {
@@ -129,7 +151,7 @@ async fn ahead_ms<C: Clock>(connection: &mut MultiplexedConnection, clock: &C) -
 impl<C: Clock> RedisLedger<C> {
     /// Looks at the store once and lets calls through if it is fit. Before anything else is asked of this ledger.
     pub async fn check_once(&self) -> FirstCheck {
-        self.look(&mut None).await
+        self.look(&mut Kept::default()).await
     }
 
     /// Looks at the store once a second, and sooner when there is cause, until `stop`. Should it end in any other way,
@@ -146,10 +168,10 @@ impl<C: Clock> RedisLedger<C> {
     }
 
     async fn watch(&self) {
-        let mut connection = None;
+        let mut kept = Kept::default();
         let mut again = LOOK_AGAIN;
         loop {
-            let pause = match self.look(&mut connection).await {
+            let pause = match self.look(&mut kept).await {
                 FirstCheck::Fit => {
                     again = LOOK_AGAIN;
                     LOOK_EVERY
@@ -168,13 +190,13 @@ impl<C: Clock> RedisLedger<C> {
     }
 
     /// One look over a connection that is kept for the next one, and what follows from it.
-    async fn look(&self, kept: &mut Option<MultiplexedConnection>) -> FirstCheck {
+    async fn look(&self, kept: &mut Kept) -> FirstCheck {
         let looked = tokio::time::timeout(LOOK_DEADLINE, self.examine_over(kept)).await;
         let looked = looked.unwrap_or_else(|_| Err(FirstCheck::Away("Redis does not answer in time".into())));
         let (verdict, check) = match looked {
             Ok(verdict) => (verdict, FirstCheck::Fit),
             Err(check) => {
-                *kept = None;
+                kept.connection = None;
                 let reason = match &check {
                     FirstCheck::Unfit(findings) => findings.join("; "),
                     FirstCheck::Away(reason) => reason.clone(),
@@ -187,9 +209,9 @@ impl<C: Clock> RedisLedger<C> {
         check
     }
 
-    async fn examine_over(&self, kept: &mut Option<MultiplexedConnection>) -> Result<Verdict, FirstCheck> {
-        if let Some(connection) = kept {
-            match self.examine(connection).await {
+    async fn examine_over(&self, kept: &mut Kept) -> Result<Verdict, FirstCheck> {
+        if let Some(connection) = &mut kept.connection {
+            match self.examine(connection, &mut kept.replicas).await {
                 // It may have been closed for any reason; only a fresh one tells how the server is.
                 Err(Trouble::Elsewhere) => {}
                 Err(Trouble::Failed(error)) if error.is_connection_dropped() => {}
@@ -198,12 +220,18 @@ impl<C: Clock> RedisLedger<C> {
         }
         // Taken out of the pool for good: looking must not wait for a place behind sales.
         let fresh = self.pool.connection().await.map_err(|error| FirstCheck::Away(error.to_string()))?;
-        Ok(self.examine(kept.insert(Connection::take(fresh))).await?)
+        Ok(self.examine(kept.connection.insert(Connection::take(fresh)), &mut kept.replicas).await?)
     }
 
-    async fn examine(&self, connection: &mut MultiplexedConnection) -> Result<Verdict, Trouble> {
+    async fn examine(&self, connection: &mut Dialled, known: &mut Known) -> Result<Verdict, Trouble> {
+        let server = self.standing.server();
+        let replicated = self.pool.sentinels().zip(connection.node().cloned());
+        if connection.server() != server {
+            return Err(Trouble::Elsewhere);
+        }
+        let acknowledged = self.standing.acknowledged();
         let found = settings::read(connection).await?;
-        let mut findings = found.judge();
+        let mut findings = found.judge(if replicated.is_some() { Part::Primary } else { Part::Alone });
         if findings.unusable.is_empty() && self.options.allow_volatile {
             self.warn_of(&findings.weaker);
             findings.weaker.clear();
@@ -212,7 +240,18 @@ impl<C: Clock> RedisLedger<C> {
         if !findings.unusable.is_empty() {
             return Err(Trouble::Unfit(findings.unusable));
         }
-        let server = self.standing.number_of(found.run_id.as_deref()).ok_or(Trouble::Elsewhere)?;
+        let replicas = match &replicated {
+            // What may be lost need not be waited for.
+            Some(_) if self.options.allow_volatile => 0,
+            Some((sentinels, node)) => {
+                known.look(server, node, sentinels, &found).await.map_err(|not_now| match not_now {
+                    NotNow::Elsewhere => Trouble::Elsewhere,
+                    NotNow::Unknown => Trouble::NoQuorum,
+                    NotNow::Unfit(findings) => Trouble::Unfit(findings),
+                })?
+            }
+            None => 0,
+        };
         match self.standing.ledger() {
             Some(ours) => still_ours(connection, ours).await?.map_err(|finding| vec![finding]),
             None => identify(connection, &self.options.terms)
@@ -220,7 +259,11 @@ impl<C: Clock> RedisLedger<C> {
                 .and_then(|found| self.standing.settle(found).map_err(|finding| vec![finding])),
         }
         .map_err(Trouble::Unfit)?;
-        Ok(Verdict::Fit { server, ahead_ms: ahead_ms(connection, &self.clock).await? })
+        let units = units(connection).await?;
+        if units < acknowledged && !self.options.allow_volatile && !Mutant::WitnessSkipped.is_on() {
+            return Err(Trouble::Unfit(vec![behind(units, acknowledged)]));
+        }
+        Ok(Verdict::Fit { server, ahead_ms: ahead_ms(connection, &self.clock).await?, replicas })
     }
 
     /// Says loudly what `--allow-volatile` has let pass, whenever that changes.
@@ -233,6 +276,16 @@ impl<C: Clock> RedisLedger<C> {
             *told = weaker.to_vec();
         }
     }
+}
+
+/// What is said when the store has lost what was acknowledged.
+fn behind(units: u64, acknowledged: u64) -> String {
+    format!(
+        "Redis is behind what was acknowledged: {} is {units}, and {acknowledged} was acknowledged. Sales were lost: it came back \
+         with old data, or two servers failed at once. Bring the newer data back; what is lost stands in the journals of the \
+         terminals and in the audit; to go on without it, start every instance anew",
+        keys::BARRIER
+    )
 }
 
 /// Shuts the gate when the watching breaks off.

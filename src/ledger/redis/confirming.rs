@@ -1,0 +1,141 @@
+//! Which replicas must have a sale before it is acknowledged. Pure.
+//!
+//! A failover makes one replica the primary, so an acknowledged sale is safe only if every replica that might be chosen has it:
+//! those that the Sentinels do not hold to be down, and whatever else is attached to the primary. A primary that is cut off
+//! must not talk itself into needing fewer: the number falls only when a majority of all Sentinels, which still hold this
+//! primary to be the primary, says that a replica is down. One that was never counted is not waited for either while a majority
+//! has never heard of it: a primary that was just replaced is listed as a replica at once, but cannot be chosen.
+
+use std::collections::BTreeSet;
+
+use crate::museum::Mutant;
+use crate::redis_pool::{Node, Replica, View};
+
+/// What the Sentinels come to for a primary.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Replicas {
+    /// These must have what is to be promised; as soon as there is one, at least one.
+    Counted(BTreeSet<Node>),
+    /// It cannot be said yet: a majority of the Sentinels has never been heard of this primary.
+    Unknown,
+    /// The primary is another one, here.
+    Elsewhere(Node),
+}
+
+/// Counts the replicas of a primary. `before`: those counted when it was last looked at; `configured`: the Sentinels of the
+/// URL; `attached`: the replicas that the primary itself has.
+pub(super) fn count(
+    primary: &Node,
+    before: Option<&BTreeSet<Node>>,
+    configured: usize,
+    views: &[View],
+    attached: &BTreeSet<Node>,
+) -> Replicas {
+    if Mutant::ReplicasByPrimary.is_on() {
+        return Replicas::Counted(attached.clone());
+    }
+    if let Some(latest) = views.iter().max_by_key(|view| view.epoch)
+        && latest.primary != *primary
+    {
+        return Replicas::Elsewhere(latest.primary.clone());
+    }
+    let ours: Vec<&View> = views.iter().filter(|view| view.primary == *primary).collect();
+    let all = ours.iter().map(|view| view.sentinels).fold(configured, usize::max);
+    let majority = all / 2 + 1;
+    let most_say = |node: &Node, what: fn(&Replica) -> bool| {
+        ours.iter().filter(|view| view.replicas.iter().any(|replica| replica.node == *node && what(replica))).count()
+            >= majority
+    };
+    let counted_before = |node: &Node| before.is_some_and(|before| before.contains(node));
+    let may_take_over = |node: &Node| {
+        !most_say(node, |replica| replica.is_down)
+            && (counted_before(node) || !most_say(node, |replica| !replica.was_heard))
+    };
+    let known = ours.iter().flat_map(|view| &view.replicas).map(|replica| &replica.node);
+    let alive = known.filter(|node| may_take_over(node)).chain(attached).cloned();
+    if ours.len() >= majority {
+        return Replicas::Counted(alive.collect());
+    }
+    match before {
+        Some(before) => Replicas::Counted(alive.chain(before.iter().cloned()).collect()),
+        None => Replicas::Unknown,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn node(port: u16) -> Node {
+        Node { host: "10.0.0.1".into(), port }
+    }
+
+    fn nodes(ports: &[u16]) -> BTreeSet<Node> {
+        ports.iter().copied().map(node).collect()
+    }
+
+    /// A view of one of three Sentinels: replicas that are up, then replicas that are down.
+    fn view(primary: u16, epoch: u64, up: &[u16], down: &[u16]) -> View {
+        let replica = |is_down| move |port: &u16| Replica { node: node(*port), is_down, was_heard: true };
+        let replicas = up.iter().map(replica(false)).chain(down.iter().map(replica(true))).collect();
+        View { primary: node(primary), epoch, sentinels: 3, replicas }
+    }
+
+    fn counted(before: Option<&[u16]>, views: &[View], attached: &[u16]) -> Replicas {
+        count(&node(1), before.map(nodes).as_ref(), 3, views, &nodes(attached))
+    }
+
+    #[test]
+    fn every_replica_that_might_take_over_counts() {
+        let all = Replicas::Counted(nodes(&[2, 3]));
+        let usual = vec![view(1, 0, &[2, 3], &[]); 3];
+        assert_eq!(counted(None, &usual, &[2, 3]), all);
+        assert_eq!(counted(None, &usual, &[2]), all, "one that is alive and not attached may be chosen");
+        assert_eq!(
+            counted(None, &usual, &[2, 3, 4]),
+            Replicas::Counted(nodes(&[2, 3, 4])),
+            "one that nobody has heard of yet"
+        );
+    }
+
+    #[test]
+    fn the_number_falls_only_by_a_majority_of_all_sentinels() {
+        let both = Replicas::Counted(nodes(&[2, 3]));
+        let (up, down) = (view(1, 0, &[2, 3], &[]), view(1, 0, &[3], &[2]));
+        assert_eq!(counted(Some(&[2, 3]), &[down.clone(), up.clone(), up], &[3]), both, "one of three");
+        assert_eq!(counted(Some(&[2, 3]), std::slice::from_ref(&down), &[3]), both, "one that is alone");
+        assert_eq!(counted(Some(&[2, 3]), &[down.clone(), down.clone()], &[3]), Replicas::Counted(nodes(&[3])));
+        assert_eq!(counted(Some(&[2, 3]), &[down.clone(), down], &[2, 3]), both, "attached all the same");
+        assert_eq!(counted(Some(&[2, 3]), &[], &[]), both, "nobody can be asked");
+        assert_eq!(counted(None, &[], &[2, 3]), Replicas::Unknown, "the primary alone is not believed");
+        // Five Sentinels watch, of which three are named: two are no majority.
+        let of_five = View { sentinels: 5, ..view(1, 0, &[3], &[2]) };
+        assert_eq!(counted(Some(&[2, 3]), &[of_five.clone(), of_five], &[3]), both);
+    }
+
+    #[test]
+    fn one_that_cannot_be_chosen_yet_is_not_waited_for() {
+        let unheard = |view: View| {
+            let silent = |replica: Replica| Replica { was_heard: replica.node != node(2), ..replica };
+            View { replicas: view.replicas.into_iter().map(silent).collect(), ..view }
+        };
+        let view = || view(1, 0, &[2, 3], &[]);
+        let most = [unheard(view()), unheard(view()), view()];
+        assert_eq!(counted(None, &most, &[3]), Replicas::Counted(nodes(&[3])));
+        assert_eq!(counted(None, &[view(), unheard(view()), view()], &[3]), Replicas::Counted(nodes(&[2, 3])));
+        assert_eq!(
+            counted(Some(&[2, 3]), &most, &[3]),
+            Replicas::Counted(nodes(&[2, 3])),
+            "the number does not fall by that"
+        );
+    }
+
+    #[test]
+    fn a_primary_that_was_replaced_is_left_even_if_only_one_knows() {
+        let views = [view(1, 4, &[2, 3], &[]), view(2, 5, &[3], &[1]), view(1, 4, &[2, 3], &[])];
+        assert_eq!(counted(Some(&[2, 3]), &views, &[2, 3]), Replicas::Elsewhere(node(2)));
+        // What is said of the replicas of another primary says nothing of this one's.
+        let old = [view(2, 3, &[], &[3]), view(2, 3, &[], &[3]), view(1, 4, &[3], &[])];
+        assert_eq!(counted(Some(&[3]), &old, &[3]), Replicas::Counted(nodes(&[3])));
+    }
+}

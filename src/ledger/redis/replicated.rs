@@ -1,0 +1,94 @@
+//! What there is to look at where Sentinels watch over a primary with replicas: whether it still is the primary, which
+//! replicas must have a sale ([`confirming`]), and whether every one of them keeps what it is given.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use tokio::time::{Instant, timeout};
+
+use crate::redis_pool::{Node, Sentinels};
+
+use super::confirming::{self, Replicas};
+use super::settings::{self, Found, Part};
+
+/// How often the settings of replicas are read, and always after a change of them.
+const REPLICAS_EVERY: Duration = Duration::from_secs(60);
+/// How long a replica is asked. One that does not answer is the Sentinels' business.
+const REPLICA_WITHIN: Duration = Duration::from_millis(500);
+
+/// What is known of the replicas of one primary.
+#[derive(Default)]
+pub(super) struct Known {
+    /// Which server the rest is about.
+    server: u64,
+    /// Those that were counted last.
+    counted: Option<BTreeSet<Node>>,
+    /// When these were found to be as they must be.
+    good: Option<(Instant, BTreeSet<Node>)>,
+}
+
+/// Why a primary with replicas cannot be used just now.
+pub(super) enum NotNow {
+    /// It is none any more.
+    Elsewhere,
+    /// Nobody can say which replicas must have a sale.
+    Unknown,
+    /// Everything that is wrong with its replicas.
+    Unfit(Vec<String>),
+}
+
+impl Known {
+    /// How many replicas must have a sale, at least one, if the primary at this node is the one of all Sentinels.
+    pub(super) async fn look(
+        &mut self,
+        server: u64,
+        primary: &Node,
+        sentinels: &Sentinels,
+        found: &Found,
+    ) -> Result<usize, NotNow> {
+        if self.server != server {
+            *self = Self { server, ..Self::default() };
+        }
+        let views = sentinels.views().await;
+        let before = self.counted.as_ref();
+        let counted = match confirming::count(primary, before, sentinels.count(), &views, &found.attached) {
+            Replicas::Counted(counted) => counted,
+            Replicas::Unknown => return Err(NotNow::Unknown),
+            Replicas::Elsewhere(_) => return Err(NotNow::Elsewhere),
+        };
+        if self.counted.as_ref() != Some(&counted) {
+            let replicas: Vec<String> = counted.iter().map(Node::to_string).collect();
+            tracing::info!(%primary, replicas = replicas.join(" "), "these replicas must have a sale before it is acknowledged");
+        }
+        self.check(sentinels, &counted).await.map_err(NotNow::Unfit)?;
+        let replicas = counted.len().max(1);
+        self.counted = Some(counted);
+        Ok(replicas)
+    }
+
+    /// Reads the settings of all replicas that answer, now and then.
+    async fn check(&mut self, sentinels: &Sentinels, replicas: &BTreeSet<Node>) -> Result<(), Vec<String>> {
+        if self.good.as_ref().is_some_and(|(when, good)| good == replicas && when.elapsed() < REPLICAS_EVERY) {
+            return Ok(());
+        }
+        let asked = replicas.iter().map(|node| async move {
+            let found =
+                timeout(REPLICA_WITHIN, async { settings::read(&mut sentinels.visit(node).await?).await }).await;
+            found.ok().and_then(Result::ok).map(|found| (node, found.judge(Part::Replica)))
+        });
+        let findings: Vec<String> = join_all(asked)
+            .await
+            .into_iter()
+            .flatten()
+            .flat_map(|(node, found)| {
+                found.unusable.into_iter().chain(found.weaker).map(move |it| format!("replica {node}: {it}"))
+            })
+            .collect();
+        if !findings.is_empty() {
+            return Err(findings);
+        }
+        self.good = Some((Instant::now(), replicas.clone()));
+        Ok(())
+    }
+}

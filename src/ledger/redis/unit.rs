@@ -1,0 +1,102 @@
+//! A unit: what goes to the server as one pipeline on one connection, and is answered as one.
+//!
+//! Before the calls stands a write, the barrier; behind them, where there are replicas, `WAIT` for those that must have them.
+//! `WAIT` speaks of everything that its own connection has written before it, so whoever sends a call again sends a whole unit
+//! again. With fewer replicas than asked for, or without a count, every answer of the unit is unconfirmed, replays and refusals
+//! among them: what they rest on may vanish with the primary.
+//!
+//! Knows nothing about what the calls mean.
+
+use std::time::Duration;
+
+use redis::aio::{ConnectionLike, MultiplexedConnection};
+use redis::{Cmd, Pipeline, RedisResult, Value};
+
+use crate::ledger::LedgerError;
+use crate::museum::Mutant;
+
+use super::standing::{Pass, Standing};
+use super::{faults, keys, trip};
+
+/// How long replicas are waited for: within the time of a trip.
+const REPLICAS_WITHIN: Duration = Duration::from_millis(700);
+
+/// What came back of a call.
+pub(super) type Reply = RedisResult<Value>;
+
+/// Sends these calls as a unit. What came back of each of them, as it may be passed on; if it may have been executed and is not
+/// confirmed, that. An error: it is not known of any.
+pub(super) async fn send(
+    connection: &mut MultiplexedConnection,
+    standing: &Standing,
+    pass: Pass,
+    calls: impl ExactSizeIterator<Item = Cmd>,
+) -> RedisResult<Vec<Result<Reply, LedgerError>>> {
+    let unit = unit(calls, pass);
+    let mut replies = sent(connection, standing, pass, &unit).await?;
+    // Scripts that the server has lost were not run: they are loaded, and their calls alone are sent again.
+    let lost = |reply: &Result<Reply, LedgerError>| matches!(reply, Ok(Err(error)) if faults::is_script_lost(error));
+    if !replies.iter().any(lost) || trip::load_scripts(connection).await.is_err() {
+        return Ok(replies);
+    }
+    let calls = unit.cmd_iter().skip(1);
+    let (places, again): (Vec<_>, Vec<_>) = replies
+        .iter_mut()
+        .zip(calls)
+        .filter(|(reply, _)| lost(reply))
+        .map(|(reply, call)| (reply, call.clone()))
+        .unzip();
+    match sent(connection, standing, pass, &self::unit(again.into_iter(), pass)).await {
+        Ok(second) => places.into_iter().zip(second).for_each(|(place, reply)| *place = reply),
+        Err(error) => places.into_iter().for_each(|place| *place = Ok(Err(error.clone()))),
+    }
+    Ok(replies)
+}
+
+/// The barrier, the calls, and the wait for replicas.
+fn unit(calls: impl ExactSizeIterator<Item = Cmd>, pass: Pass) -> Pipeline {
+    let mut unit = Pipeline::with_capacity(calls.len() + 2);
+    unit.cmd("INCR").arg(keys::BARRIER);
+    for call in calls {
+        unit.add_command(call);
+    }
+    if pass.replicas > 0 {
+        unit.cmd("WAIT").arg(pass.replicas).arg(REPLICAS_WITHIN.as_millis().to_string());
+    }
+    unit
+}
+
+async fn sent(
+    connection: &mut MultiplexedConnection,
+    standing: &Standing,
+    pass: Pass,
+    unit: &Pipeline,
+) -> RedisResult<Vec<Result<Reply, LedgerError>>> {
+    let replies = connection.req_packed_commands(unit, 0, unit.len()).await?;
+    let mut answers: Vec<Reply> = replies.into_iter().map(Value::extract_error).collect();
+    let had = if pass.replicas > 0 { answers.pop().and_then(number) } else { Some(0) };
+    let barrier = if answers.is_empty() { None } else { number(answers.remove(0)) };
+    if let Some(unit) = barrier
+        && had.is_some_and(|had| is_enough(had, pass.replicas))
+    {
+        standing.acknowledge(unit);
+        return Ok(answers.into_iter().map(Ok).collect());
+    }
+    // The next look finds out whether there are fewer replicas now.
+    standing.alarm.notify_one();
+    // What surely was not executed needs no confirmation.
+    let unconfirmed = || LedgerError::Unconfirmed(format!("fewer than {} replicas have it", pass.replicas));
+    Ok(answers.into_iter().map(|answer| if answer.is_ok() { Err(unconfirmed()) } else { Ok(answer) }).collect())
+}
+
+fn number(reply: Reply) -> Option<u64> {
+    match reply {
+        Ok(Value::Int(number)) => u64::try_from(number).ok(),
+        _ => None,
+    }
+}
+
+/// Whether so many replicas are as many as asked for.
+fn is_enough(had: u64, replicas: usize) -> bool {
+    had >= replicas as u64 || Mutant::WaitNotCompared.is_on()
+}

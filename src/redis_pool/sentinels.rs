@@ -1,0 +1,258 @@
+//! Redis Sentinels: where the primary is, and which replicas it has. Every one of them is asked, and what is true is read
+//! from all that answer: of two that differ the later decision stands, which is the one with the greater configuration epoch.
+//!
+//! Knows nothing about what follows for a sale.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{PoisonError, RwLock};
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use redis::aio::MultiplexedConnection;
+use redis::{AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, RedisResult};
+use tokio::sync::Mutex;
+
+/// How long a Sentinel may take to answer, dialling included. It leaves time to dial the primary too.
+const ASK_TIMEOUT: Duration = Duration::from_millis(300);
+/// The port of a Sentinel whose port is not named.
+const DEFAULT_PORT: u16 = 26_379;
+
+/// A Redis server as Sentinels and servers name it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Node {
+    /// A host name or an address.
+    pub host: String,
+    /// The port.
+    pub port: u16,
+}
+
+impl fmt::Display for Node {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.host, self.port)
+    }
+}
+
+/// A replica as one Sentinel sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Replica {
+    /// Where it is.
+    pub node: Node,
+    /// Whether this Sentinel holds it to be down.
+    pub is_down: bool,
+    /// Whether this Sentinel has heard of it since it took it for a replica of this primary. It chooses none of which it has
+    /// not.
+    pub was_heard: bool,
+}
+
+/// What one Sentinel says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct View {
+    /// Where the primary is.
+    pub primary: Node,
+    /// Which decision about that it knows: a failover makes a greater number.
+    pub epoch: u64,
+    /// How many Sentinels watch over this primary as far as it knows, itself included.
+    pub sentinels: usize,
+    /// The replicas of the primary.
+    pub replicas: Vec<Replica>,
+}
+
+/// The Sentinels of a primary.
+pub struct Sentinels {
+    name: String,
+    all: Vec<Sentinel>,
+    /// How a server is dialled, but for its address.
+    server: ConnectionInfo,
+    primary: RwLock<Option<Node>>,
+}
+
+struct Sentinel {
+    client: Client,
+    kept: Mutex<Option<MultiplexedConnection>>,
+}
+
+impl Sentinels {
+    /// Reads `redis+sentinel://[USER:PASSWORD@]HOST[:PORT],…/NAME[/DATABASE]`; name and password are those of the servers, and
+    /// `?sentinel=USER:PASSWORD` those of the Sentinels. `rediss+sentinel` speaks TLS with both. `None`: it is another kind of
+    /// URL.
+    pub(super) fn parse(url: &str) -> Option<Result<Self, String>> {
+        let (scheme, rest) = url.split_once("://")?;
+        let scheme = scheme.strip_suffix("+sentinel")?;
+        Some(Self::parse_rest(scheme, rest))
+    }
+
+    fn parse_rest(scheme: &str, rest: &str) -> Result<Self, String> {
+        let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
+        let (user, rest) = rest.rsplit_once('@').map_or(("", rest), |(user, rest)| (user, rest));
+        let (hosts, path) = rest.split_once('/').unwrap_or((rest, ""));
+        let (name, database) = path.split_once('/').unwrap_or((path, "0"));
+        if name.is_empty() {
+            return Err("it names no primary: end it with the name that the Sentinels watch it under".into());
+        }
+        let own_user = query.split('&').find_map(|pair| pair.strip_prefix("sentinel=")).unwrap_or_default();
+        let info = |user: &str, host: &str, path: &str| {
+            let at = if user.is_empty() { "" } else { "@" };
+            let port =
+                if host.ends_with(']') || !host.contains(':') { format!(":{DEFAULT_PORT}") } else { String::new() };
+            format!("{scheme}://{user}{at}{host}{port}/{path}")
+                .into_connection_info()
+                .map_err(|error| error.to_string())
+        };
+        let all: Result<Vec<Sentinel>, String> = hosts
+            .split(',')
+            .map(|host| {
+                let client = Client::open(info(own_user, host, "")?).map_err(|error| error.to_string())?;
+                Ok(Sentinel { client, kept: Mutex::new(None) })
+            })
+            .collect();
+        let server = info(user, hosts.split(',').next().unwrap_or_default(), database)?;
+        Ok(Self { name: name.to_owned(), all: all?, server, primary: RwLock::new(None) })
+    }
+
+    /// How many there are by the URL.
+    pub fn count(&self) -> usize {
+        self.all.len()
+    }
+
+    /// Where the primary was when it was last asked.
+    pub fn primary(&self) -> Option<Node> {
+        self.primary.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Asks all of them; those that do not answer in time are left out.
+    pub async fn views(&self) -> Vec<View> {
+        let asked = self.all.iter().map(|sentinel| tokio::time::timeout(ASK_TIMEOUT, sentinel.view(&self.name)));
+        let views: Vec<View> = join_all(asked).await.into_iter().filter_map(|view| view.ok()?.ok()).collect();
+        if let Some(latest) = latest(&views) {
+            *self.primary.write().unwrap_or_else(PoisonError::into_inner) = Some(latest.primary.clone());
+        }
+        views
+    }
+
+    /// Where the primary is now; if nobody says, why.
+    pub(super) async fn find(&self) -> Result<Node, String> {
+        let views = self.views().await;
+        let latest = latest(&views).map(|view| view.primary.clone());
+        latest.ok_or_else(|| {
+            format!(
+                "none of {} Sentinels says where the primary {} is: see that one is up and knows it",
+                self.count(),
+                self.name
+            )
+        })
+    }
+
+    /// A client of a server that is watched over.
+    pub(super) fn client(&self, node: &Node) -> RedisResult<Client> {
+        let address = match self.server.addr() {
+            ConnectionAddr::TcpTls { insecure, tls_params, .. } => ConnectionAddr::TcpTls {
+                host: node.host.clone(),
+                port: node.port,
+                insecure: *insecure,
+                tls_params: tls_params.clone(),
+            },
+            _ => ConnectionAddr::Tcp(node.host.clone(), node.port),
+        };
+        Client::open(self.server.clone().set_addr(address))
+    }
+
+    /// A connection of its own to a server that is watched over, for looking at it.
+    pub async fn visit(&self, node: &Node) -> RedisResult<MultiplexedConnection> {
+        let timeouts = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(ASK_TIMEOUT))
+            .set_response_timeout(Some(ASK_TIMEOUT));
+        self.client(node)?.get_multiplexed_async_connection_with_config(&timeouts).await
+    }
+}
+
+/// The view that stands: of two that differ, the one of the greater epoch.
+pub(super) fn latest(views: &[View]) -> Option<&View> {
+    views.iter().max_by_key(|view| view.epoch)
+}
+
+impl Sentinel {
+    async fn view(&self, name: &str) -> RedisResult<View> {
+        let mut kept = self.kept.lock().await;
+        // Taken out: broken off half way, it is not used again.
+        let mut connection = match kept.take() {
+            Some(connection) => connection,
+            None => {
+                let timeouts = AsyncConnectionConfig::new()
+                    .set_connection_timeout(Some(ASK_TIMEOUT))
+                    .set_response_timeout(Some(ASK_TIMEOUT));
+                self.client.get_multiplexed_async_connection_with_config(&timeouts).await?
+            }
+        };
+        type Fields = HashMap<String, String>;
+        let (address, primary, replicas): ((String, u16), Fields, Vec<Fields>) = redis::pipe()
+            .cmd("SENTINEL")
+            .arg("GET-MASTER-ADDR-BY-NAME")
+            .arg(name)
+            .cmd("SENTINEL")
+            .arg("MASTER")
+            .arg(name)
+            .cmd("SENTINEL")
+            .arg("REPLICAS")
+            .arg(name)
+            .query_async(&mut connection)
+            .await?;
+        *kept = Some(connection);
+        let number = |name: &str| primary.get(name).and_then(|value| value.parse::<u64>().ok());
+        let replicas = replicas.iter().filter_map(|replica| {
+            let node = Node { host: replica.get("ip")?.clone(), port: replica.get("port")?.parse().ok()? };
+            let is_flagged =
+                |names: &[&str]| replica.get("flags").is_some_and(|all| all.split(',').any(|it| names.contains(&it)));
+            // How long ago its last INFO came, milliseconds; 0: none has come.
+            let was_heard = replica.get("info-refresh").is_some_and(|ago| ago != "0") && !is_flagged(&["disconnected"]);
+            Some(Replica { node, is_down: is_flagged(&["s_down", "o_down"]), was_heard })
+        });
+        Ok(View {
+            primary: Node { host: address.0, port: address.1 },
+            epoch: number("config-epoch").unwrap_or_default(),
+            sentinels: usize::try_from(number("num-other-sentinels").unwrap_or_default()).unwrap_or_default() + 1,
+            replicas: replicas.collect(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn urls_are_read() {
+        let read =
+            |url| Sentinels::parse(url).map(|read| read.map(|s| (s.count(), s.name, s.server.addr().to_string())));
+        assert_eq!(read("redis://a:1/"), None);
+        assert_eq!(read("redis+sentinel://a:1,b:2,c/store"), Some(Ok((3, "store".into(), "a:1".into()))));
+        assert_eq!(read("rediss+sentinel://me:pw@[::1]/store/3").unwrap().unwrap().0, 1);
+        for bad in [
+            "redis+sentinel://a:1,b:2",
+            "redis+sentinel://a:1,b:2/",
+            "redis+sentinel:///store",
+            "redis+sentinel://a:x/s",
+        ] {
+            assert!(matches!(read(bad), Some(Err(_))), "{bad}");
+        }
+        let with_users = Sentinels::parse("redis+sentinel://me:pw@a:1/store/3?sentinel=you:other").unwrap().unwrap();
+        assert_eq!(
+            (with_users.server.redis_settings().username(), with_users.server.redis_settings().db()),
+            (Some("me"), 3)
+        );
+        let own = with_users.all[0].client.get_connection_info().redis_settings();
+        assert_eq!((own.username(), own.db()), (Some("you"), 0));
+    }
+
+    #[test]
+    fn the_later_decision_stands() {
+        let view = |port, epoch| View {
+            primary: Node { host: "10.0.0.1".into(), port },
+            epoch,
+            sentinels: 3,
+            replicas: Vec::new(),
+        };
+        assert_eq!(latest(&[view(1, 4), view(2, 5), view(1, 4)]).unwrap().primary.port, 2);
+        assert_eq!(latest(&[]), None);
+    }
+}

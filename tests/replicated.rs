@@ -1,0 +1,377 @@
+//! The ledger in a Redis with replicas, under load, while nodes are killed, paused and come back stale. Every node is a real
+//! one of the test's own.
+//!
+//! What counts is what was acknowledged: a sale whose answer was a receipt is in the ledger of whoever is the primary
+//! afterwards, and whatever was answered with "nobody can say" can be resolved by its id.
+//!
+//! `FAILOVERS=200 cargo test --release --test replicated -- failovers --nocapture` is the long form.
+#![allow(unreachable_pub, reason = "a test binary exports nothing")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    clippy::disallowed_methods,
+    reason = "a test may fail by panicking, tells what it counted, and waits by the machine's clock"
+)]
+
+mod support;
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use rationd::buyer::{BuyerKey, KeyMark, Pseudonym};
+use rationd::ids::RequestId;
+use rationd::ledger::redis::{FirstCheck, RedisLedger, RedisOptions};
+use rationd::ledger::{Call, Claim, Claimed, Durability, Ledger, LedgerError, RecordKey, Resolved, Terms};
+use rationd::policy::Window;
+use rationd::redis_pool::RedisPool;
+use rationd::time::{Clock, SystemClock, Timestamp};
+use support::redis::lanes;
+use support::replicas::Replicas;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
+
+/// Calls that are under way all the time.
+const CALLERS: usize = 128;
+
+type Redis = RedisLedger<SystemClock>;
+
+/// A ledger with a watch over it.
+struct Instance {
+    ledger: Redis,
+    _watch: AbortOnDropHandle<()>,
+}
+
+impl Instance {
+    async fn open(group: &Replicas, allow_volatile: bool) -> Self {
+        let programmes = vec![("km".parse().unwrap(), "masks kr_resident".to_owned())];
+        let terms = Terms { keys: KeyMark::from_bytes(*b"of tests"), simulated_clock: false, programmes };
+        let options = RedisOptions { allow_volatile, terms, lanes: lanes() };
+        let ledger = RedisLedger::open(RedisPool::new(&group.url(), 8).unwrap(), options, SystemClock::real());
+        let watching = ledger.clone();
+        let watch = AbortOnDropHandle::new(tokio::spawn(async move { watching.run(CancellationToken::new()).await }));
+        assert!(tokio::time::timeout(Duration::from_secs(20), ledger.ready()).await.is_ok(), "{:?}", ledger.health());
+        Self { ledger, _watch: watch }
+    }
+}
+
+/// A buyer of whom there is one for each number.
+fn buyer(number: u64) -> RecordKey {
+    let mut pseudonym = [0; 16];
+    pseudonym[..8].copy_from_slice(&number.to_be_bytes());
+    let buyer = BuyerKey { partition: number as u8, pseudonym: Pseudonym::from_bytes(pseudonym) };
+    RecordKey { programme: "km".parse().unwrap(), buyer }
+}
+
+fn call(request: RequestId) -> Call {
+    let now = SystemClock::real().now();
+    Call { request, site: "11000001".parse().unwrap(), terminal: "w1".parse().unwrap(), now }
+}
+
+/// One unit of two.
+fn sale() -> Claim {
+    let window = Window { from: Timestamp::EPOCH, until: Timestamp::NEVER, max_units: Some(2), max_purchases: None };
+    Claim {
+        quantity: 1,
+        hold_for: None,
+        windows: [window].into_iter().collect(),
+        good_until: Timestamp::NEVER,
+        stated: String::new(),
+    }
+}
+
+/// What became of a call.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Came {
+    Sold,
+    Unknown,
+}
+
+/// Sells without end, and keeps in mind what was said.
+struct Load {
+    said: Arc<Mutex<Vec<(u64, RequestId, Came)>>>,
+    not_executed: Arc<AtomicU64>,
+    /// When the last receipt came, and the longest time without one since [`Load::mark`].
+    receipts: Arc<Mutex<(Instant, Duration)>>,
+    over: Arc<AtomicBool>,
+    tasks: JoinSet<()>,
+}
+
+impl Load {
+    fn begin(ledger: &Redis) -> Self {
+        let (said, not_executed): (Arc<Mutex<Vec<_>>>, Arc<AtomicU64>) = Default::default();
+        let (receipts, over) =
+            (Arc::new(Mutex::new((Instant::now(), Duration::ZERO))), Arc::new(AtomicBool::new(false)));
+        let (next, mut tasks) = (Arc::new(AtomicU64::new(0)), JoinSet::new());
+        for _ in 0..CALLERS {
+            let (ledger, said, not_executed) = (ledger.clone(), said.clone(), not_executed.clone());
+            let (receipts, over, next) = (receipts.clone(), over.clone(), next.clone());
+            tasks.spawn(async move {
+                while !over.load(Ordering::Relaxed) {
+                    let (number, request) = (next.fetch_add(1, Ordering::Relaxed), RequestId::random());
+                    match ledger.claim(buyer(number), call(request), sale()).await {
+                        Ok(answer) => {
+                            assert!(matches!(answer.outcome, Claimed::Recorded(_)), "{answer:?}");
+                            said.lock().unwrap().push((number, request, Came::Sold));
+                            let mut receipts = receipts.lock().unwrap();
+                            let gap = receipts.0.elapsed();
+                            *receipts = (Instant::now(), receipts.1.max(gap));
+                        }
+                        Err(LedgerError::Unconfirmed(_)) => said.lock().unwrap().push((number, request, Came::Unknown)),
+                        Err(LedgerError::Corrupt(why)) => panic!("{why}"),
+                        Err(_) => {
+                            not_executed.fetch_add(1, Ordering::Relaxed);
+                            tokio::time::sleep(Duration::from_millis(20)).await;
+                        }
+                    }
+                }
+            });
+        }
+        Self { said, not_executed, receipts, over, tasks }
+    }
+
+    fn sold(&self) -> usize {
+        self.said.lock().unwrap().iter().filter(|(.., came)| *came == Came::Sold).count()
+    }
+
+    /// From now on gaps are measured.
+    fn mark(&self) {
+        self.receipts.lock().unwrap().1 = Duration::ZERO;
+    }
+
+    /// The longest time without a receipt.
+    fn gap(&self) -> Duration {
+        self.receipts.lock().unwrap().1
+    }
+
+    /// Returns when so many more have been sold.
+    async fn sells(&self, more: usize) {
+        let (started, enough) = (Instant::now(), self.sold() + more);
+        while self.sold() < enough {
+            assert!(started.elapsed() < Duration::from_secs(40), "sells no more");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// Ends it, and holds what was said against the ledger.
+    async fn audit(mut self, ledger: &Redis) -> Audit {
+        self.over.store(true, Ordering::Relaxed);
+        while let Some(task) = self.tasks.join_next().await {
+            task.unwrap();
+        }
+        let said = std::mem::take(&mut *self.said.lock().unwrap());
+        let mut audit = Audit { not_executed: self.not_executed.load(Ordering::Relaxed), ..Audit::default() };
+        let mut asked = JoinSet::new();
+        for part in said.chunks(said.len().div_ceil(64).max(1)) {
+            let (ledger, part) = (ledger.clone(), part.to_vec());
+            asked.spawn(async move {
+                let mut audit = Audit::default();
+                for (number, request, came) in part {
+                    let first = resolved(&ledger, number, request).await;
+                    let is_there = matches!(first, Resolved::Recorded(_));
+                    match came {
+                        Came::Sold => {
+                            audit.acknowledged += 1;
+                            audit.lost += u64::from(!is_there);
+                        }
+                        Came::Unknown => {
+                            audit.unknown += 1;
+                            // Whatever it is told once it stays.
+                            audit.resolved += u64::from(resolved(&ledger, number, request).await == first);
+                        }
+                    }
+                }
+                audit
+            });
+        }
+        while let Some(part) = asked.join_next().await {
+            audit.add(&part.unwrap());
+        }
+        audit
+    }
+}
+
+/// What became of an id; asked until somebody says.
+async fn resolved(ledger: &Redis, number: u64, request: RequestId) -> Resolved {
+    for _ in 0..200 {
+        match ledger.resolve(buyer(number), call(request)).await {
+            Ok(answer) => return answer.outcome,
+            Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
+        }
+    }
+    panic!("nobody says what became of it: {:?}", ledger.health());
+}
+
+#[derive(Debug, Default, Clone, Copy)]
+struct Audit {
+    acknowledged: u64,
+    lost: u64,
+    unknown: u64,
+    resolved: u64,
+    not_executed: u64,
+}
+
+impl Audit {
+    fn add(&mut self, part: &Self) {
+        self.acknowledged += part.acknowledged;
+        self.lost += part.lost;
+        self.unknown += part.unknown;
+        self.resolved += part.resolved;
+    }
+}
+
+/// Waits for a primary that is another server than this one.
+async fn replaced(group: &Replicas, old: usize) -> usize {
+    let started = Instant::now();
+    loop {
+        match group.primary().await {
+            Some(now) if now != old => return now,
+            _ => assert!(started.elapsed() < Duration::from_secs(30), "no failover"),
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn failovers_lose_no_acknowledged_sale() {
+    let failovers: usize = std::env::var("FAILOVERS").ok().map_or(3, |many| many.parse().expect("a number"));
+    let mut group = Replicas::start(2).await;
+    let instance = Instance::open(&group, false).await;
+    assert_eq!(instance.ledger.durability(), Durability::Replicated);
+    let load = Load::begin(&instance.ledger);
+    load.sells(500).await;
+    let (mut longest, mut gaps) = (Duration::ZERO, Vec::new());
+    for nth in 0..failovers {
+        let old = group.primary().await.expect("a primary");
+        load.mark();
+        let how = match nth % 2 {
+            0 => {
+                group.servers[old].kill();
+                "killed"
+            }
+            _ => {
+                group.servers[old].pause();
+                "paused"
+            }
+        };
+        let new = replaced(&group, old).await;
+        load.sells(300).await;
+        let gap = load.gap();
+        println!(
+            "failover {}: server {old} {how}, server {new} took over, {:.2} s without a receipt",
+            nth + 1,
+            gap.as_secs_f64()
+        );
+        longest = longest.max(gap);
+        gaps.push(gap);
+        // The old one comes back, stale, with connections that still lead to it.
+        match nth % 2 {
+            0 => group.servers[old].start_again(),
+            _ => group.servers[old].resume(),
+        }
+        load.sells(300).await;
+        group.whole().await;
+    }
+    let audit = load.audit(&instance.ledger).await;
+    gaps.sort();
+    println!(
+        "{failovers} failovers, {} turned away: {audit:?}; gap {:?} in the middle, {longest:?} at most",
+        audit.not_executed,
+        gaps[gaps.len() / 2]
+    );
+    assert_eq!((audit.lost, audit.resolved), (0, audit.unknown), "{audit:?}");
+}
+
+/// The same strike on a ledger that waits for its replicas and on one that does not.
+async fn struck_while_the_replicas_lag(allow_volatile: bool) -> Audit {
+    let mut group = Replicas::start(2).await;
+    let instance = Instance::open(&group, allow_volatile).await;
+    let load = Load::begin(&instance.ledger);
+    load.sells(300).await;
+    // For less than the lag at which the primary stops writing.
+    let old = group.primary().await.expect("a primary");
+    let replicas = || (0..3).filter(|nth| *nth != old);
+    replicas().for_each(|nth| group.servers[nth].pause());
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    group.servers[old].kill();
+    replicas().for_each(|nth| group.servers[nth].resume());
+    replaced(&group, old).await;
+    load.sells(300).await;
+    load.audit(&instance.ledger).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_replicas_do_not_have_is_not_acknowledged() {
+    let audit = struck_while_the_replicas_lag(false).await;
+    println!("replicas that lag, then a failover: {audit:?}");
+    assert_eq!((audit.lost, audit.resolved), (0, audit.unknown), "{audit:?}");
+    assert!(audit.unknown > 0, "the strike shows nothing: {audit:?}");
+}
+
+/// Shows that the test above can see a loss.
+#[tokio::test(flavor = "multi_thread")]
+async fn without_waiting_for_replicas_a_failover_loses_sales() {
+    let audit = struck_while_the_replicas_lag(true).await;
+    println!("the same without waiting for replicas: {audit:?}");
+    assert!(audit.lost > 0, "{audit:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_replica_stops_sales_until_the_sentinels_say_so() {
+    let mut group = Replicas::start(2).await;
+    let instance = Instance::open(&group, false).await;
+    let load = Load::begin(&instance.ledger);
+    load.sells(300).await;
+    load.mark();
+    let primary = group.primary().await.expect("a primary");
+    let replica = (0..3).find(|nth| *nth != primary).unwrap();
+    group.servers[replica].kill();
+    load.sells(300).await;
+    println!("a replica killed: {:.2} s without a receipt", load.gap().as_secs_f64());
+    assert!(
+        load.gap() > Duration::from_secs(1),
+        "acknowledged with one replica before it was known that the other is down"
+    );
+    // With the last one nothing is written any more, and that is said.
+    let other = (0..3).find(|nth| *nth != primary && *nth != replica).unwrap();
+    group.servers[other].kill();
+    let started = Instant::now();
+    loop {
+        match instance.ledger.claim(buyer(u64::MAX), call(RequestId::random()), sale()).await {
+            Err(LedgerError::ReplicasMissing) => break,
+            _ => assert!(started.elapsed() < Duration::from_secs(20), "not refused"),
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    group.servers[other].start_again();
+    group.servers[replica].start_again();
+    load.sells(300).await;
+    let audit = load.audit(&instance.ledger).await;
+    println!("both replicas lost and back: {audit:?}");
+    assert_eq!((audit.lost, audit.resolved), (0, audit.unknown), "{audit:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_wrong_with_a_replica_is_said_before_the_first_sale() {
+    let group = Replicas::start(1).await;
+    for (nth, setting, weak, good) in [
+        (1, "appendfsync", "everysec", "always"),
+        (0, "min-replicas-to-write", "0", "1"),
+        (1, "min-replicas-max-lag", "10", "2"),
+    ] {
+        let server = &group.servers[nth];
+        let _: String = server.tell(&["CONFIG", "SET", setting, weak]).await.unwrap();
+        let programmes = vec![("km".parse().unwrap(), "masks kr_resident".to_owned())];
+        let terms = Terms { keys: KeyMark::from_bytes(*b"of tests"), simulated_clock: false, programmes };
+        let options = RedisOptions { allow_volatile: false, terms, lanes: lanes() };
+        let ledger = RedisLedger::open(RedisPool::new(&group.url(), 8).unwrap(), options, SystemClock::real());
+        let FirstCheck::Unfit(findings) = ledger.check_once().await else { panic!("{setting} {weak} is taken") };
+        let of = if nth == 1 { format!("replica 127.0.0.1:{}", server.port) } else { String::new() };
+        assert!(findings.len() == 1 && findings[0].contains(setting) && findings[0].contains(&of), "{findings:?}");
+        let _: String = server.tell(&["CONFIG", "SET", setting, good]).await.unwrap();
+        assert_eq!(ledger.check_once().await, FirstCheck::Fit);
+    }
+}

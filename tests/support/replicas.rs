@@ -1,0 +1,222 @@
+//! A primary with replicas and the Sentinels that watch over it: real processes on free ports, durable and guarded as the
+//! service wants them, ended by their ids.
+
+use std::fmt::Write as _;
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+use super::redis::{DURABLE, free_port};
+
+/// The name that the primary is watched under.
+const NAME: &str = "store";
+/// After so long without an answer a server is held to be down, milliseconds.
+const DOWN_AFTER_MS: u32 = 1_500;
+
+/// A server or a Sentinel.
+pub struct Process {
+    pub port: u16,
+    arguments: Vec<String>,
+    log: PathBuf,
+    child: Option<Child>,
+}
+
+impl Process {
+    fn start(port: u16, arguments: Vec<String>, log: PathBuf) -> Self {
+        let mut process = Self { port, arguments, log, child: None };
+        process.start_again();
+        process
+    }
+
+    /// After [`Process::kill`], over the data that it has.
+    pub fn start_again(&mut self) {
+        let log = std::fs::File::options().create(true).append(true).open(&self.log).unwrap();
+        let child = Command::new("redis-server").args(&self.arguments).stdout(log).stderr(Stdio::null()).spawn();
+        self.child = Some(child.expect("redis-server is needed on PATH; tests/run installs it"));
+        let started = Instant::now();
+        while TcpStream::connect(("127.0.0.1", self.port)).is_err() {
+            assert!(started.elapsed() < Duration::from_secs(20), "it did not come up");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// SIGKILL, also of one that is stopped.
+    pub fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+
+    /// SIGSTOP.
+    pub fn pause(&self) {
+        self.signal("-STOP");
+    }
+
+    /// SIGCONT.
+    pub fn resume(&self) {
+        self.signal("-CONT");
+    }
+
+    fn signal(&self, signal: &str) {
+        let Some(child) = &self.child else { return };
+        assert!(Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap().success());
+    }
+
+    /// One command, outside of any service; `None` if it does not answer.
+    pub async fn tell<T: redis::FromRedisValue>(&self, words: &[&str]) -> Option<T> {
+        let patient = redis::AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(Duration::from_secs(1)))
+            .set_response_timeout(Some(Duration::from_secs(1)));
+        let client = redis::Client::open(format!("redis://127.0.0.1:{}/", self.port)).unwrap();
+        let mut connection = client.get_multiplexed_async_connection_with_config(&patient).await.ok()?;
+        redis::cmd(words[0]).arg(&words[1..]).query_async(&mut connection).await.ok()
+    }
+
+    /// One line of its `INFO replication`.
+    pub async fn info(&self, name: &str) -> Option<String> {
+        let info: String = self.tell(&["INFO", "replication"]).await?;
+        info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(|value| value.trim().to_owned())
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// One primary, some replicas, three Sentinels.
+pub struct Replicas {
+    /// The servers; the first begins as the primary.
+    pub servers: Vec<Process>,
+    pub sentinels: Vec<Process>,
+    dir: TempDir,
+}
+
+impl Replicas {
+    /// With so many replicas, and returns when the Sentinels know all of them and each other.
+    pub async fn start(replicas: usize) -> Self {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let mut servers = Vec::new();
+        for nth in 0..=replicas {
+            let port = free_port();
+            let of = servers.first().map(|primary: &Process| primary.port);
+            servers.push(Process::start(
+                port,
+                server(dir.path(), nth, port, of),
+                dir.path().join(format!("server-{nth}.log")),
+            ));
+        }
+        let primary = servers[0].port;
+        let sentinels = (0..3)
+            .map(|nth| {
+                let port = free_port();
+                let conf = dir.path().join(format!("sentinel-{nth}.conf"));
+                std::fs::write(&conf, sentinel(port, primary)).unwrap();
+                let arguments = vec![conf.to_str().unwrap().to_owned(), "--sentinel".to_owned()];
+                Process::start(port, arguments, dir.path().join(format!("sentinel-{nth}.log")))
+            })
+            .collect();
+        let group = Self { servers, sentinels, dir };
+        group.whole().await;
+        group
+    }
+
+    /// As a store URL.
+    pub fn url(&self) -> String {
+        let sentinels: Vec<String> = self.sentinels.iter().map(|it| format!("127.0.0.1:{}", it.port)).collect();
+        format!("redis+sentinel://{}/{NAME}", sentinels.join(","))
+    }
+
+    /// Which server most Sentinels hold to be the primary.
+    pub async fn primary(&self) -> Option<usize> {
+        let mut named = Vec::new();
+        for sentinel in &self.sentinels {
+            let address: Option<(String, u16)> = sentinel.tell(&["SENTINEL", "GET-MASTER-ADDR-BY-NAME", NAME]).await;
+            named.extend(address.and_then(|(_, port)| self.servers.iter().position(|server| server.port == port)));
+        }
+        named.iter().copied().find(|nth| named.iter().filter(|it| *it == nth).count() * 2 > self.sentinels.len())
+    }
+
+    /// Returns when every server is there, all but one replicate the primary of all Sentinels, and none is held to be down.
+    pub async fn whole(&self) {
+        let started = Instant::now();
+        while !self.is_whole().await {
+            assert!(started.elapsed() < Duration::from_secs(90), "not whole; see {}", self.logs());
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+
+    async fn is_whole(&self) -> bool {
+        let Some(primary) = self.primary().await else { return false };
+        for (nth, server) in self.servers.iter().enumerate() {
+            let (name, wanted) = match nth == primary {
+                true => ("connected_slaves", (self.servers.len() - 1).to_string()),
+                false => ("master_link_status", "up".to_owned()),
+            };
+            if server.info(name).await != Some(wanted) {
+                return false;
+            }
+        }
+        for sentinel in &self.sentinels {
+            let replicas: Option<Vec<std::collections::HashMap<String, String>>> =
+                sentinel.tell(&["SENTINEL", "REPLICAS", NAME]).await;
+            let up = |it: &std::collections::HashMap<String, String>| {
+                !it["flags"].contains("down") && it["master-link-status"] == "ok"
+            };
+            let others: Option<Vec<redis::Value>> = sentinel.tell(&["SENTINEL", "SENTINELS", NAME]).await;
+            if replicas.is_none_or(|all| all.iter().filter(|it| up(it)).count() + 1 != self.servers.len())
+                || others.is_none_or(|all| all.len() + 1 != self.sentinels.len())
+            {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// The end of every log, for a test that fails.
+    fn logs(&self) -> String {
+        let mut text = String::new();
+        for log in self.servers.iter().chain(&self.sentinels).map(|it| &it.log) {
+            let all = std::fs::read_to_string(log).unwrap_or_default();
+            let lines: Vec<&str> = all.lines().collect();
+            let _ = writeln!(text, "{}:\n{}", log.display(), lines[lines.len().saturating_sub(15)..].join("\n"));
+        }
+        let _ = writeln!(text, "in {}", self.dir.path().display());
+        text
+    }
+}
+
+fn server(dir: &Path, nth: usize, port: u16, of: Option<u16>) -> Vec<String> {
+    let data = dir.join(format!("server-{nth}"));
+    std::fs::create_dir(&data).unwrap();
+    let port = port.to_string();
+    let mut arguments: Vec<&str> = vec!["--port", &port, "--bind", "127.0.0.1", "--protected-mode", "no", "--save", ""];
+    arguments.extend(["--maxmemory-policy", "noeviction", "--dir", data.to_str().unwrap()]);
+    arguments.extend(DURABLE);
+    arguments.extend([
+        "--min-replicas-to-write",
+        "1",
+        "--min-replicas-max-lag",
+        "2",
+        "--repl-diskless-sync-delay",
+        "0",
+    ]);
+    let mut arguments: Vec<String> = arguments.into_iter().map(str::to_owned).collect();
+    if let Some(primary) = of {
+        arguments.extend(["--replicaof".to_owned(), "127.0.0.1".to_owned(), primary.to_string()]);
+    }
+    arguments
+}
+
+fn sentinel(port: u16, primary: u16) -> String {
+    format!(
+        "port {port}\nbind 127.0.0.1\nprotected-mode no\nsentinel monitor {NAME} 127.0.0.1 {primary} 2\n\
+         sentinel down-after-milliseconds {NAME} {DOWN_AFTER_MS}\nsentinel failover-timeout {NAME} 6000\n\
+         sentinel parallel-syncs {NAME} 2\n"
+    )
+}
