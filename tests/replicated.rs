@@ -27,6 +27,8 @@ use rationd::ledger::redis::{FirstCheck, RedisLedger, RedisOptions};
 use rationd::ledger::{Call, Claim, Claimed, Durability, Ledger, LedgerError, RecordKey, Resolved, Terms};
 use rationd::policy::Window;
 use rationd::redis_pool::RedisPool;
+use rationd::session::redis::RedisDoor;
+use rationd::session::{Door, DoorError, Lease, Mode, Opened, Opening};
 use rationd::time::{Clock, SystemClock, Timestamp};
 use support::redis::lanes;
 use support::replicas::Replicas;
@@ -374,4 +376,69 @@ async fn what_is_wrong_with_a_replica_is_said_before_the_first_sale() {
         let _: String = server.tell(&["CONFIG", "SET", setting, good]).await.unwrap();
         assert_eq!(ledger.check_once().await, FirstCheck::Fit);
     }
+}
+
+/// A place of this site, while there are no seats; its number. Asked for until the door answers.
+async fn place(door: &RedisDoor, site: u32) -> u64 {
+    let opening = Opening {
+        site: format!("S{site:07}").parse().unwrap(),
+        terminal: "w1".parse().unwrap(),
+        cap: 1,
+        ramped: false,
+        due_in: Duration::from_secs(60),
+    };
+    let nobody = rationd::session::Terms { version: 0, mode: Mode::Open, capacity: 0 };
+    let started = Instant::now();
+    loop {
+        match door.open(opening, nobody).await {
+            Ok(Opened::Waiting { place, .. }) => return place.seq,
+            Ok(other) => panic!("{other:?}"),
+            Err(DoorError::Corrupt(why)) => panic!("{why}"),
+            Err(DoorError::Away(why)) => assert!(started.elapsed() < Duration::from_secs(30), "{why}"),
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_number_of_the_line_is_given_out_twice_although_a_failover_lost_some() {
+    let mut group = Replicas::start(2).await;
+    let lease =
+        Lease { length: Duration::from_secs(10), max_step: Duration::from_secs(1), grace: Duration::from_secs(60) };
+    let door = RedisDoor::new(RedisPool::new(&group.url(), 8).unwrap(), lease);
+    let mut old_places = Vec::new();
+    for site in 0..200 {
+        old_places.push(place(&door, site).await);
+    }
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let old = group.primary().await.expect("a primary");
+    let replicas = || (0..3).filter(|nth| *nth != old);
+    replicas().for_each(|nth| group.servers[nth].pause());
+    // What is on its way to a paused replica is in its socket; here nothing is to be on its way, and it goes on all the same.
+    let _: String = group.servers[old].tell(&["CONFIG", "SET", "min-replicas-to-write", "0"]).await.unwrap();
+    let _: u32 = group.servers[old].tell(&["CLIENT", "KILL", "TYPE", "replica"]).await.unwrap();
+    let mut lost = Vec::new();
+    for site in 200..300 {
+        lost.push(place(&door, site).await);
+    }
+    group.servers[old].kill();
+    replicas().for_each(|nth| group.servers[nth].resume());
+    replaced(&group, old).await;
+    // Younger places are gone; whoever comes first now gets a number that nobody ever had.
+    let mut given_out: std::collections::BTreeSet<u64> = old_places.iter().chain(&lost).copied().collect();
+    assert_eq!(given_out.len(), 300);
+    for site in 1_000..1_100 {
+        assert!(given_out.insert(place(&door, site).await), "given out twice");
+    }
+    for (site, number) in (0..).zip(&old_places) {
+        assert_eq!(place(&door, site).await, *number, "a place that every replica had is the same");
+    }
+    let mut kept = 0;
+    for (site, number) in (200..).zip(&lost) {
+        kept += usize::from(place(&door, site).await == *number);
+    }
+    println!(
+        "failover of the line: 200 of 200 old places the same, {kept} of 100 young ones, 100 new numbers, none twice"
+    );
+    assert!(kept < 100, "nothing was lost: the test shows nothing");
 }

@@ -26,11 +26,20 @@ assert(lease_ms and lease_ms > 0, 'the lease must be positive')
 assert(most and most >= 1 and admits and capacity and capacity >= 0, 'the bounds must be numbers')
 
 -- Read.
-local now, stands = unpack(redis.call('HMGET', gate, 'now', 'version'))
-now = tonumber(now or 0)
+local now, seq, stands, fences, history = unpack(redis.call('HMGET', gate, 'now', 'seq', 'version', 'fences', 'history'))
+now, seq, fences = tonumber(now or 0), tonumber(seq or 0), tonumber(fences or 0)
 local live = redis.call('ZCARD', renewed)
 if (stands or '0') ~= version then
   return { 'OTHER', live }
+end
+-- A server that has taken over may lack the newest numbers that were given out: it goes on above all that there can be.
+local info = redis.call('INFO', 'replication')
+local is_now, was = string.match(info, 'master_replid:(%x+)'), string.match(info, 'master_replid2:(%x+)')
+if is_now ~= history then
+  if history and string.find(was, '[^0]') then
+    seq, fences = seq + 1000000, fences + 1000000
+  end
+  redis.call('HSET', gate, 'history', is_now, 'seq', seq, 'fences', fences)
 end
 local next_ones = live < capacity and redis.call('ZRANGE', ready, 0, most - 1) or {}
 local newest = #next_ones > 0 and redis.call('XREVRANGE', changes, '+', '-', 'COUNT', 1)[1]
@@ -53,7 +62,7 @@ for _, member in ipairs(next_ones) do
     redis.call('XADD', changes, 'MAXLEN', '~', keep, number .. '-' .. nonce, 'site', site, 'slot', slot, 'why', 'absent')
   else
     local line = redis.call('HGET', sites, site)
-    local fence = tonumber(string.match(line, '^%d+')) + 1
+    local fence = math.max(fences, tonumber(string.match(line, '^%d+'))) + 1
     local terminal, seq = string.match(line, ';' .. slot .. '~(%S+) (%d+)')
     -- The seat remembers the place that it was until its terminal comes for it (open.lua).
     line = string.gsub(line, ';' .. slot .. '~[^;]*',

@@ -39,13 +39,22 @@ local admits = ({ open = 65535, queue_all = -1, first_terminals_only = 0, drain 
 assert(admits, 'the mode is not known')
 
 -- Read.
-local now, seq, stands = unpack(redis.call('HMGET', gate, 'now', 'seq', 'version'))
-now, seq = tonumber(now or 0), tonumber(seq or 0)
+local now, seq, stands, fences, history = unpack(redis.call('HMGET', gate, 'now', 'seq', 'version', 'fences', 'history'))
+now, seq, fences = tonumber(now or 0), tonumber(seq or 0), tonumber(fences or 0)
 if (stands or '0') ~= version then
   return { 'OTHER' }
 end
+-- A server that has taken over may lack the newest numbers that were given out: it goes on above all that there can be.
+local info = redis.call('INFO', 'replication')
+local is_now, was = string.match(info, 'master_replid:(%x+)'), string.match(info, 'master_replid2:(%x+)')
+if is_now ~= history then
+  if history and string.find(was, '[^0]') then
+    seq, fences = seq + 1000000, fences + 1000000
+  end
+  redis.call('HSET', gate, 'history', is_now, 'seq', seq, 'fences', fences)
+end
 local line = redis.call('HGET', sites, site) or '0'
-local fence = tonumber(string.match(line, '^%d+'))
+local fence = math.max(fences, tonumber(string.match(line, '^%d+')))
 local newest = redis.call('XREVRANGE', changes, '+', '-', 'COUNT', 1)[1]
 local number = newest and tonumber(string.match(newest[1], '^%d+')) or 0
 local own, waits, others, ended, slots, taken = nil, nil, 0, {}, {}, {}
