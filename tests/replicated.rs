@@ -31,7 +31,7 @@ use rationd::session::redis::RedisDoor;
 use rationd::session::{Door, DoorError, Lease, Mode, Opened, Opening};
 use rationd::time::{Clock, SystemClock, Timestamp};
 use support::redis::lanes;
-use support::replicas::Replicas;
+use support::replicas::{Replicas, Side};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
@@ -239,7 +239,7 @@ async fn replaced(group: &Replicas, old: usize) -> usize {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn failovers_lose_no_acknowledged_sale() {
-    let failovers: usize = std::env::var("FAILOVERS").ok().map_or(3, |many| many.parse().expect("a number"));
+    let failovers: usize = std::env::var("FAILOVERS").ok().map_or(4, |many| many.parse().expect("a number"));
     let mut group = Replicas::start(2).await;
     let instance = Instance::open(&group, false).await;
     assert_eq!(instance.ledger.durability(), Durability::Replicated);
@@ -249,14 +249,22 @@ async fn failovers_lose_no_acknowledged_sale() {
     for nth in 0..failovers {
         let old = group.primary().await.expect("a primary");
         load.mark();
-        let how = match nth % 2 {
+        let how = match nth % 4 {
             0 => {
                 group.servers[old].kill();
                 "killed"
             }
-            _ => {
+            1 => {
                 group.servers[old].pause();
                 "paused"
+            }
+            2 => {
+                group.fronts[old].cut_off(&Side::ALL);
+                "cut off from all"
+            }
+            _ => {
+                group.fronts[old].cut_off(&[Side::Sentinels]);
+                "cut off from the Sentinels"
             }
         };
         let new = replaced(&group, old).await;
@@ -270,9 +278,10 @@ async fn failovers_lose_no_acknowledged_sale() {
         longest = longest.max(gap);
         gaps.push(gap);
         // The old one comes back, stale, with connections that still lead to it.
-        match nth % 2 {
+        match nth % 4 {
             0 => group.servers[old].start_again(),
-            _ => group.servers[old].resume(),
+            1 => group.servers[old].resume(),
+            _ => group.fronts[old].heal(),
         }
         load.sells(300).await;
         group.whole().await;
@@ -293,13 +302,11 @@ async fn struck_while_the_replicas_lag(allow_volatile: bool) -> Audit {
     let instance = Instance::open(&group, allow_volatile).await;
     let load = Load::begin(&instance.ledger);
     load.sells(300).await;
-    // For less than the lag at which the primary stops writing.
+    // For less than the lag at which the primary stops writing. What is on its way when it is killed never arrives.
     let old = group.primary().await.expect("a primary");
-    let replicas = || (0..3).filter(|nth| *nth != old);
-    replicas().for_each(|nth| group.servers[nth].pause());
+    group.fronts[old].cut_off(&[Side::Servers]);
     tokio::time::sleep(Duration::from_millis(500)).await;
     group.servers[old].kill();
-    replicas().for_each(|nth| group.servers[nth].resume());
     replaced(&group, old).await;
     load.sells(300).await;
     load.audit(&instance.ledger).await
@@ -357,6 +364,31 @@ async fn a_lost_replica_stops_sales_until_the_sentinels_say_so() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_primary_cut_off_from_its_replicas_or_from_the_instances_acknowledges_nothing_and_is_used_again() {
+    let group = Replicas::start(2).await;
+    let instance = Instance::open(&group, false).await;
+    let load = Load::begin(&instance.ledger);
+    load.sells(300).await;
+    for sides in [&[Side::Servers], &[Side::Instances]] {
+        let primary = group.primary().await.expect("a primary");
+        group.fronts[primary].cut_off(sides);
+        // What was on its way has been answered by then, and nothing after it is.
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        let before = load.sold();
+        tokio::time::sleep(Duration::from_secs(4)).await;
+        assert_eq!(load.sold(), before, "acknowledged while cut off from {sides:?}");
+        assert_eq!(group.primary().await, Some(primary), "nobody holds it to be down");
+        load.mark();
+        group.fronts[primary].heal();
+        load.sells(300).await;
+        println!("cut off from {sides:?} for 6 s: sells again, {:.2} s after the cut", load.gap().as_secs_f64());
+    }
+    let audit = load.audit(&instance.ledger).await;
+    println!("cut off: {audit:?}");
+    assert_eq!((audit.lost, audit.resolved), (0, audit.unknown), "{audit:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_is_wrong_with_a_replica_is_said_before_the_first_sale() {
     let group = Replicas::start(1).await;
     for (nth, setting, weak, good) in [
@@ -371,7 +403,7 @@ async fn what_is_wrong_with_a_replica_is_said_before_the_first_sale() {
         let options = RedisOptions { allow_volatile: false, terms, lanes: lanes() };
         let ledger = RedisLedger::open(RedisPool::new(&group.url(), 8).unwrap(), options, SystemClock::real());
         let FirstCheck::Unfit(findings) = ledger.check_once().await else { panic!("{setting} {weak} is taken") };
-        let of = if nth == 1 { format!("replica 127.0.0.1:{}", server.port) } else { String::new() };
+        let of = if nth == 1 { format!("replica {}", group.address(nth)) } else { String::new() };
         assert!(findings.len() == 1 && findings[0].contains(setting) && findings[0].contains(&of), "{findings:?}");
         let _: String = server.tell(&["CONFIG", "SET", setting, good]).await.unwrap();
         assert_eq!(ledger.check_once().await, FirstCheck::Fit);

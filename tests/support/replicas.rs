@@ -1,13 +1,19 @@
 //! A primary with replicas and the Sentinels that watch over it: real processes on free ports, durable and guarded as the
-//! service wants them, ended by their ids.
+//! service wants them, ended by their ids. Everybody reaches a server through its [`Front`], which can cut it off from some of
+//! them: servers and Sentinels call from addresses of their own.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
-use std::net::TcpStream;
+use std::net::{IpAddr, Ipv4Addr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::redis::{DURABLE, free_port};
 
@@ -89,10 +95,97 @@ impl Drop for Process {
     }
 }
 
+/// Who calls a server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Side {
+    Servers,
+    Sentinels,
+    Instances,
+}
+
+impl Side {
+    pub const ALL: [Self; 3] = [Self::Servers, Self::Sentinels, Self::Instances];
+
+    /// Servers call from 127.0.1.1, Sentinels from 127.0.2.1.
+    fn of(address: IpAddr) -> Self {
+        match address {
+            IpAddr::V4(address) if address.octets()[2] == 1 => Self::Servers,
+            IpAddr::V4(address) if address.octets()[2] == 2 => Self::Sentinels,
+            _ => Self::Instances,
+        }
+    }
+}
+
+/// Where a server is reached. Whoever is cut off is not told: nothing arrives any more, in either direction.
+pub struct Front {
+    port: u16,
+    cut: watch::Sender<BTreeSet<Side>>,
+    _accepting: AbortOnDropHandle<()>,
+}
+
+impl Front {
+    async fn before(server: u16) -> Self {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let cut = watch::Sender::new(BTreeSet::new());
+        let watched = cut.clone();
+        let accepting = tokio::spawn(async move {
+            let mut carried = tokio::task::JoinSet::new();
+            while let Ok((caller, from)) = listener.accept().await {
+                while carried.try_join_next().is_some() {}
+                let (side, cut) = (Side::of(from.ip()), watched.subscribe());
+                carried.spawn(async move {
+                    let Ok(server) = tokio::net::TcpStream::connect(("127.0.0.1", server)).await else { return };
+                    let _ = (caller.set_nodelay(true), server.set_nodelay(true));
+                    let ((from_caller, to_caller), (from_server, to_server)) =
+                        (caller.into_split(), server.into_split());
+                    tokio::select! {
+                        () = carry(from_caller, to_server, side, cut.clone()) => {}
+                        () = carry(from_server, to_caller, side, cut) => {}
+                    }
+                });
+            }
+        });
+        Self { port, cut, _accepting: AbortOnDropHandle::new(accepting) }
+    }
+
+    /// Nothing passes between the server and these.
+    pub fn cut_off(&self, sides: &[Side]) {
+        self.cut.send_replace(sides.iter().copied().collect());
+    }
+
+    /// Everything passes, also what was sent meanwhile.
+    pub fn heal(&self) {
+        self.cut_off(&[]);
+    }
+}
+
+/// Ends when either end does, and never while it is cut.
+async fn carry(
+    mut from: tokio::net::tcp::OwnedReadHalf,
+    mut to: tokio::net::tcp::OwnedWriteHalf,
+    side: Side,
+    mut cut: watch::Receiver<BTreeSet<Side>>,
+) {
+    let mut buffer = vec![0; 64 * 1024];
+    loop {
+        let read = from.read(&mut buffer).await;
+        if cut.wait_for(|cut| !cut.contains(&side)).await.is_err() {
+            return;
+        }
+        match read {
+            Ok(read) if read > 0 && to.write_all(&buffer[..read]).await.is_ok() => {}
+            _ => return,
+        }
+    }
+}
+
 /// One primary, some replicas, three Sentinels.
 pub struct Replicas {
     /// The servers; the first begins as the primary.
     pub servers: Vec<Process>,
+    /// Where each of them is reached.
+    pub fronts: Vec<Front>,
     pub sentinels: Vec<Process>,
     dir: TempDir,
 }
@@ -101,17 +194,18 @@ impl Replicas {
     /// With so many replicas, and returns when the Sentinels know all of them and each other.
     pub async fn start(replicas: usize) -> Self {
         let dir = tempfile::tempdir().expect("a temporary directory");
-        let mut servers = Vec::new();
+        let (mut servers, mut fronts) = (Vec::new(), Vec::<Front>::new());
         for nth in 0..=replicas {
             let port = free_port();
-            let of = servers.first().map(|primary: &Process| primary.port);
+            let of = fronts.first().map(|primary| primary.port);
+            fronts.push(Front::before(port).await);
             servers.push(Process::start(
                 port,
-                server(dir.path(), nth, port, of),
+                server(dir.path(), nth, (port, fronts[nth].port), of),
                 dir.path().join(format!("server-{nth}.log")),
             ));
         }
-        let primary = servers[0].port;
+        let primary = fronts[0].port;
         let sentinels = (0..3)
             .map(|nth| {
                 let port = free_port();
@@ -121,9 +215,14 @@ impl Replicas {
                 Process::start(port, arguments, dir.path().join(format!("sentinel-{nth}.log")))
             })
             .collect();
-        let group = Self { servers, sentinels, dir };
+        let group = Self { servers, fronts, sentinels, dir };
         group.whole().await;
         group
+    }
+
+    /// Where a server is reached.
+    pub fn address(&self, nth: usize) -> String {
+        format!("127.0.0.1:{}", self.fronts[nth].port)
     }
 
     /// As a store URL.
@@ -137,7 +236,7 @@ impl Replicas {
         let mut named = Vec::new();
         for sentinel in &self.sentinels {
             let address: Option<(String, u16)> = sentinel.tell(&["SENTINEL", "GET-MASTER-ADDR-BY-NAME", NAME]).await;
-            named.extend(address.and_then(|(_, port)| self.servers.iter().position(|server| server.port == port)));
+            named.extend(address.and_then(|(_, port)| self.fronts.iter().position(|front| front.port == port)));
         }
         named.iter().copied().find(|nth| named.iter().filter(|it| *it == nth).count() * 2 > self.sentinels.len())
     }
@@ -191,13 +290,15 @@ impl Replicas {
     }
 }
 
-fn server(dir: &Path, nth: usize, port: u16, of: Option<u16>) -> Vec<String> {
+fn server(dir: &Path, nth: usize, (port, front): (u16, u16), of: Option<u16>) -> Vec<String> {
     let data = dir.join(format!("server-{nth}"));
     std::fs::create_dir(&data).unwrap();
-    let port = port.to_string();
+    let (port, front) = (port.to_string(), front.to_string());
     let mut arguments: Vec<&str> = vec!["--port", &port, "--bind", "127.0.0.1", "--protected-mode", "no", "--save", ""];
     arguments.extend(["--maxmemory-policy", "noeviction", "--dir", data.to_str().unwrap()]);
     arguments.extend(DURABLE);
+    arguments.extend(["--bind-source-addr", "127.0.1.1", "--replica-announce-ip", "127.0.0.1"]);
+    arguments.extend(["--replica-announce-port", &front]);
     arguments.extend([
         "--min-replicas-to-write",
         "1",
@@ -215,7 +316,8 @@ fn server(dir: &Path, nth: usize, port: u16, of: Option<u16>) -> Vec<String> {
 
 fn sentinel(port: u16, primary: u16) -> String {
     format!(
-        "port {port}\nbind 127.0.0.1\nprotected-mode no\nsentinel monitor {NAME} 127.0.0.1 {primary} 2\n\
+        "port {port}\nbind 127.0.0.1\nbind-source-addr 127.0.2.1\nprotected-mode no\nsentinel announce-ip 127.0.0.1\n\
+         sentinel monitor {NAME} 127.0.0.1 {primary} 2\n\
          sentinel down-after-milliseconds {NAME} {DOWN_AFTER_MS}\nsentinel failover-timeout {NAME} 6000\n\
          sentinel parallel-syncs {NAME} 2\n"
     )
