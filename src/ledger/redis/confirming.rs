@@ -52,7 +52,8 @@ pub(super) fn count(
             && (counted_before(node) || !most_say(node, |replica| !replica.was_heard))
     };
     let known = ours.iter().flat_map(|view| &view.replicas).map(|replica| &replica.node);
-    let alive = known.filter(|node| may_take_over(node)).chain(attached).cloned();
+    // The Sentinel that leads a failover names the new primary before it has struck it off the replicas.
+    let alive = known.filter(|node| *node != primary && may_take_over(node)).chain(attached).cloned();
     if ours.len() >= majority {
         return Replicas::Counted(alive.collect());
     }
@@ -111,6 +112,11 @@ mod tests {
         // Five Sentinels watch, of which three are named: two are no majority.
         let of_five = View { sentinels: 5, ..view(1, 0, &[3], &[2]) };
         assert_eq!(counted(Some(&[2, 3]), &[of_five.clone(), of_five], &[3]), both);
+    }
+
+    #[test]
+    fn a_primary_is_no_replica_of_itself() {
+        assert_eq!(counted(None, &vec![view(1, 5, &[1, 3], &[]); 3], &[3]), Replicas::Counted(nodes(&[3])));
     }
 
     #[test]
