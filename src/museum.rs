@@ -44,13 +44,17 @@ pub enum Mutant {
     WaitNotCompared,
     /// Which replicas must have a sale is taken from the primary's own view of who is attached.
     ReplicasByPrimary,
+    /// `WAIT` stands before the writes of its unit.
+    WaitBeforeWrite,
+    /// One replica is enough, however many there are.
+    FixedOneReplica,
     /// Nobody compares how far the store has got with what was acknowledged.
     WitnessSkipped,
 }
 
 impl Mutant {
     /// Every exhibit, with the name that chooses it.
-    pub const ALL: [(Self, &'static str); 21] = [
+    pub const ALL: [(Self, &'static str); 23] = [
         (Self::Control, "control"),
         (Self::CheckThenWrite, "check-then-write"),
         (Self::SweptTooEarly, "swept-too-early"),
@@ -71,6 +75,8 @@ impl Mutant {
         (Self::CapacityOutsideScript, "capacity-outside-script"),
         (Self::WaitNotCompared, "wait-not-compared"),
         (Self::ReplicasByPrimary, "replicas-by-primary"),
+        (Self::WaitBeforeWrite, "wait-before-write"),
+        (Self::FixedOneReplica, "fixed-one-replica"),
         (Self::WitnessSkipped, "witness-skipped"),
     ];
 

@@ -56,14 +56,24 @@ pub(super) async fn send(
 /// The barrier, the calls, and the wait for replicas.
 fn unit(calls: impl ExactSizeIterator<Item = Cmd>, pass: Pass) -> Pipeline {
     let mut unit = Pipeline::with_capacity(calls.len() + 2);
+    if Mutant::WaitBeforeWrite.is_on() {
+        wait(&mut unit, pass);
+    }
     unit.cmd("INCR").arg(keys::BARRIER);
     for call in calls {
         unit.add_command(call);
     }
+    if !Mutant::WaitBeforeWrite.is_on() {
+        wait(&mut unit, pass);
+    }
+    unit
+}
+
+/// Waits for replicas, where there are any.
+fn wait(unit: &mut Pipeline, pass: Pass) {
     if pass.replicas > 0 {
         unit.cmd("WAIT").arg(pass.replicas).arg(REPLICAS_WITHIN.as_millis().to_string());
     }
-    unit
 }
 
 async fn sent(
@@ -74,6 +84,9 @@ async fn sent(
 ) -> RedisResult<Vec<Result<Reply, LedgerError>>> {
     let replies = connection.req_packed_commands(unit, 0, unit.len()).await?;
     let mut answers: Vec<Reply> = replies.into_iter().map(Value::extract_error).collect();
+    if Mutant::WaitBeforeWrite.is_on() && pass.replicas > 0 {
+        answers.rotate_left(1);
+    }
     let had = if pass.replicas > 0 { answers.pop().and_then(number) } else { Some(0) };
     let barrier = if answers.is_empty() { None } else { number(answers.remove(0)) };
     if let Some(unit) = barrier
