@@ -1,5 +1,6 @@
 //! Composition: from a checked configuration to a running service. The only module that names concrete stores.
 
+mod descriptors;
 mod files;
 mod objective;
 mod observed;
@@ -288,11 +289,12 @@ async fn run<L: Ledger, D: Door, C: Clock>(parts: Parts<L, D, C>) -> Result<Runn
         lease: lease.length,
         ledger: Arc::new(move || named.id()),
         tasks: drain.tasks.clone(),
-        draining: drain.draining.clone(),
         metrics: watched.metrics.clone(),
         clock: clock.clone(),
         tls: tls.clone(),
         max_in_flight: usize::try_from(config.max_in_flight.get()).unwrap_or(usize::MAX),
+        max_connections: descriptors::room(&config),
+        connection_age: config.connection_age,
         reflection: config.reflection,
     };
 
@@ -302,19 +304,21 @@ async fn run<L: Ledger, D: Door, C: Clock>(parts: Parts<L, D, C>) -> Result<Runn
     let (answered, closing, shown) = (quiet.clone().drop_guard(), drain.closing.clone(), health.clone());
     tasks.spawn("the listener for terminals", async move {
         let _answered = answered;
-        edge.serve(counters, shown, closing).await.map_err(|error| error.to_string())
+        edge.serve(counters, shown, closing).await;
+        Ok(())
     });
     let operators = Admin {
         exports: Exports::new(ledger.clone(), policies.clone()),
         registry: registry.clone(),
-        draining: drain.draining.clone(),
+        draining: drain.closing.clone(),
         metrics: watched.metrics.clone(),
         clock: clock.clone(),
         tls,
     };
     let (shown, scrape) = (health.clone(), watched.scrape);
     tasks.spawn("the listener for operators, health and metrics", async move {
-        operators.serve(admin, shown, scrape, quiet).await.map_err(|error| error.to_string())
+        operators.serve(admin, shown, scrape, quiet).await;
+        Ok(())
     });
     let metrics = watched.metrics;
     let follow_health = upkeep::follow_health(ledger.clone(), registry.clone(), health.clone(), metrics.clone());

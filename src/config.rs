@@ -58,6 +58,8 @@ const DEFAULT_LANES: u32 = 3;
 const DEFAULT_GROUP: u32 = 128;
 /// Some groups for every lane: what would wait longer is better told to come back.
 const DEFAULT_QUEUE: u32 = 4096;
+/// Long enough that connecting anew costs nothing, short enough that new instances soon have their share.
+const DEFAULT_CONNECTION_AGE_SECONDS: u32 = 600;
 /// The bound on a clean stop.
 const DEFAULT_DRAIN_SECONDS: u32 = 10;
 
@@ -77,6 +79,8 @@ const MAX_LANES: u32 = 256;
 const MAX_GROUP: u32 = 4096;
 /// The longest queue.
 const MAX_QUEUE: u32 = 1_000_000;
+/// The oldest connection: a day.
+const MAX_CONNECTION_AGE_SECONDS: u32 = 86_400;
 /// The longest stop.
 const MAX_DRAIN_SECONDS: u32 = 600;
 
@@ -108,6 +112,8 @@ pub struct Config {
     pub tls: Option<TlsFiles>,
     /// Where terminals call. Loopback unless there are certificates.
     pub counters: SocketAddr,
+    /// How old a terminal's connection becomes, give or take a tenth, before it is asked to connect anew.
+    pub connection_age: Duration,
     /// Where operators, metrics and health probes call.
     pub admin: SocketAddr,
     /// The directory of the programme files; `None`: the built-in programmes.
@@ -313,6 +319,12 @@ impl Config {
         let allow_volatile = s.flag(&["allow_volatile"]).unwrap_or(false);
         let tls = tls_files(s);
         let counters = s.text(&["counters", "listen"], |text| counters(text, encrypted, store_named));
+        let connection_age = seconds(
+            s,
+            &["counters", "connection_age_seconds"],
+            DEFAULT_CONNECTION_AGE_SECONDS,
+            MAX_CONNECTION_AGE_SECONDS,
+        );
         let admin = s.text(&["admin", "listen"], address);
         let policies = s.text(&["policies"], some_path);
         let sites = s.text(&["sites"], some_path);
@@ -351,6 +363,7 @@ impl Config {
             clock,
             tls,
             counters,
+            connection_age,
             admin,
             policies,
             sites,

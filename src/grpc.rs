@@ -1,10 +1,12 @@
 //! The gRPC edge: one file per service, `convert` between wire and domain, `codec` for the wire's buffers, `status` for errors,
-//! `accept` for how connections begin, `identity` for who is calling, `layers` for what every call passes through.
+//! `accept` for how connections begin, `connections` for how they live and end, `identity` for who is calling, `layers` for what
+//! every call passes through.
 //!
 //! Knows the use cases and the door, never a concrete store and never configuration.
 
 mod accept;
 mod codec;
+mod connections;
 mod convert;
 mod corked;
 mod health;
@@ -24,10 +26,9 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::service::Routes;
-use tonic::transport::Server;
 use tower::Layer;
 
-pub use accept::{Tls, incoming};
+pub use accept::Tls;
 pub use health::Health;
 
 use crate::export::Exports;
@@ -40,7 +41,8 @@ use crate::sites::Sites;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::scrape::Page;
 use crate::time::Clock;
-use accept::{Speaks, callers};
+use accept::Speaks;
+use connections::Listens;
 use identity::Callers;
 use layers::OutermostLayer;
 use operator::OperatorEdge;
@@ -80,11 +82,8 @@ const MAX_ASKING_AGAIN: usize = 64;
 /// The most operator calls that may be waiting for their answer at once.
 const MAX_OPERATOR_CALLS: usize = 16;
 
-/// A peer that vanished without a word keeps its streams, and so its seats are renewed, until a ping goes unanswered: this
-/// long after its last sign of life at the most. Its seats come free a lease later.
-const PEER_ASKED_EVERY: Duration = Duration::from_secs(3);
-/// See [`PEER_ASKED_EVERY`].
-const PEER_ANSWERS_WITHIN: Duration = Duration::from_secs(2);
+/// The most connections to the admin listener: probes, scrapes and operators.
+pub const MAX_ADMIN_CONNECTIONS: usize = 64;
 
 /// All that the counters' listener serves from.
 pub struct Counters<L, D, C> {
@@ -102,8 +101,6 @@ pub struct Counters<L, D, C> {
     pub ledger: Arc<dyn Fn() -> Option<LedgerId> + Send + Sync>,
     /// Work that must run to its end before the process does.
     pub tasks: TaskTracker,
-    /// Cancelled when the instance begins to drain.
-    pub draining: CancellationToken,
     /// What is counted.
     pub metrics: Arc<Metrics>,
     /// The clock that calls are measured by.
@@ -112,26 +109,25 @@ pub struct Counters<L, D, C> {
     pub tls: Option<Tls>,
     /// The most calls under way at once; more are turned away with a time to retry. As many again may be calls of streams.
     pub max_in_flight: usize,
+    /// The most connections at once; those beyond them wait in the kernel's queue.
+    pub max_connections: usize,
+    /// How old a connection becomes, give or take a tenth.
+    pub connection_age: Duration,
     /// Whether reflection is served.
     pub reflection: bool,
 }
 
 impl<L: Ledger, D: Door, C: Clock> Counters<L, D, C> {
     /// Serves the counters until `stop`, then lets every connection finish its calls. It does not bound how long that takes.
-    pub async fn serve(
-        self,
-        listener: TcpListener,
-        health: Health,
-        stop: CancellationToken,
-    ) -> Result<(), tonic::transport::Error> {
+    pub async fn serve(self, listener: TcpListener, health: Health, stop: CancellationToken) {
         let layer = OutermostLayer::new(self.metrics.clone(), self.clock.clone(), self.max_in_flight);
-        let speaks = self.tls.as_ref().map_or(Speaks::Clear, Tls::with_certificates);
-        let routes = self.routes(health);
-        builder()
-            .layer(layer)
-            .add_routes(routes)
-            .serve_with_incoming_shutdown(callers(listener, speaks), stop.cancelled_owned())
-            .await
+        let listens = Listens {
+            speaks: self.tls.as_ref().map_or(Speaks::Clear, Tls::with_certificates),
+            http1: false,
+            most: self.max_connections,
+            age: Some(self.connection_age),
+        };
+        listens.serve(listener, layer.layer(self.routes(health).prepare()), stop).await;
     }
 
     fn routes(self, health: Health) -> Routes {
@@ -147,14 +143,12 @@ impl<L: Ledger, D: Door, C: Clock> Counters<L, D, C> {
             tasks: self.tasks,
             streamed: Semaphore::new(self.max_in_flight),
             visits: Arc::new(Semaphore::new(self.max_in_flight)),
-            draining: self.draining.clone(),
             metrics: self.metrics.clone(),
         });
         let session = Arc::new(SessionEdge {
             callers,
             lease: self.lease,
             ledger: self.ledger,
-            draining: self.draining,
             metrics: self.metrics,
             asking_again: Semaphore::new(MAX_ASKING_AGAIN),
         });
@@ -187,25 +181,20 @@ pub struct Admin<L, D, C> {
 
 impl<L: Ledger, D: Door, C: Clock> Admin<L, D, C> {
     /// Serves what operators and probes ask: `OperatorService` and health over gRPC and `scrape` over HTTP, on one listener.
-    pub async fn serve(
-        self,
-        listener: TcpListener,
-        health: Health,
-        scrape: Page,
-        stop: CancellationToken,
-    ) -> Result<(), tonic::transport::Error> {
+    pub async fn serve(self, listener: TcpListener, health: Health, scrape: Page, stop: CancellationToken) {
         let (at, certificates) = (listener.local_addr().ok(), self.tls.is_some());
         let edge = OperatorEdge::new(self.exports, self.registry, self.clock.clone(), at, certificates, self.draining);
         let service = OperatorServiceServer::new(edge).max_decoding_message_size(MAX_SWITCHES);
-        let speaks = self.tls.as_ref().map_or(Speaks::Clear, Tls::or_clear);
+        let listens = Listens {
+            speaks: self.tls.as_ref().map_or(Speaks::Clear, Tls::or_clear),
+            http1: true,
+            most: MAX_ADMIN_CONNECTIONS,
+            age: None,
+        };
         // Probes and scrapes are no calls: they are neither measured nor turned away.
         let operator = OutermostLayer::new(self.metrics, self.clock, MAX_OPERATOR_CALLS).layer(service);
         let routes = Routes::from(scrape).add_service(health.server()).add_service(operator);
-        builder()
-            .accept_http1(true)
-            .add_routes(routes)
-            .serve_with_incoming_shutdown(callers(listener, speaks), stop.cancelled_owned())
-            .await
+        listens.serve(listener, routes.prepare(), stop).await;
     }
 }
 
@@ -226,18 +215,10 @@ fn with_reflection(routes: Routes) -> Routes {
     }
 }
 
-/// Every limit said aloud: several of tonic's own defaults are "none". Public for the echo that the benchmark `side_by_side`
-/// compares this service with.
+/// Serves these routes in the clear as the counters' listener serves its own, without what every call passes through there. For
+/// the echo that the benchmark `side_by_side` compares this service with.
 #[doc(hidden)]
-pub fn builder() -> Server {
-    Server::builder()
-        .timeout(LONGEST_CALL)
-        .max_concurrent_streams(64)
-        .initial_stream_window_size(64 * 1024)
-        .initial_connection_window_size(256 * 1024)
-        .http2_max_header_list_size(8 * 1024)
-        .http2_max_pending_accept_reset_streams(Some(20))
-        .http2_max_local_error_reset_streams(Some(256))
-        .http2_keepalive_interval(Some(PEER_ASKED_EVERY))
-        .http2_keepalive_timeout(Some(PEER_ANSWERS_WITHIN))
+pub async fn serve_bare(listener: TcpListener, routes: Routes, stop: CancellationToken) {
+    let listens = Listens { speaks: Speaks::Clear, http1: false, most: Semaphore::MAX_PERMITS, age: None };
+    listens.serve(listener, routes.prepare(), stop).await;
 }

@@ -50,11 +50,15 @@ pub enum Mutant {
     FixedOneReplica,
     /// Nobody compares how far the store has got with what was acknowledged.
     WitnessSkipped,
+    /// A stop waits until every connection has ended by itself, also one that has said nothing yet.
+    DrainWaitsForAll,
+    /// A connection that is too old is cut where it stands, without a word.
+    CutWhenOld,
 }
 
 impl Mutant {
     /// Every exhibit, with the name that chooses it.
-    pub const ALL: [(Self, &'static str); 23] = [
+    pub const ALL: [(Self, &'static str); 25] = [
         (Self::Control, "control"),
         (Self::CheckThenWrite, "check-then-write"),
         (Self::SweptTooEarly, "swept-too-early"),
@@ -78,6 +82,8 @@ impl Mutant {
         (Self::WaitBeforeWrite, "wait-before-write"),
         (Self::FixedOneReplica, "fixed-one-replica"),
         (Self::WitnessSkipped, "witness-skipped"),
+        (Self::DrainWaitsForAll, "drain-waits-for-all"),
+        (Self::CutWhenOld, "cut-when-old"),
     ];
 
     /// Whether this bug is switched on in this process (`RATIOND_MUTANT=name` in a museum build).

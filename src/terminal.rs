@@ -70,6 +70,7 @@ const NOT_EXECUTED: [&str; 32] = [
     "STORE_UNAVAILABLE",
     "REPLICAS_MISSING",
     "CLOCKS_APART",
+    "DEADLINE_PASSED",
 ];
 
 /// An instant on the wire, to the millisecond.

@@ -10,6 +10,7 @@ mod program {
     mod broken;
     mod canary;
     mod command_line;
+    mod drain;
     mod files;
     mod kill;
     mod load;

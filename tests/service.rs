@@ -17,6 +17,7 @@ mod service {
     #[macro_use]
     pub mod harness;
 
+    mod ageing;
     mod bad_input;
     mod behaviour;
     mod gateway;

@@ -71,7 +71,9 @@ const FENCES: &str = "
     opentelemetry, opentelemetry_sdk, opentelemetry_otlp, opentelemetry_prometheus → telemetry.rs telemetry/
     tracing_subscriber → telemetry.rs telemetry/ config.rs
     tracing_opentelemetry, prometheus → telemetry.rs telemetry/
-    hdrhistogram, rustix → load.rs load/
+    hdrhistogram → load.rs load/
+    hyper_util → grpc/
+    rustix → load.rs load/ app/descriptors.rs
     std::env → config.rs config/ museum.rs
     std::time::Instant, std::time::SystemTime → time.rs
     std::process::exit →

@@ -8,6 +8,8 @@ use rationd::grpc::v1::purchase_service_server::{PurchaseService, PurchaseServic
 use rationd::grpc::{self, v1};
 use tokio::net::TcpListener;
 use tokio_stream::Stream;
+use tokio_util::sync::CancellationToken;
+use tonic::service::Routes;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::Failure;
@@ -17,13 +19,13 @@ pub async fn serve(answer: Vec<u8>) -> Result<(), Failure> {
     let answer = v1::PurchaseResponse::decode(answer.as_slice())?;
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     println!("echo listens on {}", listener.local_addr()?);
-    let parent_is_gone = async {
-        let _ = tokio::task::spawn_blocking(|| std::io::stdin().read(&mut [0])).await;
-    };
-    grpc::builder()
-        .add_service(PurchaseServiceServer::new(Echo { answer }))
-        .serve_with_incoming_shutdown(grpc::incoming(listener), parent_is_gone)
-        .await?;
+    let stop = CancellationToken::new();
+    let parent_is_gone = stop.clone().drop_guard();
+    tokio::task::spawn_blocking(move || {
+        let _ = std::io::stdin().read(&mut [0]);
+        drop(parent_is_gone);
+    });
+    grpc::serve_bare(listener, Routes::new(PurchaseServiceServer::new(Echo { answer })), stop).await;
     Ok(())
 }
 

@@ -43,6 +43,11 @@ impl Config {
         out.path("the authorities of callers' certificates (PEM)", "client_ca", file(|tls| &tls.client_ca));
         out.section("counters");
         out.text("where terminals call; off loopback only with TLS", "listen", self.counters);
+        out.seconds(
+            "a connection so old, give or take a tenth, is asked to connect anew; its calls end first",
+            "connection_age_seconds",
+            self.connection_age,
+        );
         out.section("admin");
         out.text("where operators, metrics and health probes call", "listen", self.admin);
         out.section("sessions");

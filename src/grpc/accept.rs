@@ -1,10 +1,9 @@
 //! How a connection begins: taken from the kernel, greeted, and handed on with what its certificate says.
 //!
-//! A greeting that fails, or takes too long, ends that connection and nothing else. So many are under way at once; the
-//! connections after them wait in the kernel's queue. A listener never ends by itself: where no connection can be had it waits
-//! and tries again.
+//! A greeting that fails, or takes too long, ends that connection and nothing else. So many are under way at once, and so many
+//! connections are there at once; those after them wait in the kernel's queue. A listener never ends by itself: where no
+//! connection can be had it waits and tries again.
 
-use std::convert::Infallible;
 use std::future::ready;
 use std::io;
 use std::pin::Pin;
@@ -20,18 +19,18 @@ use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::sign::SingleCertAndKey;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tokio_util::task::AbortOnDropHandle;
-use tonic::transport::server::Connected;
 
 use super::corked::Corked;
 use super::identity::Peer;
 use crate::tls::{Authorities, Identity};
 
-/// How long a greeting may take: some round trips of the worst line.
-const GREETED_WITHIN: Duration = Duration::from_secs(5);
+/// How long a greeting may take, and after it the first words: some round trips of the worst line.
+pub(super) const GREETED_WITHIN: Duration = Duration::from_secs(5);
 /// Greetings under way at once. Those that stand still hold up nobody until there are so many.
 const GREETINGS: usize = 512;
 /// How long to wait when no connection can be had, as when there are no file descriptors left: at first, and at the most.
@@ -98,32 +97,42 @@ fn config(own: &Identity, clients: &Authorities, required: bool) -> Arc<ServerCo
 }
 
 /// A connection, in the clear or not.
-pub enum Socket {
+pub(super) enum Socket {
     /// In the clear.
     Clear(TcpStream),
     /// Over TLS. Boxed: it is far larger.
     Tls(Box<TlsStream<TcpStream>>),
 }
 
-/// The connections of a listener that speaks in the clear. Public for the echo that the benchmark `side_by_side` compares this
-/// service with.
-#[doc(hidden)]
-pub fn incoming(listener: TcpListener) -> impl Stream<Item = Result<Corked<Socket>, Infallible>> {
-    callers(listener, Speaks::Clear)
+/// A connection that has been greeted. Its place comes free with it.
+pub(super) struct Taken {
+    pub(super) socket: Socket,
+    pub(super) place: OwnedSemaphorePermit,
 }
 
-/// The connections of a listener. It never fails.
-pub(super) fn callers(listener: TcpListener, speaks: Speaks) -> impl Stream<Item = Result<Corked<Socket>, Infallible>> {
-    let taken = stream::unfold(listener, async |listener| Some((take(|| listener.accept()).await, listener)));
+/// The connections of a listener, no more at once than there is `room` for. It never fails.
+pub(super) fn callers(listener: TcpListener, speaks: Speaks, room: Arc<Semaphore>) -> impl Stream<Item = Taken> {
+    let taken = stream::unfold((listener, room), async |(listener, room)| {
+        // Nobody closes it.
+        let place = room.clone().acquire_owned().await.ok()?;
+        Some(((take(|| listener.accept()).await, place), (listener, room)))
+    });
     let (tls, or_clear) = match speaks {
-        Speaks::Clear => return Either::Left(taken.map(Socket::Clear).map(Corked::new).map(Ok)),
+        Speaks::Clear => {
+            return Either::Left(taken.map(|(socket, place)| Taken { socket: Socket::Clear(socket), place }));
+        }
         Speaks::Tls(tls) => (tls, false),
         Speaks::Either(tls) => (tls, true),
     };
     // On tasks of their own, because they are work; given up together with the listener.
-    let greeting = move |socket| AbortOnDropHandle::new(tokio::spawn(greet(tls.clone(), or_clear, socket)));
+    let greeting = move |(socket, place)| {
+        let tls = tls.clone();
+        AbortOnDropHandle::new(tokio::spawn(async move {
+            Some(Taken { socket: greet(tls, or_clear, socket).await?, place })
+        }))
+    };
     let greeted = taken.map(greeting).buffer_unordered(GREETINGS);
-    Either::Right(greeted.filter_map(|greeted| ready(greeted.ok().flatten().map(Corked::new).map(Ok))))
+    Either::Right(greeted.filter_map(|greeted| ready(greeted.ok().flatten())))
 }
 
 /// The next connection.
@@ -183,11 +192,9 @@ async fn speaks_tls(socket: &TcpStream) -> io::Result<bool> {
     Ok(socket.peek(&mut first).await? == 1 && first == [CLIENT_HELLO])
 }
 
-impl Connected for Socket {
-    type ConnectInfo = Peer;
-
-    /// Asked for once in the life of a connection.
-    fn connect_info(&self) -> Peer {
+impl Socket {
+    /// Who stands at the other end.
+    pub(super) fn peer(&self) -> Peer {
         match self {
             Self::Clear(_) => Peer::Clear,
             Self::Tls(stream) => {

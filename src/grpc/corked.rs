@@ -22,9 +22,9 @@ use std::time::Duration;
 
 use futures_util::task::AtomicWaker;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::oneshot;
 use tokio::task::yield_now;
 use tokio::time::{Sleep, sleep};
-use tonic::transport::server::Connected;
 
 /// What may wait to be written. Beyond it the connection waits for its peer to read, as it would without this.
 const MOST_BYTES: usize = 64 * 1024;
@@ -37,7 +37,7 @@ const TURNS: u8 = 2;
 const PEER_CLOSES_WITHIN: Duration = Duration::from_secs(1);
 
 /// See the module.
-pub struct Corked<S> {
+pub(super) struct Corked<S> {
     socket: S,
     /// What was written here and not yet to the socket, from `sent` on. It takes no memory while there is nothing.
     waiting: Vec<u8>,
@@ -48,6 +48,8 @@ pub struct Corked<S> {
     turns: u8,
     /// There once the peer has been told that nothing more comes; runs out when it is waited for no longer.
     closing: Option<Pin<Box<Sleep>>>,
+    /// So many bytes of the peer are missing until somebody is told that it speaks.
+    first_words: Option<(usize, oneshot::Sender<()>)>,
 }
 
 /// Comes when the tasks that were ready before it have run.
@@ -82,7 +84,12 @@ impl Turn {
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Corked<S> {
     pub(super) fn new(socket: S) -> Self {
-        Self { socket, waiting: Vec::new(), sent: 0, turn: None, turns: 0, closing: None }
+        Self { socket, waiting: Vec::new(), sent: 0, turn: None, turns: 0, closing: None, first_words: None }
+    }
+
+    /// Tells once that the peer has said so many bytes.
+    pub(super) fn tells_after(self, bytes: usize, told: oneshot::Sender<()>) -> Self {
+        Self { first_words: Some((bytes, told)), ..self }
     }
 
     /// Writes everything that waits to the socket.
@@ -159,15 +166,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Corked<S> {
 
 impl<S: AsyncRead + Unpin> AsyncRead for Corked<S> {
     fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().socket).poll_read(context, into)
-    }
-}
-
-impl<S: Connected> Connected for Corked<S> {
-    type ConnectInfo = S::ConnectInfo;
-
-    fn connect_info(&self) -> S::ConnectInfo {
-        self.socket.connect_info()
+        let corked = self.get_mut();
+        let before = into.filled().len();
+        let read = Pin::new(&mut corked.socket).poll_read(context, into);
+        if let Some((missing, told)) = corked.first_words.take() {
+            match missing.saturating_sub(into.filled().len() - before) {
+                // Nobody may wait for it any more.
+                0 => drop(told.send(())),
+                missing => corked.first_words = Some((missing, told)),
+            }
+        }
+        read
     }
 }
 

@@ -1,21 +1,24 @@
-//! What every call passes through, outermost first: a bound on calls under way, a span and a measurement, a panic caught,
-//! and a reason on errors that the transport itself makes.
+//! What every call passes through, outermost first: a bound on calls under way, a span and a measurement, a deadline, a panic
+//! caught, and a reason on errors that the transport itself makes.
 
 use std::convert::Infallible;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use futures_util::FutureExt;
+use http::HeaderMap;
 use tokio::sync::Semaphore;
+use tokio::time::timeout;
 use tonic::body::Body;
 use tonic::server::NamedService;
 use tonic::{Code, Status};
 use tower::{Layer, Service};
 use tracing::Instrument;
 
-use super::status;
+use super::{LONGEST_CALL, status};
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::propagation::adopt_parent;
 use crate::time::Clock;
@@ -103,11 +106,18 @@ where
         let refused = (request.version() != http::Version::HTTP_2).then(status::not_http_2);
         let permit = permits.try_acquire_owned().map_err(|_| status::overloaded());
         let permit = refused.map_or(permit, Err);
+        let patience = patience(request.headers());
+        // What nobody waits for any more is not begun.
+        let permit = if patience.is_zero() { Err(status::too_late()) } else { permit };
         let work = permit.map(|permit| (permit, AssertUnwindSafe(self.inner.call(request))));
         let seen = span.clone();
         let measured = async move {
             let response = match work {
-                Ok((_permit, work)) => work.catch_unwind().await.unwrap_or_else(|_| Ok(status::broken().into_http())),
+                // What has not been asked of the store when the time is up is taken back with the work.
+                Ok((_permit, work)) => match timeout(patience, work.catch_unwind()).await {
+                    Ok(done) => done.unwrap_or_else(|_| Ok(status::broken().into_http())),
+                    Err(_) => Ok(status::time_up().into_http()),
+                },
                 Err(turned_away) => Ok(turned_away.into_http()),
             };
             let response = response.map(reasoned)?;
@@ -118,6 +128,25 @@ where
         };
         Box::pin(measured.instrument(span))
     }
+}
+
+/// How long the caller waits, as gRPC writes it, and no longer than a call may take. What cannot be read is not said.
+fn patience(headers: &HeaderMap) -> Duration {
+    let said = || {
+        let text = headers.get("grpc-timeout")?.to_str().ok()?;
+        let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
+        let count: u64 = digits.parse().ok().filter(|_| digits.len() <= 8)?;
+        Some(match unit {
+            "H" => Duration::from_secs(count * 3_600),
+            "M" => Duration::from_secs(count * 60),
+            "S" => Duration::from_secs(count),
+            "m" => Duration::from_millis(count),
+            "u" => Duration::from_micros(count),
+            "n" => Duration::from_nanos(count),
+            _ => return None,
+        })
+    };
+    said().map_or(LONGEST_CALL, |said| said.min(LONGEST_CALL))
 }
 
 impl<S: NamedService, C> NamedService for Outermost<S, C> {
@@ -179,5 +208,23 @@ fn reasoned(response: http::Response<Body>) -> http::Response<Body> {
                 .into_http()
         }
         _ => response,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_caller_waits_as_long_as_it_says_and_no_longer_than_a_call_may_take() {
+        let of =
+            |text: &str| patience(&HeaderMap::from_iter([("grpc-timeout".parse().unwrap(), text.parse().unwrap())]));
+        for (text, millis) in [("250m", 250), ("2S", 2_000), ("7000u", 7), ("3000000n", 3), ("0n", 0), ("1M", 10_000)] {
+            assert_eq!(of(text), Duration::from_millis(millis), "{text}");
+        }
+        for text in ["99999999H", "100000000m", "5", "S", "", "-1S", "1.5S", "1s", "१S"] {
+            assert_eq!(of(text), LONGEST_CALL, "{text}");
+        }
+        assert_eq!(patience(&HeaderMap::new()), LONGEST_CALL);
     }
 }

@@ -13,10 +13,10 @@ use futures_util::future::BoxFuture;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::timeout;
 use tokio_stream::wrappers::ReceiverStream;
-use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::{Request, Response, Status, Streaming};
 
+use super::connections::Link;
 use super::convert::{self, WireKnown, WireVisit};
 use super::identity::{Callers, Credentials};
 use super::status::{self, Fault};
@@ -41,8 +41,6 @@ pub(super) struct PurchaseEdge<L, D, C> {
     pub(super) streamed: Semaphore,
     /// Visits of several lines that are under way at once, whether or not their callers still wait for them.
     pub(super) visits: Arc<Semaphore>,
-    /// Cancelled when the instance begins to drain.
-    pub(super) draining: CancellationToken,
     pub(super) metrics: Arc<Metrics>,
 }
 
@@ -363,12 +361,13 @@ impl<L: Ledger, D: Door, C: Clock> PurchaseService for Arc<PurchaseEdge<L, D, C>
     ) -> Result<Response<Self::PurchaseStreamStream>, Status> {
         let (metadata, extensions, requests) = request.into_parts();
         let (answers, answered) = mpsc::channel(stream::PENDING);
+        let ending = Link::ending(&extensions);
         let edge = Arc::clone(self);
         // On a task of its own: what was read is finished also when the client has gone.
         self.tasks.spawn(async move {
             let who = Credentials::of(&metadata, &extensions);
             let work = |request| edge.streamed(who, request);
-            stream::answer_all(requests, &answers, &edge.draining, work).await;
+            stream::answer_all(requests, &answers, &ending, work).await;
         });
         Ok(Response::new(ReceiverStream::new(answered)))
     }

@@ -14,6 +14,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
+use super::connections::Link;
 use super::convert::span;
 use super::identity::{Callers, Credentials, Peer};
 use super::status::{self, BadField, Fault};
@@ -40,8 +41,6 @@ pub(super) struct SessionEdge<D, C> {
     pub(super) lease: Duration,
     /// The ledger behind this service, once it is known.
     pub(super) ledger: Arc<dyn Fn() -> Option<LedgerId> + Send + Sync>,
-    /// Cancelled when the instance begins to drain.
-    pub(super) draining: CancellationToken,
     pub(super) metrics: Arc<Metrics>,
     /// Streams of terminals that waited or paused, which ask the door at once.
     pub(super) asking_again: Semaphore,
@@ -60,6 +59,8 @@ struct Entrant {
     given_to: Thumbprint,
     /// The place that it says it has, and what it was shown there.
     place: Option<(Place, Option<u64>)>,
+    /// When its connection is to end.
+    ending: CancellationToken,
 }
 
 #[tonic::async_trait]
@@ -69,7 +70,7 @@ impl<D: Door, C: Clock> SessionService for Arc<SessionEdge<D, C>> {
     async fn open_session(&self, request: Request<v1::OpenSessionRequest>) -> Result<Response<Events>, Status> {
         let v1::OpenSessionRequest { terminal, place_token } = request.get_ref();
         let who = Credentials::of(request.metadata(), request.extensions());
-        let entrant = self.entrant(who, terminal, place_token)?;
+        let entrant = self.entrant(who, terminal, place_token, Link::ending(request.extensions()))?;
         let Some(pause) = self.callers.registry.pause(entrant.site.id, entrant.terminal) else {
             return Ok(Response::new(self.clone().begin(entrant).await?));
         };
@@ -82,7 +83,7 @@ impl<D: Door, C: Clock> SessionService for Arc<SessionEdge<D, C>> {
             };
             let _turn = tokio::select! {
                 turn = turn => turn,
-                () = edge.draining.cancelled() => return told_once(ended(v1::SessionEnd::Draining)),
+                () = entrant.ending.cancelled() => return told_once(ended(v1::SessionEnd::Draining)),
             };
             edge.clone().begin(entrant).await.unwrap_or_else(|fault| stream::once(ready(Err(fault.into()))).boxed())
         };
@@ -96,7 +97,7 @@ impl<D: Door, C: Clock> SessionService for Arc<SessionEdge<D, C>> {
         use v1::poll_session_response::Outcome;
         let v1::PollSessionRequest { terminal, place_token } = request.get_ref();
         let who = Credentials::of(request.metadata(), request.extensions());
-        let entrant = self.entrant(who, terminal, place_token)?;
+        let entrant = self.entrant(who, terminal, place_token, CancellationToken::new())?;
         let registry = &self.callers.registry;
         if let Some((place, _)) = entrant.place {
             let update = polled(registry.update(&place));
@@ -156,7 +157,13 @@ impl<D: Door, C: Clock> SessionService for Arc<SessionEdge<D, C>> {
 
 impl<D: Door, C: Clock> SessionEdge<D, C> {
     /// Who calls, and that everything it says of itself can be read.
-    fn entrant(&self, who: Credentials<'_>, terminal: &str, place_token: &str) -> Result<Entrant, Fault> {
+    fn entrant(
+        &self,
+        who: Credentials<'_>,
+        terminal: &str,
+        place_token: &str,
+        ending: CancellationToken,
+    ) -> Result<Entrant, Fault> {
         let rejected = |_: &Fault| self.metrics.session_opened(SessionOutcome::Rejected);
         let terminal: TerminalId = terminal
             .parse()
@@ -176,7 +183,7 @@ impl<D: Door, C: Clock> SessionEdge<D, C> {
             self.metrics.session_opened(SessionOutcome::Unavailable);
             status::ledger_away()
         })?;
-        Ok(Entrant { site, terminal, ledger, given_to: who.peer().thumbprint(), place })
+        Ok(Entrant { site, terminal, ledger, given_to: who.peer().thumbprint(), place, ending })
     }
 
     /// Opens a session, and all that its terminal is told.
@@ -185,7 +192,7 @@ impl<D: Door, C: Clock> SessionEdge<D, C> {
             Opened::Granted { seat, replaced } => {
                 let attachment = self.callers.registry.attach(seat);
                 let admitted = self.admitted(&entrant, &seat, replaced.is_some());
-                let end = stream::once(self.clone().the_end(attachment));
+                let end = stream::once(self.clone().the_end(attachment, entrant.ending));
                 stream::once(ready(Event::Admitted(admitted))).chain(end).map(told).boxed()
             }
             Opened::Waiting { place, is_new } => {
@@ -259,11 +266,15 @@ impl<D: Door, C: Clock> SessionEdge<D, C> {
 
     /// Waits for the end of a session. It is part of the stream and not a task of its own: there are as many as terminals.
     #[expect(clippy::manual_async_fn, reason = "an `async fn` keeps room for its arguments twice")]
-    fn the_end(self: Arc<Self>, mut attachment: Attachment) -> impl Future<Output = Event> + Send {
+    fn the_end(
+        self: Arc<Self>,
+        mut attachment: Attachment,
+        ending: CancellationToken,
+    ) -> impl Future<Output = Event> + Send {
         async move {
             let standing = tokio::select! {
                 standing = attachment.ended() => Some(standing),
-                () = self.draining.cancelled() => None,
+                () = ending.cancelled() => None,
             };
             let why = match standing {
                 None => v1::SessionEnd::Draining,

@@ -292,6 +292,17 @@ pub(crate) fn overloaded() -> Fault {
         .retry(RETRY_LOAD)
 }
 
+/// The caller's deadline had passed when the call came.
+pub(crate) fn too_late() -> Fault {
+    status(Code::DeadlineExceeded, "DEADLINE_PASSED", "the call's deadline had passed when it came; it was not tried")
+}
+
+/// The call's time was up before its work was done.
+pub(crate) fn time_up() -> Fault {
+    let message = "the time for the call was up; recorded or not, nobody can say: ask GetPurchase";
+    status(Code::DeadlineExceeded, "TIME_UP", message).unknown()
+}
+
 /// A task of ours broke. The call may have been recorded.
 pub(crate) fn broken() -> Fault {
     let message = "internal error; recorded or not, nobody can say: ask GetPurchase";

@@ -17,8 +17,6 @@ use super::shops::{MANY_SEATS, SATURDAY, SITES, number, purchase, resolve, sell}
 use crate::support::redis::RedisServer;
 
 const TERMINALS: usize = 10;
-/// The deadline of the tests that reach it.
-const SHORT: (&str, &str) = ("RATIOND_DRAIN_SECONDS", "2");
 
 /// What a terminal sold, and what it could not know.
 type Sold = Vec<(u64, RequestId, bool)>;
@@ -96,19 +94,18 @@ async fn sigterm_under_load_ends_what_is_under_way() {
 }
 
 #[test]
-fn a_silent_connection_does_not_outlast_the_deadline() {
+fn a_silent_connection_is_not_waited_for() {
     let directory = tempfile::tempdir().unwrap();
-    let mut service = Service::start(directory.path(), &[], &[SHORT]);
+    let mut service = Service::start(directory.path(), &[], &[]);
     let counters = service.address.trim_start_matches("http://").to_owned();
     let silent = [TcpStream::connect(counters).unwrap(), TcpStream::connect(&service.admin).unwrap()];
     service.await_health(0);
     let asked = Instant::now();
     service.ask_to_stop();
-    let code = service.ended(Duration::from_secs(4));
-    println!("with silent connections: stopped after {:?} of 2 s, exit code {code}", asked.elapsed());
-    // Nothing was under way, so nothing went wrong.
+    let code = service.ended(Duration::from_secs(8));
+    println!("with silent connections: stopped after {:?}, exit code {code}", asked.elapsed());
     assert_eq!(code, 0, "{}", service.log());
-    assert!(service.log().contains("connections that did not end in time were cut"), "{}", service.log());
+    assert!(!service.log().contains("were cut"), "{}", service.log());
     drop(silent);
 }
 

@@ -3,5 +3,6 @@
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test that cannot go on fails where it stands")]
 
 pub mod lossy;
+pub mod raw;
 pub mod redis;
 pub mod replicas;

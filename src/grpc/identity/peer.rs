@@ -7,6 +7,7 @@ use rustls::pki_types::CertificateDer;
 use tonic::Extensions;
 use webpki::EndEntityCert;
 
+use crate::grpc::connections::Link;
 use crate::grpc::status::{self, Fault};
 use crate::ids::{GatewayId, IdError, OperatorId, SiteId, TerminalId};
 use crate::session::token::Thumbprint;
@@ -16,7 +17,7 @@ const OURS: &str = "rationd://";
 
 /// The other end of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Peer {
+pub(crate) enum Peer {
     /// It speaks in the clear. Where that is enough, it is on this machine and is who it says it is.
     Clear,
     /// It speaks TLS and has shown no certificate.
@@ -29,7 +30,7 @@ pub enum Peer {
 
 /// What a certificate says that its holder is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Identity {
+pub(crate) enum Identity {
     /// Whoever looks up, sells and opens sessions.
     Seller(Seller),
     /// `rationd://operator/NAME`: whoever runs the service.
@@ -38,7 +39,7 @@ pub enum Identity {
 
 /// Whose certificates may act for sites, and for which.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Seller {
+pub(crate) enum Seller {
     /// `rationd://site/CODE` or `rationd://site/CODE/TERMINAL`: one site, and one terminal of it if it is named.
     Site(SiteId, Option<TerminalId>),
     /// `rationd://gateway/NAME`: whoever speaks for the sites that the registry gives to it.
@@ -57,7 +58,7 @@ impl Seller {
 
 /// The name begins as ours do and goes on otherwise.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct NotAnIdentity;
+pub(crate) struct NotAnIdentity;
 
 impl From<IdError> for NotAnIdentity {
     fn from(_: IdError) -> Self {
@@ -119,7 +120,7 @@ impl Peer {
 
     /// The peer of the connection on which a call came. One that nobody has looked at is nobody.
     pub(in crate::grpc) fn of(extensions: &Extensions) -> &Self {
-        extensions.get().unwrap_or(&Self::Uncertified)
+        extensions.get::<Link>().map_or(&Self::Uncertified, |link| &link.peer)
     }
 
     /// Its identity; `None` in the clear, where there is none.

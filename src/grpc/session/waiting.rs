@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::stream::{self, Stream};
+use tokio_util::sync::CancellationToken;
 
 use super::{Entrant, SessionEdge, ended, shut};
 use crate::grpc::v1::{self, open_session_response::Event};
@@ -68,7 +69,7 @@ pub(super) struct Waits<D, C> {
 /// Where the stream stands.
 enum Stage<D, C> {
     Waits(Box<Waits<D, C>>),
-    Lives(Arc<SessionEdge<D, C>>, Attachment),
+    Lives(Arc<SessionEdge<D, C>>, Attachment, CancellationToken),
     Over,
 }
 
@@ -83,7 +84,7 @@ impl<D: Door, C: Clock> Waits<D, C> {
         stream::unfold(Stage::Waits(Box::new(self)), |stage| async {
             match stage {
                 Stage::Waits(waits) => Some(waits.step().await),
-                Stage::Lives(edge, attachment) => Some((edge.the_end(attachment).await, Stage::Over)),
+                Stage::Lives(edge, attachment, ending) => Some((edge.the_end(attachment, ending).await, Stage::Over)),
                 Stage::Over => None,
             }
         })
@@ -94,7 +95,7 @@ impl<D: Door, C: Clock> Waits<D, C> {
         let wait = tokio::select! {
             wait = self.waiter.changed() => wait,
             () = tokio::time::sleep(self.next) => self.waiter.now(),
-            () = self.edge.draining.cancelled() => return (ended(v1::SessionEnd::Draining), Stage::Over),
+            () = self.entrant.ending.cancelled() => return (ended(v1::SessionEnd::Draining), Stage::Over),
         };
         match wait {
             Wait::Waits(place) => self.stands(place),
@@ -124,7 +125,7 @@ impl<D: Door, C: Clock> Waits<D, C> {
             };
             let opened = tokio::select! {
                 opened = asking => opened,
-                () = self.edge.draining.cancelled() => return (ended(v1::SessionEnd::Draining), Stage::Over),
+                () = self.entrant.ending.cancelled() => return (ended(v1::SessionEnd::Draining), Stage::Over),
             };
             match opened {
                 Ok(opened) => break opened,
@@ -135,7 +136,7 @@ impl<D: Door, C: Clock> Waits<D, C> {
             Opened::Granted { seat, .. } => {
                 let event = Event::Admitted(self.edge.admitted(&self.entrant, &seat, false));
                 let attachment = self.edge.callers.registry.attach(seat);
-                (event, Stage::Lives(self.edge, attachment))
+                (event, Stage::Lives(self.edge, attachment, self.entrant.ending))
             }
             Opened::Waiting { place, is_new } => {
                 self.shown.lost |= is_lost(&self.place, &place, is_new);
