@@ -54,11 +54,13 @@ pub enum Mutant {
     DrainWaitsForAll,
     /// A connection that is too old is cut where it stands, without a word.
     CutWhenOld,
+    /// The client repeats a call as often as its time allows, whatever it has repeated already.
+    RepeatsForFree,
 }
 
 impl Mutant {
     /// Every exhibit, with the name that chooses it.
-    pub const ALL: [(Self, &'static str); 25] = [
+    pub const ALL: [(Self, &'static str); 26] = [
         (Self::Control, "control"),
         (Self::CheckThenWrite, "check-then-write"),
         (Self::SweptTooEarly, "swept-too-early"),
@@ -84,6 +86,7 @@ impl Mutant {
         (Self::WitnessSkipped, "witness-skipped"),
         (Self::DrainWaitsForAll, "drain-waits-for-all"),
         (Self::CutWhenOld, "cut-when-old"),
+        (Self::RepeatsForFree, "repeats-for-free"),
     ];
 
     /// Whether this bug is switched on in this process (`RATIOND_MUTANT=name` in a museum build).

@@ -6,13 +6,18 @@
 mod connection;
 mod gateway;
 mod operator;
+mod retry;
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use connection::Repeats;
 pub use connection::{Connection, Tls, Unreachable};
 pub use gateway::Gateway;
 pub use operator::{Export, ExportError, Operator};
 pub use prost_types::Timestamp as WireTimestamp;
+pub use retry::COMES_BACK_WITHIN;
+use tokio::time::{Instant, timeout_at};
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::Channel;
 use tonic::{Code, Request, Status, Streaming};
@@ -128,6 +133,7 @@ impl From<v1::Failure> for CallError {
 #[derive(Clone)]
 pub struct Terminal {
     channel: Channel,
+    repeats: Arc<Repeats>,
     /// `None`: the one that its certificate names.
     site: Option<SiteId>,
     name: TerminalId,
@@ -167,7 +173,42 @@ impl Terminal {
 
     /// On a connection that others may use too. Without a site it is that of the connection's certificate.
     pub fn on(connection: &Connection, site: impl Into<Option<SiteId>>, name: TerminalId) -> Self {
-        Self { channel: connection.channel(), site: site.into(), name }
+        Self { channel: connection.channel(), repeats: connection.repeats(), site: site.into(), name }
+    }
+
+    /// Makes a call, and makes it again while its outcome is unknown or the service says when to come back, for as long as
+    /// `within`: with the same request ids, so that it is recorded once. All that use a connection repeat at most a tenth of
+    /// the calls that they make like this in ten seconds, and one where they make fewer than ten.
+    ///
+    /// ```no_run
+    /// # use std::time::Duration;
+    /// # use rationd::terminal::{CallError, Terminal};
+    /// # use rationd::grpc::v1::{GetPurchaseRequest, GetPurchaseResponse};
+    /// # async fn ask(terminal: Terminal, purchase: GetPurchaseRequest) -> Result<GetPurchaseResponse, CallError> {
+    /// terminal.insist(Duration::from_secs(10), || terminal.resolve(purchase.clone())).await
+    /// # }
+    /// ```
+    pub async fn insist<T, F>(&self, within: Duration, mut call: impl FnMut() -> F) -> Result<T, CallError>
+    where
+        F: Future<Output = Result<T, CallError>>,
+    {
+        let give_up = Instant::now() + within;
+        let mut open: Option<String> = None;
+        self.repeats.call();
+        for nth in 0.. {
+            let answer = timeout_at(give_up, call()).await;
+            let error = match answer.unwrap_or_else(|_| Err(CallError::Unknown("no answer in time".into()))) {
+                Ok(answer) => return Ok(answer),
+                Err(error) => error,
+            };
+            let pause = retry::pause(&error, nth, chance()).filter(|pause| Instant::now() + *pause < give_up);
+            let Some(pause) = pause.filter(|_| self.repeats.repeat()) else { return Err(still_open(open, error)) };
+            if let CallError::Unknown(why) = error {
+                open.get_or_insert(why);
+            }
+            tokio::time::sleep(pause).await;
+        }
+        Err(still_open(open, CallError::Unknown("tried too often".into())))
     }
 
     /// Opens this terminal's session, and waits in line if it must. One that it has already is replaced.
@@ -199,10 +240,18 @@ impl Terminal {
             };
             // It was told something on this stream: those breaks were not in a row.
             breaks = if place == before { breaks + 1 } else { 1 };
-            if place.is_empty() || breaks > BREAKS {
+            if place.is_empty() {
+                // Its old connection may have gone away under it, as old ones do.
+                let went_away = breaks == 1 && matches!(broke, CallError::Unknown(_));
+                if went_away && self.repeats.repeat() {
+                    continue;
+                }
                 return Err(broke);
             }
-            tokio::time::sleep(comes_back_after().max(after.unwrap_or_default())).await;
+            if breaks > BREAKS {
+                return Err(broke);
+            }
+            tokio::time::sleep(retry::comes_back_after(breaks - 1, chance()).max(after.unwrap_or_default())).await;
         }
     }
 
@@ -289,6 +338,15 @@ impl Terminal {
 }
 
 impl Seat {
+    /// Sells, and makes the call again as [`Terminal::insist`] does.
+    pub async fn insist(
+        &self,
+        visit: v1::PurchaseRequest,
+        within: Duration,
+    ) -> Result<v1::PurchaseResponse, CallError> {
+        self.terminal.insist(within, || self.purchase(visit.clone())).await
+    }
+
     /// Sells.
     pub async fn purchase(&self, visit: v1::PurchaseRequest) -> Result<v1::PurchaseResponse, CallError> {
         Ok(self.terminal.purchases().purchase(self.request(visit)).await?.into_inner())
@@ -362,9 +420,19 @@ fn over(ended: &v1::Ended) -> CallError {
     CallError::NotExecuted { reason: reason.into(), message: message.into(), retry_after: None }
 }
 
-/// The first reconnect after a lost instance falls uniformly in eight seconds, well inside of the lease.
-fn comes_back_after() -> Duration {
-    Duration::from_millis(u64::from(getrandom::u32().unwrap_or(0)) % 8_000)
+/// That the last attempt wrote nothing says nothing of an earlier one whose outcome is unknown.
+fn still_open(earlier: Option<String>, last: CallError) -> CallError {
+    match (earlier, last) {
+        (Some(why), last @ CallError::NotExecuted { .. }) => {
+            CallError::Unknown(format!("{why}; and when it was repeated: {last}"))
+        }
+        (_, last) => last,
+    }
+}
+
+/// From 0 to 1.
+fn chance() -> f64 {
+    f64::from(getrandom::u32().unwrap_or(u32::MAX)) / f64::from(u32::MAX)
 }
 
 fn metadata(text: &str) -> Result<MetadataValue<Ascii>, CallError> {

@@ -12,6 +12,7 @@ mod program {
     mod command_line;
     mod drain;
     mod files;
+    mod insisting;
     mod kill;
     mod load;
     mod policy;

@@ -15,6 +15,9 @@ use crate::terminal::{CallError, Connection, Opened, Session, Terminal, Tls};
 /// The first of the demo sites.
 const DEMO_SITE: &str = "11000001";
 
+/// How long a call is made again where that helps. Whoever stands at the counter waits for it.
+const PATIENCE: Duration = Duration::from_secs(15);
+
 /// The demo programme, the only one under which a number may stand on the command line.
 const DEMO: &str = "weekly-essentials";
 
@@ -250,14 +253,13 @@ async fn check(command: Check) -> Result<Shown, Trouble> {
     let programme = command.what.whose.programme;
     let line = line(&command.what, String::new())?;
     let terminal = connect(&command.at).await?;
-    let response = terminal
-        .check(v1::CheckPurchaseRequest {
-            programme: programme.to_string(),
-            agent: agent(&command.what),
-            lines: vec![line],
-            family_birth_years: Vec::new(),
-        })
-        .await?;
+    let visit = v1::CheckPurchaseRequest {
+        programme: programme.to_string(),
+        agent: agent(&command.what),
+        lines: vec![line],
+        family_birth_years: Vec::new(),
+    };
+    let response = terminal.insist(PATIENCE, || terminal.check(visit.clone())).await?;
     shown(Asked::ToSell, programme, response.results.into_iter().next())
 }
 
@@ -282,8 +284,11 @@ async fn sell(command: Sell, hold_for: Option<Duration>) -> Result<Shown, Troubl
         ledger_id: command.ledger.unwrap_or(ledger).to_string(),
     };
     let results = match hold_for {
-        None => session.purchase(visit).await.map(|response| response.results),
-        Some(span) => session.hold(visit, span).await.map(|response| response.results),
+        None => session.seat().insist(visit, PATIENCE).await.map(|response| response.results),
+        Some(span) => {
+            let held = terminal.insist(PATIENCE, || session.hold(visit.clone(), span)).await;
+            held.map(|response| response.results)
+        }
     };
     close(session).await;
     shown(Asked::ToSell, programme, results?.into_iter().next())
@@ -296,7 +301,7 @@ async fn confirm(command: Follow) -> Result<Shown, Trouble> {
     let session = open(&terminal).await?;
     let (request_id, ledger_id) = command.ids();
     let hold = v1::ConfirmHoldRequest { programme: programme.to_string(), buyer: Some(buyer), request_id, ledger_id };
-    let response = session.confirm(hold).await;
+    let response = terminal.insist(PATIENCE, || session.confirm(hold.clone())).await;
     close(session).await;
     shown(Asked::ToSell, programme, response?.result)
 }
@@ -316,22 +321,16 @@ async fn follow(command: Follow, verb: Following) -> Result<Shown, Trouble> {
     let terminal = connect(&command.at).await?;
     let result = match verb {
         Following::Release => {
-            terminal
-                .release(v1::ReleaseHoldRequest { programme: programme_id, buyer, request_id, ledger_id })
-                .await?
-                .result
+            let hold = v1::ReleaseHoldRequest { programme: programme_id, buyer, request_id, ledger_id };
+            terminal.insist(PATIENCE, || terminal.release(hold.clone())).await?.result
         }
         Following::Void => {
-            terminal
-                .void(v1::VoidPurchaseRequest { programme: programme_id, buyer, request_id, ledger_id })
-                .await?
-                .result
+            let purchase = v1::VoidPurchaseRequest { programme: programme_id, buyer, request_id, ledger_id };
+            terminal.insist(PATIENCE, || terminal.void(purchase.clone())).await?.result
         }
         Following::Resolve => {
-            terminal
-                .resolve(v1::GetPurchaseRequest { programme: programme_id, buyer, request_id, ledger_id })
-                .await?
-                .result
+            let purchase = v1::GetPurchaseRequest { programme: programme_id, buyer, request_id, ledger_id };
+            terminal.insist(PATIENCE, || terminal.resolve(purchase.clone())).await?.result
         }
     };
     let asked = match verb {

@@ -10,7 +10,7 @@ use super::history::{Outcome, Verb};
 use super::population::Number;
 use crate::grpc::v1::{self, Refusal, purchase_result, purchase_stream_request::Call};
 use crate::ids::{LedgerId, ProgrammeId, RequestId, SiteId};
-use crate::terminal::{CallError, Gateway, Opened, Seat, Session, Terminal, instant};
+use crate::terminal::{COMES_BACK_WITHIN, CallError, Gateway, Opened, Seat, Session, Terminal, instant};
 
 /// Why a call was not made: the terminal has no session, or none any more.
 pub(super) const NO_SESSION: &str = "NO_SESSION";
@@ -19,7 +19,7 @@ const STREAM_ENDED: &str = "STREAM_ENDED";
 /// The pause before a session is asked for again that was not given.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
 /// The first reconnect after a lost instance falls evenly into so long, as it does at every terminal.
-pub(super) const RECONNECT: Duration = Duration::from_secs(8);
+pub(super) const RECONNECT: Duration = COMES_BACK_WITHIN;
 
 /// One purchase, as every call about it names it.
 pub(super) struct Matter {

@@ -1,12 +1,15 @@
 //! A connection to the service, by itself: several terminals may share one.
 
 use std::error::Error;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use tokio::time::Instant;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_client::HealthClient;
 
+use super::retry::Budget;
 use super::{CALL_TIMEOUT, CONNECT_TIMEOUT};
 
 /// The service cannot be reached at all: nothing was sent.
@@ -54,6 +57,34 @@ impl Tls {
 #[derive(Clone)]
 pub struct Connection {
     channel: Channel,
+    repeats: Arc<Repeats>,
+}
+
+/// What all that call over a connection may repeat together.
+pub(super) struct Repeats {
+    since: Instant,
+    budget: Mutex<Budget>,
+}
+
+impl Repeats {
+    fn new() -> Arc<Self> {
+        Arc::new(Self { since: Instant::now(), budget: Mutex::default() })
+    }
+
+    /// A call is made for the first time.
+    pub(super) fn call(&self) {
+        self.lock().call(self.since.elapsed());
+    }
+
+    /// Whether a call may be made again, which is then spent.
+    pub(super) fn repeat(&self) -> bool {
+        self.lock().repeat(self.since.elapsed())
+    }
+
+    /// The budget is whole whenever the lock is free.
+    fn lock(&self) -> MutexGuard<'_, Budget> {
+        self.budget.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Connection {
@@ -78,12 +109,16 @@ impl Connection {
         {
             return Err(Unreachable { advice: NOT_ACCEPTED, ..unreachable(broken) });
         }
-        Ok(Self { channel })
+        Ok(Self { channel, repeats: Repeats::new() })
     }
 
     /// What generated clients call over.
     pub(crate) fn channel(&self) -> Channel {
         self.channel.clone()
+    }
+
+    pub(super) fn repeats(&self) -> Arc<Repeats> {
+        self.repeats.clone()
     }
 }
 
