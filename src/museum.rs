@@ -56,11 +56,15 @@ pub enum Mutant {
     CutWhenOld,
     /// The client repeats a call as often as its time allows, whatever it has repeated already.
     RepeatsForFree,
+    /// Nobody hears of a task that ends before the service does.
+    DeathUnnoticed,
+    /// Connections may take every file that the process may open.
+    NoFilesReserved,
 }
 
 impl Mutant {
     /// Every exhibit, with the name that chooses it.
-    pub const ALL: [(Self, &'static str); 26] = [
+    pub const ALL: [(Self, &'static str); 28] = [
         (Self::Control, "control"),
         (Self::CheckThenWrite, "check-then-write"),
         (Self::SweptTooEarly, "swept-too-early"),
@@ -87,6 +91,8 @@ impl Mutant {
         (Self::DrainWaitsForAll, "drain-waits-for-all"),
         (Self::CutWhenOld, "cut-when-old"),
         (Self::RepeatsForFree, "repeats-for-free"),
+        (Self::DeathUnnoticed, "death-unnoticed"),
+        (Self::NoFilesReserved, "no-files-reserved"),
     ];
 
     /// Whether this bug is switched on in this process (`RATIOND_MUTANT=name` in a museum build).
@@ -103,4 +109,18 @@ impl Mutant {
     pub const fn is_on(self) -> bool {
         false
     }
+}
+
+/// Resolves when this task is to break off: in a museum build, once the file that `MUSEUM_BREAKS` names holds the task's name.
+/// Never in any other build.
+pub async fn breaks_off(task: &str) {
+    #[cfg(feature = "museum")]
+    if let Ok(file) = std::env::var("MUSEUM_BREAKS") {
+        while std::fs::read_to_string(&file).is_ok_and(|named| named != task) {
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+        return;
+    }
+    let _ = task;
+    std::future::pending().await
 }

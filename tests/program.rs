@@ -10,6 +10,7 @@ mod program {
     mod broken;
     mod canary;
     mod command_line;
+    mod descriptors;
     mod drain;
     mod files;
     mod insisting;
@@ -24,6 +25,8 @@ mod program {
     mod shops;
     mod stop;
     mod storm;
+    #[cfg(feature = "museum")]
+    mod supervised;
     mod switch;
     mod tls;
     mod unfit;

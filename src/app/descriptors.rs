@@ -3,6 +3,7 @@
 
 use crate::config::Config;
 use crate::grpc::MAX_ADMIN_CONNECTIONS;
+use crate::museum::Mutant;
 
 use super::REDIS_CONNECTIONS;
 
@@ -21,6 +22,9 @@ fn left(limit: Option<usize>, lanes: usize) -> usize {
     let own = FILES + MAX_ADMIN_CONNECTIONS + lanes + 2 * REDIS_CONNECTIONS;
     // A semaphore holds no more.
     let limit = limit.unwrap_or(usize::MAX).min(tokio::sync::Semaphore::MAX_PERMITS);
+    if Mutant::NoFilesReserved.is_on() {
+        return limit;
+    }
     limit.saturating_sub(own).max(limit / 2).max(1)
 }
 

@@ -6,6 +6,8 @@ use std::future::Future;
 
 use tokio::task::{Id, JoinError, JoinSet};
 
+use crate::museum::{self, Mutant};
+
 /// What a task came to: an end of its own, or what went wrong.
 pub(super) type End = Result<(), String>;
 
@@ -26,12 +28,21 @@ pub struct Broke {
 
 impl Tasks {
     pub(super) fn spawn(&mut self, name: &'static str, work: impl Future<Output = End> + Send + 'static) {
+        let work = async move {
+            tokio::select! {
+                ended = work => ended,
+                () = museum::breaks_off(name) => Err("the museum broke it off".into()),
+            }
+        };
         let id = self.running.spawn(work).id();
         self.names.insert(id, name);
     }
 
     /// Waits for the first task to end, in whatever way. Not before all of them are spawned.
     pub(super) async fn first_end(&mut self) -> Broke {
+        if Mutant::DeathUnnoticed.is_on() {
+            return std::future::pending().await;
+        }
         match self.running.join_next_with_id().await {
             Some(ended) => self.told(ended),
             None => Broke { task: "its tasks", why: "there are none".into() },

@@ -65,6 +65,13 @@ impl Service {
         Self::start_as(command, directory, arguments, &[])
     }
 
+    /// The same, of a process that may have so many files open.
+    pub fn start_with_files(most: usize, directory: &Path, arguments: &[&str], variables: &[(&str, &str)]) -> Self {
+        let mut command = Command::new("sh");
+        command.args(["-c", &format!("ulimit -n {most}; exec \"$0\" \"$@\""), env!("CARGO_BIN_EXE_rationd")]);
+        Self::start_as(command, directory, arguments, variables)
+    }
+
     fn start_as(mut command: Command, directory: &Path, arguments: &[&str], variables: &[(&str, &str)]) -> Self {
         let logs = tempfile::tempdir().unwrap();
         prepare(&mut command, directory);
