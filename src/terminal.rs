@@ -42,7 +42,7 @@ const BREAKS: u32 = 30;
 const DOMAIN: &str = "rationd";
 /// The reasons that mean that nothing was executed. One that a later service may add is not among them, and so leaves the
 /// outcome unknown.
-const NOT_EXECUTED: [&str; 32] = [
+const NOT_EXECUTED: [&str; 33] = [
     "NOT_AN_OPERATOR",
     "NOT_ON_LOOPBACK",
     "SWITCHES_CHANGED",

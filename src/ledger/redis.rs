@@ -47,6 +47,7 @@ use super::{
 use decode::Scanned;
 use lanes::Queue;
 use standing::Standing;
+use unit::Asks;
 
 pub use lanes::Lanes;
 pub use watching::FirstCheck;
@@ -89,10 +90,14 @@ impl<C: Clock> RedisLedger<C> {
         Self { pool, queue, options: Arc::new(options), clock, standing, told: Arc::default() }
     }
 
-    /// One command, over a trip that it shares with others.
+    /// One command that may write, over a trip that it shares with others.
     fn ask(&self, cmd: Cmd) -> impl Future<Output = Result<Value, LedgerError>> + Send {
-        let gate = self.standing.gate();
-        self.queue.ask(gate, cmd)
+        self.queue.ask(self.standing.gate(), cmd, Asks::MayWrite)
+    }
+
+    /// One command that only reads, likewise.
+    fn read(&self, cmd: Cmd) -> impl Future<Output = Result<Value, LedgerError>> + Send {
+        self.queue.ask(self.standing.gate(), cmd, Asks::Reads)
     }
 
     /// Sends what is no call of the port over a connection of the pool.
@@ -166,7 +171,7 @@ impl<C: Clock> Ledger for RedisLedger<C> {
     }
 
     async fn usage(&self, key: RecordKey) -> Result<Record, LedgerError> {
-        let read = self.ask(encode::usage(&key)).await;
+        let read = self.read(encode::usage(&key)).await;
         decode::record(read.map_err(wrote_nothing)?)
     }
 
@@ -177,7 +182,7 @@ impl<C: Clock> Ledger for RedisLedger<C> {
         from: Option<Vec<u8>>,
     ) -> Result<Swept, LedgerError> {
         let before = if Mutant::SweptTooEarly.is_on() { before.plus(Duration::from_secs(30 * 86_400)) } else { before };
-        let scanned = self.ask(encode::scan(programme, from.as_deref(), SWEEP_STEP)).await;
+        let scanned = self.read(encode::scan(programme, from.as_deref(), SWEEP_STEP)).await;
         let Scanned { next, records } = decode::scanned(programme, scanned.map_err(wrote_nothing)?)?;
         if records.is_empty() {
             return Ok(Swept { removed: 0, unreadable: 0, next });

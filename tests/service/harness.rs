@@ -139,7 +139,10 @@ impl World {
         let mut client = ::redis::Client::open(redis.url()).unwrap().get_multiplexed_async_connection().await.unwrap();
         let keys: Vec<Vec<u8>> = ::redis::cmd("KEYS").arg("*").query_async(&mut client).await.unwrap();
         let mut stored = BTreeMap::new();
-        for key in keys.into_iter().filter(|key| !key.starts_with(b"{door}")) {
+        // How many trips there were is no record of anything.
+        let is_record =
+            |key: &Vec<u8>| !key.starts_with(b"{door}") && *key != rationd::ledger::redis::keys::BARRIER.as_bytes();
+        for key in keys.into_iter().filter(is_record) {
             let dump = ::redis::cmd("DUMP").arg(&key).query_async(&mut client).await.unwrap();
             stored.insert(key, dump);
         }

@@ -23,7 +23,7 @@ pub(super) async fn step<C: Clock>(
 ) -> Result<Exported, LedgerError> {
     let server = ledger.standing.server();
     let cursor = from.map(|from| cursor_of(server, &from)).transpose()?;
-    let scanned = ledger.ask(encode::scan(programme, cursor.as_deref(), KEYS)).await?;
+    let scanned = ledger.read(encode::scan(programme, cursor.as_deref(), KEYS)).await?;
     let Scanned { next, records } = decode::scanned(programme, scanned)?;
     let records: Vec<RecordKey> = records.iter().filter_map(|key| keys::parse_record(key)).collect();
     let mut pipeline = redis::pipe();

@@ -26,6 +26,7 @@ use crate::ledger::LedgerError;
 use crate::redis_pool::{Connection, RedisAway, RedisPool, TRIP_TIMEOUT};
 
 use super::standing::{Pass, Standing};
+use super::unit::Asks;
 use super::{faults, unit};
 
 /// How long a call may wait for its trip to begin, dialling included. One that waits longer is told so: by then its clerk
@@ -60,6 +61,7 @@ const STUCK_AFTER: Duration = Duration::from_millis(10);
 /// One call in the queue.
 struct Job {
     cmd: Cmd,
+    asks: Asks,
     give_up: Instant,
     reply: oneshot::Sender<Result<Value, LedgerError>>,
 }
@@ -108,10 +110,10 @@ impl Queue {
     }
 
     /// One command and its reply, over a trip that it shares with others, if the gate lets it through.
-    pub(super) async fn ask(&self, gate: Result<(), LedgerError>, cmd: Cmd) -> Result<Value, LedgerError> {
+    pub(super) async fn ask(&self, gate: Result<(), LedgerError>, cmd: Cmd, asks: Asks) -> Result<Value, LedgerError> {
         gate?;
         let (reply, answer) = oneshot::channel();
-        self.0.line.add(Job { cmd, give_up: Instant::now() + LONGEST_WAIT, reply }, self.0.most)?;
+        self.0.line.add(Job { cmd, asks, give_up: Instant::now() + LONGEST_WAIT, reply }, self.0.most)?;
         // A lane answers everything that it has taken; only its panic breaks the promise.
         answer.await.unwrap_or_else(|_| Err(LedgerError::Unconfirmed("the lane to Redis broke off".into())))
     }
@@ -254,8 +256,9 @@ impl Lane {
             self.connection = Some(Kept { connection, used: Instant::now() });
             return;
         }
+        let asks = group.iter().map(|job| job.asks).max().unwrap_or(Asks::Reads);
         let calls = group.iter_mut().map(|job| std::mem::take(&mut job.cmd));
-        match timeout(TRIP_TIMEOUT, unit::send(&mut connection, &self.standing, pass, calls)).await {
+        match timeout(TRIP_TIMEOUT, unit::send(&mut connection, &self.standing, pass, asks, calls)).await {
             Ok(Ok(replies)) if replies.len() == group.len() => {
                 let mut spoilt = false;
                 for (job, reply) in group.drain(..).zip(replies) {
@@ -341,7 +344,7 @@ mod tests {
     }
 
     fn job() -> Job {
-        Job { cmd: Cmd::new(), give_up: Instant::now() + LONGEST_WAIT, reply: oneshot::channel().0 }
+        Job { cmd: Cmd::new(), asks: Asks::Reads, give_up: Instant::now() + LONGEST_WAIT, reply: oneshot::channel().0 }
     }
 
     /// Whether so many calls are worth a trip beside so many, when the first has waited so many milliseconds.

@@ -3,7 +3,7 @@
 //! Before the calls stands a write, the barrier; behind them, where there are replicas, `WAIT` for those that must have them.
 //! `WAIT` speaks of everything that its own connection has written before it, so whoever sends a call again sends a whole unit
 //! again. With fewer replicas than asked for, or without a count, every answer of the unit is unconfirmed, replays and refusals
-//! among them: what they rest on may vanish with the primary.
+//! among them: what they rest on may vanish with the primary. A unit that only reads needs neither where there are no replicas.
 //!
 //! Knows nothing about what the calls mean.
 
@@ -21,6 +21,15 @@ use super::{faults, keys, trip};
 /// How long replicas are waited for: within the time of a trip.
 const REPLICAS_WITHIN: Duration = Duration::from_millis(700);
 
+/// What a call, or all calls of a unit, may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Asks {
+    /// It changes nothing.
+    Reads,
+    /// It may change a record.
+    MayWrite,
+}
+
 /// What came back of a call.
 pub(super) type Reply = RedisResult<Value>;
 
@@ -30,8 +39,17 @@ pub(super) async fn send(
     connection: &mut MultiplexedConnection,
     standing: &Standing,
     pass: Pass,
+    asks: Asks,
     calls: impl ExactSizeIterator<Item = Cmd>,
 ) -> RedisResult<Vec<Result<Reply, LedgerError>>> {
+    if asks == Asks::Reads && pass.replicas == 0 {
+        let mut unit = Pipeline::with_capacity(calls.len());
+        calls.for_each(|call| {
+            unit.add_command(call);
+        });
+        let replies = connection.req_packed_commands(&unit, 0, unit.len()).await?;
+        return Ok(replies.into_iter().map(|reply| Ok(reply.extract_error())).collect());
+    }
     let unit = unit(calls, pass);
     let mut replies = sent(connection, standing, pass, &unit).await?;
     // Scripts that the server has lost were not run: they are loaded, and their calls alone are sent again.
