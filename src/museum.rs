@@ -60,11 +60,13 @@ pub enum Mutant {
     DeathUnnoticed,
     /// Connections may take every file that the process may open.
     NoFilesReserved,
+    /// A call's deadline is looked at when the call comes, and never again.
+    DeadlineOnEntryOnly,
 }
 
 impl Mutant {
     /// Every exhibit, with the name that chooses it.
-    pub const ALL: [(Self, &'static str); 28] = [
+    pub const ALL: [(Self, &'static str); 29] = [
         (Self::Control, "control"),
         (Self::CheckThenWrite, "check-then-write"),
         (Self::SweptTooEarly, "swept-too-early"),
@@ -93,6 +95,7 @@ impl Mutant {
         (Self::RepeatsForFree, "repeats-for-free"),
         (Self::DeathUnnoticed, "death-unnoticed"),
         (Self::NoFilesReserved, "no-files-reserved"),
+        (Self::DeadlineOnEntryOnly, "deadline-on-entry-only"),
     ];
 
     /// Whether this bug is switched on in this process (`RATIOND_MUTANT=name` in a museum build).

@@ -19,6 +19,7 @@ use tower::{Layer, Service};
 use tracing::Instrument;
 
 use super::{LONGEST_CALL, status};
+use crate::museum::Mutant;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::propagation::adopt_parent;
 use crate::time::Clock;
@@ -109,6 +110,7 @@ where
         let patience = patience(request.headers());
         // What nobody waits for any more is not begun.
         let permit = if patience.is_zero() { Err(status::too_late()) } else { permit };
+        let patience = if Mutant::DeadlineOnEntryOnly.is_on() { LONGEST_CALL } else { patience };
         let work = permit.map(|permit| (permit, AssertUnwindSafe(self.inner.call(request))));
         let seen = span.clone();
         let measured = async move {
@@ -214,6 +216,75 @@ fn reasoned(response: http::Response<Body>) -> http::Response<Body> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::time::SystemClock;
+    use std::sync::atomic::{AtomicU32, Ordering};
+    use tokio::time::sleep;
+
+    const STEPS: u32 = 6;
+
+    fn asked(timeout: Option<&str>) -> http::Request<Body> {
+        let request = http::Request::builder().version(http::Version::HTTP_2).uri("/x");
+        let request = timeout.into_iter().fold(request, |request, text| request.header("grpc-timeout", text));
+        request.body(Body::empty()).unwrap()
+    }
+
+    /// Work of some steps of 100 ms each, which counts those that it has done.
+    fn steps(
+        done: Arc<AtomicU32>,
+    ) -> impl Service<http::Request<Body>, Response = http::Response<Body>, Error = Infallible, Future: Send>
+    + Clone
+    + Send
+    + 'static {
+        tower::service_fn(move |_| {
+            let done = done.clone();
+            async move {
+                for _ in 0..STEPS {
+                    sleep(Duration::from_millis(100)).await;
+                    done.fetch_add(1, Ordering::Relaxed);
+                }
+                Ok(http::Response::new(Body::empty()))
+            }
+        })
+    }
+
+    fn layer() -> OutermostLayer<SystemClock> {
+        OutermostLayer::new(Arc::new(Metrics::none()), SystemClock::real(), 4)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn work_ends_with_its_deadline_and_is_not_begun_after_it() {
+        let done = Arc::<AtomicU32>::default();
+        let mut service = layer().layer(steps(done.clone()));
+        let mut said = Vec::new();
+        for timeout in [Some("0m"), Some("250m"), None] {
+            let response = service.call(asked(timeout)).await.unwrap();
+            let reason = Status::from_header_map(response.headers()).filter(|status| status.code() != Code::Ok);
+            // Had anything been left behind, it would go on meanwhile.
+            sleep(Duration::from_secs(2)).await;
+            said.push((reason.map(|status| status.code()), done.swap(0, Ordering::Relaxed)));
+        }
+        let late = Some(Code::DeadlineExceeded);
+        assert_eq!(said, [(late, 0), (late, 2), (None, STEPS)]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_call_that_is_dropped_at_any_point_gives_its_place_back() {
+        let (layer, done) = (layer(), Arc::<AtomicU32>::default());
+        let mut service = layer.layer(steps(done.clone()));
+        for polls in 0..=STEPS {
+            let mut call = service.call(asked(None));
+            assert_eq!(layer.permits.available_permits(), 3);
+            for _ in 0..polls {
+                assert!(futures_util::poll!(&mut call).is_pending());
+                sleep(Duration::from_millis(100)).await;
+            }
+            drop(call);
+            assert_eq!(layer.permits.available_permits(), 4, "dropped after {polls} steps");
+        }
+        sleep(Duration::from_secs(2)).await;
+        // Each was taken as far as it was polled: the first poll only begins the first step.
+        assert_eq!(done.load(Ordering::Relaxed), (0..STEPS).sum::<u32>());
+    }
 
     #[test]
     fn a_caller_waits_as_long_as_it_says_and_no_longer_than_a_call_may_take() {

@@ -186,7 +186,11 @@ async fn a_call_or_reply_that_is_lost_leaves_one_truth_under_its_id() {
     }
 }
 
-on_both_stores!(a_client_that_hangs_up_leaves_all_or_nothing, a_visit_goes_on_to_its_end_when_the_client_hangs_up);
+on_both_stores!(
+    a_client_that_hangs_up_leaves_all_or_nothing,
+    thousands_of_resets_leave_no_place_taken_and_every_id_resolvable,
+    a_visit_goes_on_to_its_end_when_the_client_hangs_up,
+);
 
 async fn a_client_that_hangs_up_leaves_all_or_nothing(world: World) {
     const CALLS: u32 = 300;
@@ -228,6 +232,55 @@ async fn a_client_that_hangs_up_leaves_all_or_nothing(world: World) {
     }
     println!("hanging up on {}: {CALLS} calls, {recorded} recorded, {unheard} of them unheard", world.name());
     assert!(unheard > 0 && unheard < recorded, "hung up too late or too early to show anything");
+}
+
+/// Far more resets than there are places: were one in a hundred of them not given back, no call could be made afterwards.
+async fn thousands_of_resets_leave_no_place_taken_and_every_id_resolvable(world: World) {
+    const CLIENTS: u32 = 8;
+    const RESETS: u32 = 400;
+    const PLACES: u32 = 32;
+    let places = PLACES.to_string();
+    let service = world.serve_with("2020-06-15T09:00:00+09:00", &[("MAX_IN_FLIGHT", &places)]).await;
+    let seller = Arc::new(service.counter(SEJONG).await);
+    let started = Instant::now();
+    assert_eq!(said(&seller.sell(&masks(99_999)).await), "APPROVED");
+    let usual = started.elapsed();
+    let mut clients = JoinSet::new();
+    for client in 0..CLIENTS {
+        let seller = seller.clone();
+        clients.spawn(async move {
+            let mut left = Vec::new();
+            for nth in 0..RESETS {
+                let visit = masks(client * RESETS + nth);
+                // As good as at random, and the same in every run.
+                let patience = usual * 3 * (nth * 7_919 % RESETS) / RESETS;
+                let heard = tokio::time::timeout(patience, seller.purchase(&visit)).await;
+                left.push((visit, heard.is_ok_and(|answer| said(&one(answer.unwrap())) == "APPROVED")));
+            }
+            left
+        });
+    }
+    let left: Vec<(Visit, bool)> = clients.join_all().await.into_iter().flatten().collect();
+    let mut calls = JoinSet::new();
+    for nth in 0..PLACES {
+        let seller = seller.clone();
+        calls.spawn(async move { said(&seller.sell(&masks(50_000 + nth)).await).to_owned() });
+    }
+    assert!(calls.join_all().await.iter().all(|said| said == "APPROVED"), "every place is free");
+    let (mut recorded, mut reset) = (0, 0);
+    for (visit, heard) in &left {
+        let resolved = seller.resolve(&visit.known(0)).await.unwrap();
+        match said(&resolved) {
+            "APPROVED" => recorded += 1,
+            "NOT_RECORDED" => assert!(!heard, "a receipt was given for it"),
+            other => panic!("{other}"),
+        }
+        reset += u32::from(!heard);
+    }
+    println!("resets on {}: {reset} of {} calls, {recorded} recorded all the same", world.name(), left.len());
+    assert!(reset > RESETS, "there were resets");
+    drop(seller);
+    service.stop().await;
 }
 
 async fn a_visit_goes_on_to_its_end_when_the_client_hangs_up(world: World) {
