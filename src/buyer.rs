@@ -17,6 +17,7 @@ mod opaque;
 
 use zeroize::Zeroizing;
 
+pub(crate) use key_ring::keyed;
 pub use key_ring::{BuyerKey, KeyId, KeyMark, KeyRing, Pseudonym, RingKey, SecretKey};
 pub use kr_resident::parse_kr_resident;
 pub use opaque::parse_opaque;

@@ -33,7 +33,7 @@
 //! | [`policy`] | programmes as effective-dated data; windows and refusals; pure |
 //! | [`ledger`] | the port, [`ledger::rules`] (the semantics, once), `ledger::redis` and `ledger::embedded` |
 //! | [`session`] | seats of terminals and the line in front of them: the limiter, pure; the doors in Redis and redb; the registry of one instance |
-//! | [`purchase`] | the use case |
+//! | [`purchase`] | the use case; [`purchase::receipt`], what a receipt says and the MAC that it is checked by |
 //! | [`export`] | the records of a programme, for an audit |
 //! | [`grpc`] | the services, errors as statuses, how connections begin, who is calling |
 //! | [`terminal`] | the client library |
@@ -50,6 +50,8 @@
 //!   code reads a record, decides and then writes.
 //! * **A known request id is never judged.** It answers with what became of it, before any rule is looked at, also across a
 //!   midnight and a change of rules. Only an entry that is SOLD yields a receipt.
+//! * **A receipt is made from the ledger's answer**, never before it, and of nothing that one instance knows and another does not: so
+//!   it is the same whoever is asked, and its MAC is too.
 //! * **Silence is not an answer.** Only an error of ours with a reason listed as *not executed* means that nothing was written.
 //!   Everything else leaves the outcome unknown, and the request id resolves it. An id that was asked about before it was used is
 //!   closed, so that a late copy can never become a sale.

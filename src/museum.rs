@@ -62,11 +62,13 @@ pub enum Mutant {
     NoFilesReserved,
     /// A call's deadline is looked at when the call comes, and never again.
     DeadlineOnEntryOnly,
+    /// The MAC of a receipt does not cover how many units were sold.
+    ReceiptWithoutQuantity,
 }
 
 impl Mutant {
     /// Every exhibit, with the name that chooses it.
-    pub const ALL: [(Self, &'static str); 29] = [
+    pub const ALL: [(Self, &'static str); 30] = [
         (Self::Control, "control"),
         (Self::CheckThenWrite, "check-then-write"),
         (Self::SweptTooEarly, "swept-too-early"),
@@ -96,6 +98,7 @@ impl Mutant {
         (Self::DeathUnnoticed, "death-unnoticed"),
         (Self::NoFilesReserved, "no-files-reserved"),
         (Self::DeadlineOnEntryOnly, "deadline-on-entry-only"),
+        (Self::ReceiptWithoutQuantity, "receipt-without-quantity"),
     ];
 
     /// Whether this bug is switched on in this process (`RATIOND_MUTANT=name` in a museum build).

@@ -10,6 +10,7 @@
 mod answer;
 mod judging;
 mod prepare;
+pub mod receipt;
 
 use std::future::{Future, ready};
 use std::sync::Arc;
@@ -19,20 +20,20 @@ use futures_util::future::Either;
 use smallvec::smallvec;
 
 pub use crate::ledger::{Durability, LedgerError};
-pub use answer::{
-    Asked, AskedLine, Caller, Earlier, Echo, Failure, Invalid, LineAnswer, Named, Outcome, Receipt, Standing,
-};
+pub use answer::{Asked, AskedLine, Caller, Earlier, Echo, Failure, Invalid, LineAnswer, Named, Outcome, Standing};
 pub use prepare::{Known, MAX_QUANTITY, Prepared};
+pub use receipt::Receipt;
 
 use crate::buyer::KeyRing;
 use crate::ids::LedgerId;
 use crate::ledger::{
-    Answer, Call, Claim, Claimed, Confirmed, Entry, Ledger, Record, Released, Resolved, Voided, rules,
+    Answer, Call, Claim, Claimed, Confirmed, Entry, Ledger, Record, RecordKey, Released, Resolved, Voided, rules,
 };
 use crate::museum::Mutant;
 use crate::policy::{Assessment, Judgement, LineSet, Policies, Programme, Window, Windows};
 use crate::time::{Clock, Timestamp};
 use judging::{Judging, unread};
+use receipt::{ReceiptKey, Statement};
 
 /// How often a line is assessed anew when the ledger's time turns out to be past what the rules were asked for: a day
 /// ends at most once while a request is under way, so more means that clocks run wild.
@@ -45,12 +46,14 @@ pub struct Purchases<L, C> {
     clock: C,
     policies: Arc<ArcSwap<Policies>>,
     ring: Arc<KeyRing>,
+    receipts: Arc<ReceiptKey>,
 }
 
 impl<L: Ledger, C: Clock> Purchases<L, C> {
     /// Over this ledger, clock, set of programmes (replaced as a whole when it is reloaded) and key ring.
     pub fn new(ledger: L, clock: C, policies: Arc<ArcSwap<Policies>>, ring: Arc<KeyRing>) -> Self {
-        Self { ledger, clock, policies, ring }
+        let receipts = Arc::new(ReceiptKey::new(&ring.receipt_key()));
+        Self { ledger, clock, policies, ring, receipts }
     }
 
     /// The ledger behind these use cases; `None` until it has been seen once.
@@ -201,7 +204,7 @@ impl<L: Ledger, C: Clock> Purchases<L, C> {
 
     fn claimed(&self, line: &Judging<'_>, answer: Answer<Claimed>, windows: &[Window]) -> LineAnswer {
         let outcome = match answer.outcome {
-            Claimed::Recorded(sale) => self.receipt(&line.visit.programme, sale).map(Outcome::Approved),
+            Claimed::Recorded(sale) => self.receipt(&line.visit.programme, line.line.key, sale).map(Outcome::Approved),
             Claimed::Held(hold) => Ok(Outcome::Held(hold)),
             Claimed::Refused(_) => Ok(Outcome::Refused(line.refused(windows, &answer.record, answer.at))),
             Claimed::Released(entry) => Ok(Outcome::Released(entry)),
@@ -280,7 +283,7 @@ impl<L: Ledger, C: Clock> Purchases<L, C> {
                 LineAnswer { request, replayed: false, outcome: failed(error), standing: None, echo: known.echo }
             }
             Ok(answer) => {
-                let proof = |sale| self.receipt(&known.programme, sale);
+                let proof = |sale| self.receipt(&known.programme, known.key, sale);
                 let outcome = tell(answer.outcome, &proof).unwrap_or_else(failed);
                 // Another site's business is not shown to whoever guesses an id.
                 let standing =
@@ -290,15 +293,21 @@ impl<L: Ledger, C: Clock> Purchases<L, C> {
         }
     }
 
-    fn receipt(&self, programme: &Programme, sale: Entry) -> Result<Receipt, LedgerError> {
+    /// The proof of a sale. Made from the ledger's answer, so never before the sale is as durable as promised.
+    fn receipt(&self, programme: &Programme, key: RecordKey, sale: Entry) -> Result<Receipt, LedgerError> {
         let ledger = self.ledger.id().ok_or_else(|| LedgerError::Corrupt("a sale in a ledger without an id".into()))?;
-        Ok(Receipt {
+        Ok(self.receipts.seal(Statement {
             ledger,
+            request: sale.request,
             programme: programme.id(),
-            sale,
+            site: sale.site,
+            quantity: sale.quantity,
+            sold_at: sale.at,
             durability: self.ledger.durability(),
             simulated_clock: self.clock.is_simulated(),
-        })
+            late: sale.late,
+            partition: key.buyer.partition,
+        }))
     }
 }
 

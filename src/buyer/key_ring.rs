@@ -8,6 +8,7 @@ use hmac::digest::consts::{U8, U16};
 use hmac::{Hmac, KeyInit, Mac};
 use secrecy::{ExposeSecret, SecretBox};
 use sha2::Sha256;
+use zeroize::Zeroizing;
 
 use super::Buyer;
 use crate::ids::ProgrammeId;
@@ -107,9 +108,10 @@ impl From<RingKey> for Keyed {
     }
 }
 
-fn keyed(key: &SecretKey) -> Hmac<Sha256> {
+/// The state of HMAC after it has taken this key in.
+pub(crate) fn keyed(key: &SecretKey) -> Hmac<Sha256> {
     // A key of 32 bytes is its own block when padded with zeroes, so taking it as a block cannot fail.
-    let mut block = zeroize::Zeroizing::new([0; 64]);
+    let mut block = Zeroizing::new([0; 64]);
     for (place, byte) in block.iter_mut().zip(key.expose_secret()) {
         *place = *byte;
     }
@@ -140,6 +142,15 @@ impl KeyRing {
         let both = digest(&self.current.mac, [b"mark of the key ring ".as_slice(), partition.as_slice()]);
         let (mark, _) = both.split::<U8>();
         KeyMark(mark.into())
+    }
+
+    /// The key that receipts are made under. It follows from the one key that never rotates, which a ledger knows by its
+    /// mark: so all instances on a ledger have the same, for the ledger's life, and no second secret need be handed out.
+    /// Nobody gets from it back to the keys.
+    pub fn receipt_key(&self) -> SecretKey {
+        // No number holds a space, so this is nobody's partition either.
+        let key = Zeroizing::new(digest(&self.partition, [b"key of receipts 1".as_slice()]).0);
+        SecretKey::init_with_mut(|place: &mut [u8; 32]| *place = *key)
     }
 
     /// Where this buyer's record of this programme stands.
@@ -290,5 +301,15 @@ mod tests {
         assert_ne!(ring().mark(), with(9, 2, 3));
         assert_ne!(ring().mark(), with(1, 9, 3));
         assert_eq!(ring().mark().to_string().len(), 16);
+    }
+
+    /// Computed apart from this code, with Python: `hmac.new(bytes([1]*32), b"key of receipts 1", "sha256").hexdigest()`.
+    #[test]
+    fn the_receipt_key_follows_from_the_key_that_never_rotates() {
+        let turned = KeyRing::new(key(1), RingKey { id: 8, key: key(3) }, Some(RingKey { id: 7, key: key(2) }), None);
+        for ring in [ring(), turned] {
+            let derived = hex(ring.receipt_key().expose_secret());
+            assert_eq!(derived, "1bce482a2051a7c7275d6dbd79a4d7863565a4ac5f74966666d57ed3b8149c9a");
+        }
     }
 }

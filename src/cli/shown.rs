@@ -151,6 +151,9 @@ impl Shown {
                 "durability": durability(r.durability()),
                 "simulated_clock": r.simulated_clock,
                 "late": r.late,
+                "partition": r.partition,
+                "key_id": r.key_id,
+                "mac": r.mac,
             })),
             "echo": result.echo.as_ref().map(|e| json!({
                 "birth_year": e.birth_year,
@@ -191,6 +194,8 @@ impl fmt::Display for Shown {
             let at = receipt.sold_at.as_ref().map(|at| self.local(at)).unwrap_or_default();
             write!(f, "\n  receipt  {} of {} at {} on {at}", receipt.quantity, receipt.programme, receipt.site)?;
             write!(f, "\n           request id {}, ledger {}", receipt.request_id, receipt.ledger_id)?;
+            let v1::Receipt { partition, key_id, mac, .. } = receipt;
+            write!(f, "\n           mac {mac} under key {key_id}, partition {partition}")?;
             if receipt.durability() == v1::Durability::Volatile {
                 write!(f, "\n           VOLATILE STORE: a crash may lose this sale")?;
             }

@@ -224,22 +224,25 @@ pub(super) fn failure(fault: Fault) -> v1::Failure {
     }
 }
 
-fn receipt(proof: Receipt) -> v1::Receipt {
-    let durability = match proof.durability {
+fn receipt(Receipt { of, key_id, mac }: Receipt) -> v1::Receipt {
+    let durability = match of.durability {
         Durability::Synced => v1::Durability::Synced,
         Durability::Replicated => v1::Durability::Replicated,
         Durability::Volatile => v1::Durability::Volatile,
     };
     v1::Receipt {
-        ledger_id: proof.ledger.to_string(),
-        request_id: proof.sale.request.to_string(),
-        programme: proof.programme.to_string(),
-        site: proof.sale.site.to_string(),
-        quantity: proof.sale.quantity,
-        sold_at: Some(instant(proof.sale.at)),
+        ledger_id: of.ledger.to_string(),
+        request_id: of.request.to_string(),
+        programme: of.programme.to_string(),
+        site: of.site.to_string(),
+        quantity: of.quantity,
+        sold_at: Some(instant(of.sold_at)),
         durability: durability.into(),
-        simulated_clock: proof.simulated_clock,
-        late: proof.sale.late,
+        simulated_clock: of.simulated_clock,
+        late: of.late,
+        partition: of.partition.into(),
+        key_id: key_id.to_string(),
+        mac: mac.to_string(),
     }
 }
 

@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use smallvec::SmallVec;
 
-use crate::ids::{LedgerId, Paper, ProgrammeId, Relation, RequestId, SiteId, TerminalId};
-use crate::ledger::{Durability, Entry, LedgerError};
+use super::receipt::Receipt;
+use crate::ids::{Paper, ProgrammeId, Relation, RequestId, SiteId, TerminalId};
+use crate::ledger::{Entry, LedgerError};
 use crate::policy::{Chance, Left, Place, Reason};
 use crate::time::Timestamp;
 
@@ -73,21 +74,6 @@ pub struct Invalid {
     pub problem: String,
 }
 
-/// Proof of a recorded sale.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Receipt {
-    /// The ledger in which it stands.
-    pub ledger: LedgerId,
-    /// Under which programme.
-    pub programme: ProgrammeId,
-    /// The sale as recorded.
-    pub sale: Entry,
-    /// How durable it is.
-    pub durability: Durability,
-    /// Given under a simulated clock.
-    pub simulated_clock: bool,
-}
-
 /// What became of a line or an id.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
@@ -123,7 +109,7 @@ impl Outcome {
     /// When a sale or hold that stands was made; `None` for every other outcome.
     pub fn granted_at(&self) -> Option<Timestamp> {
         match self {
-            Self::Approved(receipt) => Some(receipt.sale.at),
+            Self::Approved(receipt) => Some(receipt.of.sold_at),
             Self::Held(hold) => Some(hold.at),
             _ => None,
         }
