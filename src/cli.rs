@@ -8,6 +8,7 @@ mod greeting;
 mod load;
 mod operator;
 mod policy;
+mod receipt;
 mod sale;
 mod shown;
 mod tls;
@@ -84,6 +85,9 @@ pub enum Command {
     Operator(Box<operator::OperatorCommand>),
     /// Makes an authority and certificates, for development
     DevCerts(dev_certs::DevCerts),
+    /// Checks receipts, and puts the key that they are checked with into a file of its own
+    #[command(subcommand)]
+    Receipt(receipt::ReceiptCommand),
     /// Loads a service with made-up people at made-up counters, audits its ledger, and reports
     Load(Box<Load>),
 }
@@ -178,6 +182,11 @@ pub async fn run_operator(command: operator::OperatorCommand) -> u8 {
 /// Runs `dev-certs` and gives the exit code.
 pub fn run_dev_certs(command: dev_certs::DevCerts) -> u8 {
     dev_certs::run(command)
+}
+
+/// Runs `receipt …` and gives the exit code.
+pub fn run_receipt(command: receipt::ReceiptCommand) -> u8 {
+    receipt::run(command)
 }
 
 /// Runs `load` and gives the exit code.

@@ -9,6 +9,7 @@ mod effective;
 mod environment;
 mod file;
 mod keys;
+mod receipt_key;
 mod store_url;
 
 use std::collections::BTreeMap;
@@ -21,6 +22,7 @@ use std::time::Duration;
 
 pub use environment::{environment, executable, program, scratch};
 pub use keys::Keys;
+pub use receipt_key::{load_receipt_key, save_receipt_key};
 pub use store_url::{BadStore, RedisUrl, Store};
 
 use crate::ids::{Channel, SiteId};

@@ -19,6 +19,7 @@ mod program {
     mod policy;
     mod python;
     mod race;
+    mod receipts;
     mod replay;
     mod selling;
     mod service;

@@ -26,6 +26,7 @@ const IMPORTS: &str = "
     app                → ledger, ledger::{redis, embedded}, session, session::{redis, embedded}
     app                → buyer, policy, ids, time
     cli                → config, policy, session::{switches, Mode, Switches}, terminal, load, grpc::{v1, PURCHASE_SERVICE}, certs, tls, sites, ids, time
+    cli                → purchase::receipt
     certs              → tls, ids, time
     grpc               → purchase, export, session, stock, journal, ledger::Ledger, policy::{LineSet, Place, Refusal}
     grpc               → sites, ids, time, tls, telemetry, drain
@@ -82,7 +83,7 @@ const FENCES: &str = "
 /// Parts that are pure: no I/O, no tasks, no logging.
 const PURE_LINE: usize = line!() as usize + 1;
 const PURE: &str = "
-    ids.rs policy.rs policy/ buyer/kr_resident.rs buyer/opaque.rs ledger/rules.rs ledger/packed.rs sites.rs tls.rs certs.rs → tokio, tracing, std::fs, std::net, std::io
+    ids.rs policy.rs policy/ buyer/kr_resident.rs buyer/opaque.rs ledger/rules.rs ledger/packed.rs purchase/receipt.rs sites.rs tls.rs certs.rs → tokio, tracing, std::fs, std::net, std::io
 ";
 
 fn root() -> PathBuf {

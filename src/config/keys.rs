@@ -63,12 +63,7 @@ impl Keys {
     /// From the text of a key file; `source` names it in messages.
     pub fn parse(text: &str, source: &str) -> Result<Self, ConfigErrors> {
         let mut settings = Settings::parse(text, source)?;
-        if !settings.has(&["version"]) {
-            settings.missing(&["version"], "write version = 1");
-        }
-        if settings.number::<u32>(&["version"], 1, u32::MAX).is_some_and(|version| version != VERSION) {
-            settings.problem_at("version", format!("is not {VERSION}, the only layout that this rationd can read"));
-        }
+        version(&mut settings);
         let mut uses = Uses::default();
         let partition = key(&mut settings, &["partition", "key"], &mut uses);
         let current = ring_key(&mut settings, "current", &mut uses);
@@ -95,9 +90,19 @@ impl Keys {
     }
 }
 
+/// Notes a layout that cannot be read.
+pub(super) fn version(settings: &mut Settings) {
+    if !settings.has(&["version"]) {
+        settings.missing(&["version"], "write version = 1");
+    }
+    if settings.number::<u32>(&["version"], 1, u32::MAX).is_some_and(|version| version != VERSION) {
+        settings.problem_at("version", format!("is not {VERSION}, the only layout that this rationd can read"));
+    }
+}
+
 /// What each key and each id of the file is used for, to find one that is used twice.
 #[derive(Default)]
-struct Uses {
+pub(super) struct Uses {
     keys: Vec<(String, Zeroizing<[u8; 32]>)>,
     ids: Vec<(String, KeyId)>,
 }
@@ -131,7 +136,8 @@ fn ring_key(settings: &mut Settings, which: &str, uses: &mut Uses) -> Option<Rin
     Some(RingKey { id: id?, key: key? })
 }
 
-fn key(settings: &mut Settings, path: &[&str], uses: &mut Uses) -> Option<SecretKey> {
+/// A key of the file.
+pub(super) fn key(settings: &mut Settings, path: &[&str], uses: &mut Uses) -> Option<SecretKey> {
     if !settings.has(path) {
         settings.missing(path, "write 64 hexadecimal digits, such as `openssl rand -hex 32` prints");
         return None;
@@ -235,7 +241,8 @@ fn find_database(directory: &Path) -> io::Result<Option<PathBuf>> {
     Ok(None)
 }
 
-fn write_private(path: &Path, text: &str) -> io::Result<()> {
+/// Makes a file that only its owner can read; fails if there is one.
+pub(super) fn write_private(path: &Path, text: &str) -> io::Result<()> {
     let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
     file.write_all(text.as_bytes())?;
     file.sync_all()
@@ -258,17 +265,22 @@ fn new_key_file() -> Result<Zeroizing<String>, getrandom::Error> {
     text.push_str("version = 1\n");
     for section in ["\n[partition]\n", "\n[ring.current]\nid = 1\n", "\n[door]\n"] {
         text.push_str(section);
-        text.push_str("key = \"");
         let mut key = Zeroizing::new([0; 32]);
         getrandom::fill(key.as_mut_slice())?;
-        for byte in key.iter() {
-            for digit in [byte >> 4, byte & 15] {
-                text.extend(char::from_digit(u32::from(digit), 16));
-            }
-        }
-        text.push_str("\"\n");
+        push_key(&mut text, &key);
     }
     Ok(text)
+}
+
+/// A key as it stands in a file. Makes no copy of it if the text has room for 100 bytes more.
+pub(super) fn push_key(text: &mut String, key: &[u8; 32]) {
+    text.push_str("key = \"");
+    for byte in key {
+        for digit in [byte >> 4, byte & 15] {
+            text.extend(char::from_digit(u32::from(digit), 16));
+        }
+    }
+    text.push_str("\"\n");
 }
 
 #[cfg(test)]
