@@ -26,8 +26,8 @@ fn prepared() -> &'static Path {
     })
 }
 
-/// The client against a service with these arguments, and with these of its own.
-fn sells(directory: &Path, served: &[&str], shown: &[&str]) {
+/// The client against a service with these arguments, and with these of its own; what it said.
+fn sells(directory: &Path, served: &[&str], shown: &[&str]) -> String {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let target = prepared();
     let service = Service::start(directory, &[&["--clock", SATURDAY], served].concat(), &[]);
@@ -39,11 +39,20 @@ fn sells(directory: &Path, served: &[&str], shown: &[&str]) {
     assert_eq!(ran.code, 0, "{}{}\n{}", ran.out, ran.err, service.log());
     assert!(ran.out.ends_with("all as promised\n"), "{}", ran.out);
     service.stop();
+    ran.out
 }
 
 #[test]
 fn a_python_client_buys_is_refused_resolves_and_voids() {
-    sells(tempfile::tempdir().unwrap().path(), &[], &[]);
+    let directory = tempfile::tempdir().unwrap();
+    let at = directory.path();
+    let said = sells(at, &[], &[]);
+    // Its receipt, as Python prints the message, is one that anybody with the key can check.
+    let receipt = said.lines().find_map(|line| line.strip_prefix("receipt ")).unwrap();
+    let keys = ["--keys", "rationd-data-simulated/keys.toml", "--out", "receipt-key.toml"];
+    assert_eq!(rationd(at, &[&["receipt", "key"], &keys[..]].concat(), "").code, 0);
+    let verified = rationd(at, &["receipt", "verify", "--key", "receipt-key.toml"], receipt);
+    assert!(verified.code == 0 && verified.out.starts_with("VALID "), "{verified:?}");
 }
 
 #[test]

@@ -10,6 +10,7 @@ import sys
 import uuid
 
 import grpc
+from google.protobuf import json_format
 from google.rpc import error_details_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
@@ -127,6 +128,10 @@ def main(address, *files):
         assert (receipt.quantity, receipt.request_id, receipt.ledger_id) == (2, first, admitted.ledger_id), receipt
         assert receipt.durability == purchase.DURABILITY_SYNCED and receipt.simulated_clock, receipt
         say("sale", receipt.quantity, "units at", receipt.site, "on", receipt.sold_at.ToJsonString())
+
+        # What an auditor checks with `rationd receipt verify`: every field, by its name in the interface.
+        shown = {"preserving_proto_field_name": True, "always_print_fields_with_no_presence": True}
+        say("receipt", json_format.MessageToJson(receipt, indent=None, **shown))
 
         again = sell(BUYER, 2, first)
         assert again.replayed and again.approved.receipt == receipt, again
