@@ -275,6 +275,7 @@ fn receipt(fields: &mut Fields<'_>) -> Option<Receipt> {
         // Other clients print the name of the interface.
         match value.as_str()?.trim_start_matches("DURABILITY_") {
             "SYNCED" => Some(Durability::Synced),
+            "REPLICATED" => Some(Durability::Replicated),
             "VOLATILE" => Some(Durability::Volatile),
             _ => None,
         }

@@ -87,6 +87,7 @@ impl Statement {
         put(&[match self.durability {
             Durability::Synced => 1,
             Durability::Volatile => 2,
+            Durability::Replicated => 3,
         }]);
         put(&[self.simulated_clock.into()]);
         put(&[self.late.into()]);
