@@ -4,5 +4,6 @@
 
 pub mod lossy;
 pub mod raw;
+pub mod proxy;
 pub mod redis;
 pub mod replicas;
