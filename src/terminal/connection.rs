@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::time::Instant;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
@@ -11,6 +12,11 @@ use tonic_health::pb::health_client::HealthClient;
 
 use super::retry::Budget;
 use super::{CALL_TIMEOUT, CONNECT_TIMEOUT};
+
+/// A service that has said nothing for so long is asked whether it is there.
+const ASKED_EVERY: Duration = Duration::from_secs(5);
+/// And is taken for gone when it has not said so within this time: both together are less than a call may take.
+const ANSWERS_WITHIN: Duration = Duration::from_secs(4);
 
 /// The service cannot be reached at all: nothing was sent.
 #[derive(Debug, thiserror::Error)]
@@ -96,6 +102,11 @@ impl Connection {
         };
         let endpoint = Endpoint::from_shared(address.to_string()).map_err(|e| unreachable(&e))?;
         let endpoint = endpoint.connect_timeout(CONNECT_TIMEOUT).timeout(CALL_TIMEOUT).tcp_nodelay(true);
+        // A connection of which the other side knows no more says nothing for ever, and every call on it would have to run out.
+        let endpoint = endpoint
+            .http2_keep_alive_interval(ASKED_EVERY)
+            .keep_alive_timeout(ANSWERS_WITHIN)
+            .keep_alive_while_idle(true);
         let endpoint = match tls {
             Some(tls) => endpoint.tls_config(tls.config()).map_err(|e| unreachable(&e))?,
             None => endpoint,
