@@ -10,12 +10,15 @@
 //! Anything but the public client is unknown here.
 
 pub mod audit;
-mod chance;
-mod counter;
+#[doc(hidden)]
+pub mod chance;
+#[doc(hidden)]
+pub mod counter;
 pub mod driver;
 pub mod history;
 mod part;
-mod population;
+#[doc(hidden)]
+pub mod population;
 pub mod programme;
 mod recorder;
 pub mod report;
@@ -46,6 +49,8 @@ pub use recorder::Tick;
 use run::{Ended, RunFacts};
 use scenario::Scenario;
 pub use service::Own;
+#[doc(hidden)]
+pub use service::prepare;
 use sites::Places;
 use target::{LoadError, Target};
 use workers::Sharing;

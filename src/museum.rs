@@ -64,11 +64,15 @@ pub enum Mutant {
     DeadlineOnEntryOnly,
     /// The MAC of a receipt does not cover how many units were sold.
     ReceiptWithoutQuantity,
+    /// Whoever asks about an id that is not recorded is told so, and the id is not closed.
+    NotRecordedWithoutClosing,
+    /// A trip to Redis that brings no answer is taken for one that did nothing.
+    UnknownAsNotExecuted,
 }
 
 impl Mutant {
     /// Every exhibit, with the name that chooses it.
-    pub const ALL: [(Self, &'static str); 30] = [
+    pub const ALL: [(Self, &'static str); 32] = [
         (Self::Control, "control"),
         (Self::CheckThenWrite, "check-then-write"),
         (Self::SweptTooEarly, "swept-too-early"),
@@ -99,6 +103,8 @@ impl Mutant {
         (Self::NoFilesReserved, "no-files-reserved"),
         (Self::DeadlineOnEntryOnly, "deadline-on-entry-only"),
         (Self::ReceiptWithoutQuantity, "receipt-without-quantity"),
+        (Self::NotRecordedWithoutClosing, "not-recorded-without-closing"),
+        (Self::UnknownAsNotExecuted, "unknown-as-not-executed"),
     ];
 
     /// Whether this bug is switched on in this process (`RATIOND_MUTANT=name` in a museum build).

@@ -256,6 +256,12 @@ impl<L: Ledger, C: Clock> Purchases<L, C> {
 
     /// What became of a request id.
     pub async fn resolve(&self, known: Known, caller: &Caller) -> LineAnswer {
+        if Mutant::NotRecordedWithoutClosing.is_on()
+            && self.ledger.usage(known.key).await.is_ok_and(|record| record.find(known.request).is_none())
+        {
+            let (request, outcome) = (Some(known.request), Outcome::NotRecorded);
+            return LineAnswer { request, replayed: false, outcome, standing: None, echo: known.echo };
+        }
         let answer = self.ledger.resolve(known.key, known.call(caller, self.clock.now())).await;
         let refused = answer.as_ref().ok().map(|a| known.refused(caller, &a.record, a.at));
         self.became(known, caller, answer, |resolved, proof| match resolved {

@@ -4,15 +4,15 @@
 use std::time::Duration;
 
 /// Where one thing's choices come from.
-#[derive(Clone)]
-pub(super) struct Chance(u64);
+#[derive(Debug, Clone)]
+pub struct Chance(u64);
 
 /// What SplitMix64 adds at each step: 2^64 divided by the golden ratio, odd.
 pub(super) const GOLDEN: u64 = 0x9E37_79B9_7F4A_7C15;
 
 impl Chance {
     /// The choices of thing number `ordinal` of a kind (`salt`) under a seed.
-    pub(super) fn of(seed: u64, salt: &str, ordinal: u64) -> Self {
+    pub fn of(seed: u64, salt: &str, ordinal: u64) -> Self {
         let mut chance = Self(seed);
         for byte in salt.bytes() {
             chance.0 = chance.bits() ^ u64::from(byte);
@@ -23,7 +23,7 @@ impl Chance {
     }
 
     /// Sixty-four bits.
-    pub(super) fn bits(&mut self) -> u64 {
+    pub fn bits(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(GOLDEN);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -32,30 +32,30 @@ impl Chance {
     }
 
     /// At least 0 and less than 1.
-    pub(super) fn unit(&mut self) -> f64 {
+    pub fn unit(&mut self) -> f64 {
         #[expect(clippy::cast_precision_loss, reason = "53 bits are what a float holds")]
         let numerator = (self.bits() >> 11) as f64;
         numerator / 9_007_199_254_740_992.0
     }
 
     /// Whether something happens that happens in so many cases of one.
-    pub(super) fn happens(&mut self, share: f64) -> bool {
+    pub fn happens(&mut self, share: f64) -> bool {
         self.unit() < share
     }
 
     /// One of so many, counted from 0; 0 where there are none.
-    pub(super) fn below(&mut self, many: u64) -> u64 {
+    pub fn below(&mut self, many: u64) -> u64 {
         let wide = u128::from(self.bits()) * u128::from(many);
         u64::try_from(wide >> 64).unwrap_or_default()
     }
 
     /// A time that is at least and at most so long.
-    pub(super) fn within(&mut self, (least, most): (Duration, Duration)) -> Duration {
+    pub fn within(&mut self, (least, most): (Duration, Duration)) -> Duration {
         least + most.saturating_sub(least).mul_f64(self.unit())
     }
 
     /// The waiting time until the next of a stream of independent events that come at one a unit of time on the average.
-    pub(super) fn waiting(&mut self) -> f64 {
+    pub fn waiting(&mut self) -> f64 {
         -(1.0 - self.unit()).ln()
     }
 }

@@ -22,16 +22,21 @@ const ASK_AGAIN: Duration = Duration::from_secs(1);
 pub(super) const RECONNECT: Duration = COMES_BACK_WITHIN;
 
 /// One purchase, as every call about it names it.
-pub(super) struct Matter {
-    pub(super) programme: ProgrammeId,
-    pub(super) request: RequestId,
-    pub(super) number: Number,
-    pub(super) quantity: u32,
-    pub(super) hold_for: Duration,
+pub struct Matter {
+    /// Under which programme.
+    pub programme: ProgrammeId,
+    /// The purchase's own request id.
+    pub request: RequestId,
+    /// Who buys.
+    pub number: Number,
+    /// Units.
+    pub quantity: u32,
+    /// For how long a hold is made.
+    pub hold_for: Duration,
 }
 
 /// The stream of the terminals that share a connection.
-pub(super) struct Lane {
+pub struct Lane {
     terminal: Terminal,
     gateway: tokio::sync::Mutex<Option<Gateway>>,
 }
@@ -83,7 +88,7 @@ pub(super) enum Doorway {
 }
 
 /// A counter of a site.
-pub(super) struct Counter {
+pub struct Counter {
     site: SiteId,
     terminal: Terminal,
     /// Where calls travel on a stream.
@@ -93,12 +98,13 @@ pub(super) struct Counter {
 }
 
 impl Counter {
-    pub(super) fn new(site: SiteId, terminal: Terminal, lane: Option<Arc<Lane>>) -> Self {
+    /// One that this terminal works; its calls travel on the lane, if there is one, and by themselves otherwise.
+    pub fn new(site: SiteId, terminal: Terminal, lane: Option<Arc<Lane>>) -> Self {
         Self { site, terminal, lane, open: Mutex::new(None), doorway: Mutex::new((Doorway::Outside, 0)) }
     }
 
     /// The site's code.
-    pub(super) fn site(&self) -> SiteId {
+    pub fn site(&self) -> SiteId {
         self.site
     }
 
@@ -166,7 +172,8 @@ impl Counter {
         }
     }
 
-    pub(super) fn admitted(&self, session: &Session, took: Duration) {
+    /// Sells from now on with this session.
+    pub fn admitted(&self, session: &Session, took: Duration) {
         let mut doorway = self.doorway.lock().unwrap_or_else(PoisonError::into_inner);
         if !matches!(doorway.0, Doorway::Admitted(_)) {
             doorway.0 = Doorway::Admitted(took);
@@ -195,7 +202,7 @@ impl Counter {
     }
 
     /// Makes a call and says what became of it, and whether the ledger knew the id already.
-    pub(super) async fn ask(&self, verb: Verb, matter: &Matter) -> (Outcome, bool) {
+    pub async fn ask(&self, verb: Verb, matter: &Matter) -> (Outcome, bool) {
         let Some(open) = self.opened() else { return (Outcome::NotExecuted(NO_SESSION.into()), false) };
         let answer = self.send(verb, matter, &open).await;
         match answer.and_then(|result| outcome(result, matter, self.site, &open.ledger)) {

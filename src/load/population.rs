@@ -33,11 +33,11 @@ const SERIALS: u64 = 100_000;
 const SCATTER: u64 = 61_803;
 
 /// A resident number of a made-up person.
-pub(super) struct Number(Zeroizing<String>);
+pub struct Number(Zeroizing<String>);
 
 impl Number {
     /// As the wire names a buyer.
-    pub(super) fn buyer(&self) -> v1::Buyer {
+    pub fn buyer(&self) -> v1::Buyer {
         v1::Buyer { id: Some(v1::buyer::Id::ResidentNumber(self.0.as_str().to_owned())) }
     }
 }
@@ -47,18 +47,19 @@ type Birthday = (u16, u8, u8);
 
 /// The made-up people of one seed.
 #[derive(Clone, Copy)]
-pub(super) struct People {
+pub struct People {
     seed: u64,
 }
 
 impl People {
-    pub(super) fn new(seed: u64) -> Self {
+    /// The people of this seed.
+    pub fn new(seed: u64) -> Self {
         Self { seed }
     }
 
     /// The number of a person. No two people of a population have the same one: people with the same five digits of place and
     /// serial are spread over the birthdays by steps of the golden ratio, which never come near each other.
-    pub(super) fn number(self, person: u64) -> Number {
+    pub fn number(self, person: u64) -> Number {
         let serial = person % SERIALS * SCATTER % SERIALS;
         let mut chance = Chance::of(self.seed, "people", serial);
         let place_in_life = chance.bits().wrapping_add((person / SERIALS).wrapping_mul(GOLDEN));

@@ -206,7 +206,7 @@ impl Service {
 }
 
 /// What the service reads: sites, the programmes of the harness, keys.
-pub(super) fn prepare(directory: &Path, places: &Places) -> std::io::Result<()> {
+pub fn prepare(directory: &Path, places: &Places) -> std::io::Result<()> {
     fs::DirBuilder::new().mode(0o700).create(directory)?;
     fs::write(directory.join("sites.csv"), places.registry())?;
     let programmes = directory.join("programmes");

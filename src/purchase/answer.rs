@@ -7,6 +7,7 @@ use smallvec::SmallVec;
 use super::receipt::Receipt;
 use crate::ids::{Paper, ProgrammeId, Relation, RequestId, SiteId, TerminalId};
 use crate::ledger::{Entry, LedgerError};
+use crate::museum::Mutant;
 use crate::policy::{Chance, Left, Place, Reason};
 use crate::time::Timestamp;
 
@@ -155,6 +156,7 @@ impl Failure {
             Self::Ledger(LedgerError::ReplicasMissing) => "REPLICAS_MISSING",
             Self::Ledger(LedgerError::ClocksApart(_)) => "CLOCKS_APART",
             Self::Ledger(LedgerError::Overloaded) => "OVERLOADED",
+            Self::Ledger(LedgerError::Unconfirmed(_)) if Mutant::UnknownAsNotExecuted.is_on() => "STORE_UNAVAILABLE",
             Self::Ledger(LedgerError::Unconfirmed(_)) => "COMMIT_UNCONFIRMED",
             Self::Ledger(LedgerError::Corrupt(_)) => "INTERNAL",
             Self::NotTried => "NOT_TRIED",

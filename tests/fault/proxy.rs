@@ -177,6 +177,29 @@ async fn silence_hides_even_that_the_other_side_is_gone_and_delivers_late() {
 }
 
 #[tokio::test]
+async fn muted_the_requests_arrive_and_the_answers_wait() {
+    let (echo, proxy) = Echo::proxied().await;
+    let mut client = dial(&proxy).await;
+    proxy.strike(Fault::Mute);
+    let before = echo.received();
+    let mut newcomer = TcpStream::connect((Ipv4Addr::LOCALHOST, proxy.port())).await.unwrap();
+    for client in [&mut client, &mut newcomer] {
+        client.write_all(b"done").await.unwrap();
+    }
+    echo.has_received(before + 8).await;
+    let mut back = [0; 4];
+    assert!(timeout(NEVER, client.read(&mut back)).await.is_err());
+    proxy.heal();
+    timeout(SOON, newcomer.read_exact(&mut back)).await.unwrap().unwrap();
+    proxy.strike(Fault::Mute);
+    newcomer.write_all(b"gone").await.unwrap();
+    echo.has_received(before + 12).await;
+    tokio::time::sleep(NEVER).await;
+    proxy.strike(Fault::Reset);
+    assert_eq!(ending(&mut newcomer).await, Some(ErrorKind::ConnectionReset), "what was held goes with it");
+}
+
+#[tokio::test]
 async fn a_half_open_connection_is_silent_for_good_and_new_ones_are_whole() {
     let (echo, proxy) = Echo::proxied().await;
     let mut dead = dial(&proxy).await;
@@ -218,7 +241,13 @@ async fn a_cut_after_the_request_delivers_so_many_bytes_and_no_answer() {
     tokio::time::sleep(NEVER).await;
     assert_eq!((echo.received(), proxy.broken()), (before + 1_000, 1), "these and no more");
     // Made while it is on, and whole.
-    dial(&proxy).await;
+    let mut client = dial(&proxy).await;
+    proxy.strike(Fault::CutAfterRequest(usize::MAX));
+    client.write_all(b"held").await.unwrap();
+    tokio::time::sleep(NEVER).await;
+    proxy.heal();
+    let mut back = [0; 4];
+    timeout(SOON, client.read_exact(&mut back)).await.expect("what was held is let go").unwrap();
 }
 
 #[tokio::test]

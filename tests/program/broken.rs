@@ -29,7 +29,7 @@ async fn until(what: &str, service: &Service, mut is_so: impl FnMut() -> bool) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_ledger_that_closed_for_good_ends_the_process_with_a_failure() {
     let directory = tempfile::tempdir().unwrap();
-    let mut service = Service::start_to_survive_full_disks(directory.path(), &["--clock", SATURDAY]);
+    let mut service = Service::start_to_survive_full_disks(directory.path(), &["--clock", SATURDAY], &[]);
     let (terminal, session) = service.session(SITES[0], "sells").await;
     sell(&session, &number(1), 1, RequestId::random()).await.unwrap();
     fill_the_disk(&service, directory.path());
@@ -47,7 +47,7 @@ async fn a_ledger_that_closed_for_good_ends_the_process_with_a_failure() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_door_that_closed_for_good_ends_the_process_with_a_failure() {
     let directory = tempfile::tempdir().unwrap();
-    let mut service = Service::start_to_survive_full_disks(directory.path(), &["--clock", SATURDAY]);
+    let mut service = Service::start_to_survive_full_disks(directory.path(), &["--clock", SATURDAY], &[]);
     service.await_health(0);
     fill_the_disk(&service, directory.path());
     let refused = service.call(&["sell", "-n", "1", "--json"], &format!("{}\n", number(1)));

@@ -59,10 +59,10 @@ impl Service {
     }
 
     /// The same, of a process that a write beyond the limit of its files' size fails and does not kill.
-    pub fn start_to_survive_full_disks(directory: &Path, arguments: &[&str]) -> Self {
+    pub fn start_to_survive_full_disks(directory: &Path, arguments: &[&str], variables: &[(&str, &str)]) -> Self {
         let mut command = Command::new("sh");
         command.args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_rationd")]);
-        Self::start_as(command, directory, arguments, &[])
+        Self::start_as(command, directory, arguments, variables)
     }
 
     /// The same, of a process that may have so many files open.

@@ -1,6 +1,11 @@
 //! What the integration tests share: real servers that they start and end themselves.
 #![allow(dead_code, reason = "each test binary uses a part of it")]
-#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test that cannot go on fails where it stands")]
+#![allow(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test that cannot go on fails where it stands"
+)]
 
 pub mod lossy;
 pub mod raw;

@@ -4,7 +4,6 @@
 //! A fault that breaks connections strikes those that are open when it is switched on, each at its next chance; connections made
 //! later are whole. The others act on every connection for as long as they are on.
 
-use std::future::Future;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, AtomicU64, AtomicUsize, Ordering};
@@ -29,12 +28,14 @@ pub enum Fault {
     Trickle(Duration),
     /// Nothing arrives, not even that the other side has gone. What was sent meanwhile arrives when it is over.
     Silence,
+    /// Requests arrive and are done, and their answers are held until it is over.
+    Mute,
     /// The connections that are open now are silent for good, and nobody is told; new ones are whole.
     HalfOpen,
     /// The connections that are open now are reset, with whatever is under way.
     Reset,
     /// Each connection that is open now is reset when so many more bytes of requests have reached the server: it does what it
-    /// has got, and not a byte of its answer arrives.
+    /// has got, and not a byte of its answer arrives. Until then answers are held, and let go if it is healed before.
     CutAfterRequest(usize),
     /// Each connection that is open now is reset instead of the next byte of an answer. All of its request has arrived.
     CutBeforeReply,
@@ -167,9 +168,11 @@ impl Connection<'_> {
         let (from_client, to_client) = client.split();
         let (from_server, to_server) = server.split();
         let end = tokio::select! {
+            // What is held when a connection is reset goes with it.
+            biased;
+            () = self.until(|weather| self.number < weather.reset_below) => End::Reset,
             end = self.requests(from_client, to_server) => end,
             end = self.replies(from_server, to_client) => end,
-            () = self.until(|weather| self.number < weather.reset_below) => End::Reset,
         };
         if !matches!(end, End::Closed) {
             self.shared.broken.fetch_add(1, Ordering::SeqCst);
@@ -237,8 +240,11 @@ impl Connection<'_> {
             }
             match self.fault() {
                 Some(Fault::CutBeforeReply) => return End::Cut,
-                // Nothing of the answer to a request that is not whole yet.
-                Some(Fault::CutAfterRequest(_)) => continue,
+                // Held until the cut, which it does not survive.
+                Some(Fault::CutAfterRequest(_)) => {
+                    self.until(|_| !matches!(self.fault(), Some(Fault::CutAfterRequest(_)))).await;
+                }
+                Some(Fault::Mute) => self.until(|weather| weather.fault != Some(Fault::Mute)).await,
                 _ => {}
             }
             if !self.write(&mut to, &bytes[..read]).await {
@@ -275,8 +281,10 @@ impl Connection<'_> {
 }
 
 /// A pause of nothing still lets others have their turn.
-fn pause_for(pause: Duration) -> impl Future<Output = ()> {
-    async move {
-        if pause.is_zero() { tokio::task::yield_now().await } else { tokio::time::sleep(pause).await }
+async fn pause_for(pause: Duration) {
+    if pause.is_zero() {
+        tokio::task::yield_now().await;
+    } else {
+        tokio::time::sleep(pause).await;
     }
 }

@@ -2,7 +2,7 @@
 
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::num::NonZeroUsize;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -16,6 +16,8 @@ pub const DURABLE: &[&str] = &["--appendonly", "yes", "--appendfsync", "always",
 pub struct RedisServer {
     port: u16,
     dir: TempDir,
+    /// What starts redis-server: words before its name that end in becoming it (`env`, `sh -c 'exec …'`).
+    before: Vec<String>,
     settings: Vec<String>,
     child: Option<Child>,
 }
@@ -28,10 +30,17 @@ impl RedisServer {
 
     /// A server with these settings instead, as command line arguments of redis-server.
     pub fn start_with(settings: &[&str]) -> Self {
+        Self::start_behind(&[], settings)
+    }
+
+    /// The same, started by these words, which must end in becoming redis-server: `env NAME=VALUE`.
+    pub fn start_behind(before: &[&str], settings: &[&str]) -> Self {
+        let owned = |words: &[&str]| words.iter().map(ToString::to_string).collect();
         let mut server = Self {
             port: free_port(),
             dir: tempfile::tempdir().expect("a temporary directory"),
-            settings: settings.iter().map(ToString::to_string).collect(),
+            before: owned(before),
+            settings: owned(settings),
             child: None,
         };
         server.restart();
@@ -68,8 +77,20 @@ impl RedisServer {
 
     /// Starts the process again on the same port and data; returns when it answers.
     pub fn restart(&mut self) {
+        self.launch();
+        let started = Instant::now();
+        while !answers(self.port) {
+            assert!(started.elapsed() < Duration::from_secs(20), "redis-server did not come up");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// Starts the process again and does not wait for it: it may have a reason to end.
+    pub fn launch(&mut self) {
         self.kill();
-        let child = Command::new("redis-server")
+        let mut words = self.before.iter().map(String::as_str).chain(["redis-server"]);
+        let child = Command::new(words.next().expect("at least the last"))
+            .args(words)
             .args(["--port", &self.port.to_string(), "--bind", "127.0.0.1", "--protected-mode", "no"])
             .args(["--save", "", "--maxmemory-policy", "noeviction", "--daemonize", "no"])
             .arg("--dir")
@@ -80,11 +101,20 @@ impl RedisServer {
             .spawn()
             .expect("redis-server is needed on PATH; tests/run installs it");
         self.child = Some(child);
-        let started = Instant::now();
-        while !answers(self.port) {
-            assert!(started.elapsed() < Duration::from_secs(20), "redis-server did not come up");
-            std::thread::sleep(Duration::from_millis(10));
-        }
+    }
+
+    /// Whether the process has ended by itself.
+    pub fn has_ended(&mut self) -> bool {
+        self.child.as_mut().is_none_or(|child| child.try_wait().is_ok_and(|ended| ended.is_some()))
+    }
+
+    /// The file that it appends to.
+    pub fn log_file(&self) -> PathBuf {
+        let folder = std::fs::read_dir(self.data().join("appendonlydir")).expect("it appends");
+        let mut files: Vec<PathBuf> = folder.map(|entry| entry.expect("an entry").path()).collect();
+        files.retain(|path| path.to_string_lossy().ends_with(".incr.aof"));
+        files.sort();
+        files.pop().expect("it appends")
     }
 }
 

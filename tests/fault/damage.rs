@@ -1,0 +1,166 @@
+//! Data that was damaged, lost or exchanged behind the service's back: it refuses, says why, and goes on when the right data is back.
+
+use std::fs::{self, OpenOptions};
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::time::Duration;
+
+use rationd::load::chance::Chance;
+
+use super::kills::row;
+use super::row::{Expected, Row, alone};
+use super::scene::Scene;
+use crate::support::proxy::Fault;
+
+/// Where redis-server keeps what it appends.
+const LOGS: &str = "appendonlydir";
+
+fn copy_folder(from: &Path, to: &Path) {
+    fs::create_dir(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
+    }
+}
+
+/// Nothing of what Redis writes from some moment on is answered; then it dies, and a part of that is gone.
+#[test]
+fn redis_log_cut_at_its_tail() {
+    alone(async {
+        let mut scene = Scene::redis().await;
+        let strike = async |scene: &mut Scene, chance: &mut Chance| {
+            scene.back().strike(Fault::Mute);
+            let log = scene.server().log_file();
+            let answered = fs::metadata(&log).unwrap().len();
+            tokio::time::sleep(Duration::from_millis(150)).await;
+            scene.server().kill();
+            // What is held is not let go: nobody may be told of what is gone.
+            scene.back().strike(Fault::Reset);
+            let written = fs::metadata(&log).unwrap().len();
+            assert!(written > answered, "nothing was under way");
+            let left = answered + chance.below(written - answered);
+            OpenOptions::new().write(true).open(&log).unwrap().set_len(left).unwrap();
+            scene.restart_redis();
+            scene.back().heal();
+        };
+        row("log cut at its tail", "F15", "redis", 2, 300).play(&mut scene, strike).await;
+    });
+}
+
+/// Redis itself refuses to start over such a file. Its operator has the whole file.
+#[test]
+#[ignore = "for tests/faults: a row of the short form in CI is like it"]
+fn redis_log_damaged_in_its_body() {
+    alone(async {
+        let mut scene = Scene::redis().await;
+        let strike = async |scene: &mut Scene, chance: &mut Chance| {
+            scene.server().kill();
+            let log = scene.server().log_file();
+            let whole = fs::read(&log).unwrap();
+            let at = u64::try_from(whole.len()).unwrap() / 4 + chance.below(10_000);
+            OpenOptions::new().write(true).open(&log).unwrap().write_all_at(&[b'x'; 300], at).unwrap();
+            scene.server().launch();
+            tokio::time::sleep(Duration::from_millis(400)).await;
+            assert!(scene.server().has_ended(), "Redis starts over a damaged file");
+            assert!(!scene.is_serving().await);
+            fs::write(&log, whole).unwrap();
+            scene.restart_redis();
+        };
+        row("log damaged in its body", "F16", "redis", 1, 10).play(&mut scene, strike).await;
+    });
+}
+
+#[test]
+fn redis_data_gone() {
+    alone(async {
+        let mut scene = Scene::redis().await;
+        let strike = async |scene: &mut Scene, _: &mut Chance| {
+            scene.server().kill();
+            let (logs, away) = (scene.server().data().join(LOGS), scene.server().data().join("away"));
+            fs::rename(&logs, &away).unwrap();
+            scene.restart_redis();
+            scene.logged("bring the right data back").await;
+            assert!(!scene.is_serving().await, "it would sell into an empty ledger");
+            scene.server().kill();
+            fs::remove_dir_all(&logs).unwrap();
+            fs::rename(&away, &logs).unwrap();
+            scene.restart_redis();
+        };
+        row("data gone", "F16", "redis", 1, 10).play(&mut scene, strike).await;
+    });
+}
+
+#[test]
+fn redis_an_old_backup() {
+    alone(async {
+        let mut scene = Scene::redis().await;
+        let strike = async |scene: &mut Scene, _: &mut Chance| {
+            let (logs, backup) = (scene.server().data().join(LOGS), scene.server().data().join("backup"));
+            copy_folder(&logs, &backup);
+            tokio::time::sleep(Duration::from_millis(700)).await;
+            scene.server().kill();
+            fs::remove_dir_all(&logs).unwrap();
+            fs::rename(&backup, &logs).unwrap();
+            scene.restart_redis();
+        };
+        let what = "not built: the witness of G25, which would refuse it";
+        let row = Row { expected: Expected::NotBuilt(what), ..row("old backup", "F16", "redis", 1, 1) };
+        row.play(&mut scene, strike).await;
+    });
+}
+
+#[test]
+#[ignore = "for tests/faults: a row of the short form in CI is like it"]
+fn redis_weaker_settings_at_run_time() {
+    alone(async {
+        let mut scene = Scene::redis().await;
+        let strike = async |scene: &mut Scene, _: &mut Chance| {
+            scene.redis_cli(&["CONFIG", "SET", "appendfsync", "everysec"]);
+            while scene.is_serving().await {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            assert!(scene.service().log().contains("CONFIG SET appendfsync always"), "{}", scene.service().log());
+            scene.redis_cli(&["CONFIG", "SET", "appendfsync", "always"]);
+        };
+        row("weaker settings set", "F50", "redis", 1, 10).play(&mut scene, strike).await;
+    });
+}
+
+/// Spoils the file of a killed service so, sees it refused with these words, and puts the whole one back.
+async fn file_refused(row: Row, words: &str, spoil: impl Fn(&Path, &mut Chance)) {
+    let mut scene = Scene::embedded(&[]).await;
+    let strike = async |scene: &mut Scene, chance: &mut Chance| {
+        scene.kill_service();
+        let file = scene.directory().join("data").join("ledger.redb");
+        let whole = fs::read(&file).unwrap();
+        spoil(&file, chance);
+        let ran = scene.refused();
+        assert!(ran.code == 64 && ran.err.contains(words), "{ran:?}");
+        fs::write(&file, whole).unwrap();
+        scene.start_service();
+    };
+    row.play(&mut scene, strike).await;
+}
+
+#[test]
+fn embedded_damaged_page() {
+    let spoil = |file: &Path, chance: &mut Chance| {
+        let length = fs::metadata(file).unwrap().len();
+        let at = length / 4 + chance.below(length / 4);
+        OpenOptions::new().write(true).open(file).unwrap().write_all_at(&[b'x'; 20_000], at).unwrap();
+    };
+    alone(file_refused(row("damaged page", "F16", "embedded", 1, 10), "put a whole copy in its place", spoil));
+}
+
+#[test]
+#[ignore = "for tests/faults: a row of the short form in CI is like it"]
+fn embedded_newer_file() {
+    let spoil = |file: &Path, _: &mut Chance| {
+        let database = redb::Database::create(file).unwrap();
+        let change = database.begin_write().unwrap();
+        let meta = redb::TableDefinition::<&str, &str>::new("meta");
+        change.open_table(meta).unwrap().insert("layout", "99").unwrap();
+        change.commit().unwrap();
+    };
+    alone(file_refused(row("newer file", "F39", "embedded", 1, 10), "run the version that wrote it", spoil));
+}

@@ -1,0 +1,186 @@
+//! Where a row is played: a store, a service over it, and a proxy in front of each, so that both can be moved, cut off and killed.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use rationd::grpc::PURCHASE_SERVICE;
+use rationd::grpc::v1::ExportedRecord;
+use rationd::load::prepare;
+use rationd::load::scenario::Scenario;
+use rationd::load::sites::Places;
+use rationd::terminal::{Connection, Operator, Terminal};
+use tempfile::TempDir;
+use tokio::task::block_in_place;
+
+use crate::program::service::{Ran, Service, rationd, signal};
+use crate::support::proxy::Proxy;
+use crate::support::redis::RedisServer;
+
+/// How long a process may take to do what it is asked, on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(40);
+/// Seats for all terminals of a site.
+const SEATS: (&str, &str) = ("RATIOND_SESSIONS__CAP_DEFAULT", "100");
+
+/// Where sales are recorded. Another topology is another one of these, with rows of its own.
+pub enum Store {
+    /// One Redis, and the proxy through which the service reaches it.
+    Redis(Box<RedisServer>, Proxy),
+    /// A file in the service's directory.
+    Embedded,
+}
+
+/// A store, a service and what is between them and the counters.
+pub struct Scene {
+    pub store: Store,
+    /// Between counters and service.
+    pub front: Proxy,
+    pub places: Places,
+    service: Option<Service>,
+    home: TempDir,
+    arguments: Vec<String>,
+    variables: Vec<(String, String)>,
+}
+
+impl Scene {
+    /// A service on one Redis.
+    pub async fn redis() -> Self {
+        Self::on_redis(RedisServer::start(), &[]).await
+    }
+
+    /// A service with these further arguments on this Redis.
+    pub async fn on_redis(server: RedisServer, arguments: &[&str]) -> Self {
+        let back = Proxy::to(server.port()).await;
+        let url = format!("redis://127.0.0.1:{}/", back.port());
+        Self::start(Store::Redis(Box::new(server), back), &url, arguments, &[]).await
+    }
+
+    /// A service on the embedded store, with these variables in its environment.
+    pub async fn embedded(variables: &[(&str, &str)]) -> Self {
+        Self::start(Store::Embedded, "embedded:./data", &[], variables).await
+    }
+
+    async fn start(store: Store, url: &str, arguments: &[&str], variables: &[(&str, &str)]) -> Self {
+        let scenario = Scenario::built_in("canonical").unwrap().unwrap();
+        let places = Places::made_up(&super::crowd::scenario(scenario.seed).sites, scenario.seed);
+        let home = tempfile::tempdir().unwrap();
+        prepare(&home.path().join("service"), &places).unwrap();
+        let files = ["--policies", "programmes", "--sites", "sites.csv", "--keys", "keys.toml"];
+        let arguments = ["--store", url].iter().chain(&files).chain(arguments).map(ToString::to_string).collect();
+        let variables =
+            [SEATS].iter().chain(variables).map(|(name, value)| (name.to_string(), value.to_string())).collect();
+        // Nobody calls before there is somebody behind it.
+        let front = Proxy::to(0).await;
+        let mut scene = Self { store, front, places, service: None, home, arguments, variables };
+        scene.start_service();
+        scene.serving().await;
+        scene
+    }
+
+    /// The service's directory.
+    pub fn directory(&self) -> std::path::PathBuf {
+        self.home.path().join("service")
+    }
+
+    pub fn service(&mut self) -> &mut Service {
+        self.service.as_mut().unwrap()
+    }
+
+    /// Starts the service, which is not running, where counters find it.
+    pub fn start_service(&mut self) {
+        let service = block_in_place(|| {
+            let arguments: Vec<&str> = self.arguments.iter().map(String::as_str).collect();
+            let variables: Vec<_> =
+                self.variables.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+            Service::start_to_survive_full_disks(&self.directory(), &arguments, &variables)
+        });
+        self.front.aim(service.address.rsplit(':').next().unwrap().parse().unwrap());
+        self.service = Some(service);
+    }
+
+    /// SIGKILL.
+    pub fn kill_service(&mut self) {
+        block_in_place(|| self.service().kill());
+    }
+
+    /// Waits until the service has ended by itself, and gives its exit code.
+    pub fn service_ended(&mut self) -> i32 {
+        block_in_place(|| self.service().ended(PATIENCE))
+    }
+
+    /// What a service says that refuses to start here.
+    pub fn refused(&self) -> Ran {
+        let arguments: Vec<&str> = ["serve"].into_iter().chain(crate::program::service::ANYWHERE).collect();
+        let own: Vec<&str> = self.arguments.iter().map(String::as_str).collect();
+        block_in_place(|| rationd(&self.directory(), &[arguments, own].concat(), ""))
+    }
+
+    /// Sends a signal to the service.
+    pub fn signal_service(&mut self, name: &str) {
+        signal(self.service().pid(), name);
+    }
+
+    pub fn server(&mut self) -> &mut RedisServer {
+        let Store::Redis(server, _) = &mut self.store else { panic!("there is no Redis here") };
+        server
+    }
+
+    /// Between service and Redis.
+    pub fn back(&self) -> &Proxy {
+        let Store::Redis(_, back) = &self.store else { panic!("there is no Redis here") };
+        back
+    }
+
+    /// Sends a signal to Redis.
+    pub fn signal_redis(&mut self, name: &str) {
+        signal(self.server().pid(), name);
+    }
+
+    /// Starts Redis again over what it has.
+    pub fn restart_redis(&mut self) {
+        block_in_place(|| self.server().restart());
+    }
+
+    /// A command to Redis.
+    pub fn redis_cli(&mut self, words: &[&str]) -> String {
+        let port = self.server().port().to_string();
+        let mut command = std::process::Command::new("redis-cli");
+        command.args(["-p", &port]).args(words);
+        let ran = block_in_place(|| crate::program::service::run(command, Path::new("."), ""));
+        assert_eq!(ran.code, 0, "{words:?}: {ran:?}");
+        ran.out
+    }
+
+    /// Whether the service says that it can record sales.
+    pub async fn is_serving(&mut self) -> bool {
+        let address = self.service().address.clone();
+        let Ok(connection) = Connection::open(&address, None).await else { return false };
+        let terminal = Terminal::on(&connection, None, "watcher".parse().unwrap());
+        terminal.is_serving(PURCHASE_SERVICE).await.unwrap_or(false)
+    }
+
+    /// Waits until it says so.
+    pub async fn serving(&mut self) {
+        self.until("the service to serve", async |scene| scene.is_serving().await).await;
+    }
+
+    /// Waits until the service has logged this.
+    pub async fn logged(&mut self, words: &str) {
+        self.until(words, async |scene| scene.service().log().contains(words)).await;
+    }
+
+    async fn until(&mut self, what: &str, mut is_so: impl AsyncFnMut(&mut Self) -> bool) {
+        let begun = Instant::now();
+        while !is_so(self).await {
+            assert!(begun.elapsed() < PATIENCE, "waited for {what}\n{}", self.service().log());
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// Every record of the ledger, read through the operators' call.
+    pub async fn records(&mut self) -> Vec<ExportedRecord> {
+        let address = format!("http://{}", self.service().admin);
+        let export = Operator::connect(&address).await.unwrap().export("load-canonical").await.unwrap();
+        assert_eq!(export.unreadable, 0);
+        export.records
+    }
+}

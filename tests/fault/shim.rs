@@ -1,0 +1,58 @@
+//! A library that is preloaded into a process, so that its syncs stall and fail and its clock steps when a test says so.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+
+use tempfile::TempDir;
+
+/// A shim that was built, and the files through which it is told what to do.
+pub struct Shim {
+    home: TempDir,
+}
+
+impl Shim {
+    /// Builds it with the C compiler that links Rust programs too.
+    pub fn build() -> Self {
+        let home = tempfile::tempdir().unwrap();
+        let source = home.path().join("shim.c");
+        fs::write(&source, include_str!("shim.c")).unwrap();
+        let mut command = Command::new("cc");
+        command.args(["-shared", "-fPIC", "-O1", "-Wall", "-Werror", "-D_FILE_OFFSET_BITS=64", "-o"]);
+        let built = command.arg(home.path().join("shim.so")).arg(&source).arg("-ldl").output().expect("cc is needed");
+        assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
+        Self { home }
+    }
+
+    /// What a process must have in its environment.
+    pub fn variables(&self) -> [(&'static str, String); 2] {
+        let text = |path: PathBuf| path.to_str().unwrap().to_owned();
+        [("LD_PRELOAD", text(self.home.path().join("shim.so"))), ("FAULT_SHIM", text(self.home.path().to_owned()))]
+    }
+
+    /// The words that start a program with it.
+    pub fn words(&self) -> Vec<String> {
+        let pairs = self.variables().map(|(name, value)| format!("{name}={value}"));
+        ["env".to_owned()].into_iter().chain(pairs).collect()
+    }
+
+    /// Tells it something.
+    pub fn say(&self, what: &str, order: &str) {
+        // In one step: it is read at any moment.
+        let next = self.home.path().join("next");
+        fs::write(&next, order).unwrap();
+        fs::rename(next, self.home.path().join(what)).unwrap();
+    }
+
+    /// Takes back what was said.
+    pub fn unsay(&self, what: &str) {
+        fs::remove_file(self.home.path().join(what)).unwrap();
+    }
+
+    /// How many bytes of which file are surely on the disk.
+    pub fn synced(&self) -> (u64, PathBuf) {
+        let noted = fs::read_to_string(self.home.path().join("synced")).unwrap();
+        let (size, path) = noted.lines().next().unwrap().split_once(' ').unwrap();
+        (size.parse().unwrap(), PathBuf::from(path))
+    }
+}
