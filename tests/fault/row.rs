@@ -30,8 +30,6 @@ pub enum Expected {
     Kept,
     /// A control: acknowledged sales must be seen to be lost.
     Lost,
-    /// What would keep the promise is not built: it is said, and the day it is built this row fails and becomes another.
-    NotBuilt(&'static str),
 }
 
 /// What a fault is called, what it is in the fault matrix, and how often it strikes.
@@ -145,7 +143,6 @@ impl Row {
             note: match self.expected {
                 Expected::Kept => "",
                 Expected::Lost => "control: must lose",
-                Expected::NotBuilt(what) => what,
             },
         };
         result.write_down(settings.out.as_deref());
@@ -170,7 +167,6 @@ impl Row {
                 assert!(result.back_s.is_some(), "goodput did not come back: {}", told());
             }
             Expected::Lost => assert!(result.lost > 0, "the control has lost nothing: {}", told()),
-            Expected::NotBuilt(what) => assert!(result.lost > 0, "nothing was lost; is it built ({what})? {}", told()),
         }
     }
 }

@@ -8,7 +8,7 @@
 )]
 
 pub mod lossy;
-pub mod raw;
 pub mod proxy;
+pub mod raw;
 pub mod redis;
 pub mod replicas;
