@@ -495,3 +495,23 @@ async fn no_number_of_the_line_is_given_out_twice_although_a_failover_lost_some(
     );
     assert!(kept < 100, "nothing was lost: the test shows nothing");
 }
+
+/// One that is paused stays attached, and is not waited for once it is known to be down.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_paused_replica_stops_sales_no_longer_than_a_killed_one() {
+    let group = Replicas::start(2).await;
+    let instance = Instance::open(&group, false).await;
+    let load = Load::begin(&instance.ledger);
+    load.sells(300).await;
+    load.mark();
+    let primary = group.primary().await.expect("a primary");
+    let replica = (0..3).find(|nth| *nth != primary).unwrap();
+    group.servers[replica].pause();
+    load.sells(300).await;
+    println!("a replica paused: {:.2} s without a receipt", load.gap().as_secs_f64());
+    group.servers[replica].resume();
+    load.sells(300).await;
+    let audit = load.audit(&instance.ledger).await;
+    println!("a replica paused: {audit:?}");
+    assert_eq!((audit.lost, audit.resolved), (0, audit.unknown), "{audit:?}");
+}

@@ -30,6 +30,10 @@ impl fmt::Display for RedisUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let url = self.expose();
         let (scheme, rest) = url.split_once("://").unwrap_or_default();
+        // A password may hold any of these; where it cannot be told what is one, nothing is shown.
+        if rest.split_once('?').is_some_and(|(_, behind)| behind.contains('@')) {
+            return write!(f, "{scheme}://***");
+        }
         // Everything before the last `@` is treated as name and password, whatever stands in it.
         let (user, server) = match rest.rsplit_once('@') {
             Some((who, server)) => {
@@ -214,7 +218,11 @@ mod tests {
             ("rediss://user:hunter2@host", "rediss://user:***@host"),
             ("redis://hunter2@host", "redis://***@host"),
             ("redis://user:hun@ter2/@host", "redis://user:***@host"),
-            ("redis://user:hunter2?x@host", "redis://user:***@host"),
+            ("redis://user:hunter2?x@host", "redis://***"),
+            (
+                "redis+sentinel://me:hunter2@a:1,b:2/store?sentinel=me:hunter2",
+                "redis+sentinel://me:***@a:1,b:2/store?***",
+            ),
             ("redis://host?password=hunter2", "redis://host?***"),
         ] {
             let store: Store = url.parse().unwrap();

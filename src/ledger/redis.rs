@@ -84,7 +84,7 @@ impl<C: Clock> RedisLedger<C> {
     /// [`RedisLedger::check_once`] or [`RedisLedger::run`] has found the server fit. Its lanes are tasks of the runtime that
     /// this is called in; they end when the last clone has gone.
     pub fn open(pool: RedisPool, options: RedisOptions, clock: C) -> Self {
-        let standing = Arc::new(Standing::new());
+        let standing = Arc::new(Standing::new(options.allow_volatile));
         watching::greet(&pool, &standing);
         let queue = Queue::open(options.lanes, &pool, &standing);
         Self { pool, queue, options: Arc::new(options), clock, standing, told: Arc::default() }

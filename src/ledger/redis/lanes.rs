@@ -264,7 +264,11 @@ impl Lane {
                 for (job, reply) in group.drain(..).zip(replies) {
                     // A script that is lost still could not be loaded.
                     let spoils = |error| faults::spoils_connection(error) || faults::is_script_lost(error);
-                    spoilt |= matches!(&reply, Ok(Err(error)) if spoils(error));
+                    // One whose unit was not confirmed may lead to a primary that is none any more.
+                    spoilt |= match &reply {
+                        Ok(reply) => reply.as_ref().is_err_and(spoils),
+                        Err(_) => true,
+                    };
                     let reply = reply.and_then(|reply| reply.map_err(|error| faults::meaning(&error)));
                     let _ = job.reply.send(reply);
                 }

@@ -22,7 +22,10 @@ const REQUIRED: [(&str, &str); 4] = [
 
 /// Where there are replicas: the settings that keep a primary which nobody replicates from writing, each with the values that it
 /// may have, from and to. The lag is counted in seconds.
-const GUARDS: [(&str, u32, u32); 2] = [("min-replicas-to-write", 1, u32::MAX), ("min-replicas-max-lag", 1, 2)];
+const GUARDS: [(&str, u32, u32); 2] = [("min-replicas-to-write", 1, u32::MAX), ("min-replicas-max-lag", 1, MOST_LAG)];
+
+/// For how many seconds a replica that counts may have been silent.
+const MOST_LAG: u32 = 2;
 
 /// The oldest version whose scripts declare themselves (`#!lua`), which the ledger's do.
 const OLDEST: (u32, u32) = (7, 0);
@@ -72,7 +75,8 @@ pub(super) async fn read(connection: &mut MultiplexedConnection) -> RedisResult<
     Ok(Found { version: line("redis_version"), role: line("role"), settings, guards, attached })
 }
 
-/// The replicas of `INFO`: `slave0:ip=10.0.0.2,port=6379,state=online,…`.
+/// The replicas of `INFO` that have said something lately: `slave0:ip=10.0.0.2,port=6379,state=online,offset=7,lag=1`. One that is
+/// paused or cut off stays listed for a minute; whether it must be waited for is the Sentinels' to say.
 fn attached(info: &str) -> BTreeSet<Node> {
     let fields = info.lines().filter_map(|line| {
         let (name, fields) = line.trim_end().split_once(':')?;
@@ -81,7 +85,9 @@ fn attached(info: &str) -> BTreeSet<Node> {
     });
     let node = |fields: &str| {
         let field = |name| fields.split(',').find_map(|field| field.strip_prefix(name)?.strip_prefix('='));
-        Some(Node { host: field("ip")?.to_owned(), port: field("port")?.parse().ok()? })
+        let is_silent =
+            field("lag").and_then(|lag| lag.parse::<u64>().ok()).is_some_and(|lag| lag > u64::from(MOST_LAG));
+        (!is_silent).then_some(Node { host: field("ip")?.to_owned(), port: field("port")?.parse().ok()? })
     };
     fields.filter_map(node).collect()
 }
@@ -150,8 +156,9 @@ impl Found {
     fn unguarded(&self) -> impl Iterator<Item = String> {
         GUARDS.iter().zip(&self.guards).filter_map(|((name, least, most), value)| {
             let needed = if *most == u32::MAX { format!("{least} or more") } else { format!("{least} to {most}") };
+            let right = if *most == u32::MAX { least } else { most };
             let to_do =
-                format!("write `{name} {least}` in redis.conf, and for the running server CONFIG SET {name} {least}");
+                format!("write `{name} {right}` in redis.conf, and for the running server CONFIG SET {name} {right}");
             match value.as_deref().map(str::parse::<u32>) {
                 Some(Ok(number)) if (*least..=*most).contains(&number) => None,
                 Some(_) => Some(format!("{name} must be {needed}: {to_do}")),
@@ -209,8 +216,8 @@ mod tests {
 
     #[test]
     fn attached_replicas_are_read() {
-        let info = "role:master\r\nslave0:ip=10.0.0.2,port=6380,state=online,offset=1,lag=0\r\nslave1:ip=::1,port=1,state=x\r\n\
-                    slave_repl_offset:0\r\n";
+        let info = "role:master\r\nslave0:ip=10.0.0.2,port=6380,state=online,offset=1,lag=0\r\nslave1:ip=::1,port=1,state=x,lag=2\r\n\
+                    slave2:ip=::1,port=2,state=online,lag=3\r\nslave_repl_offset:0\r\n";
         let node = |host: &str, port| Node { host: host.into(), port };
         assert_eq!(attached(info), BTreeSet::from([node("10.0.0.2", 6380), node("::1", 1)]));
     }

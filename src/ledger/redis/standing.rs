@@ -41,6 +41,8 @@ pub(super) struct Pass {
     pub(super) server: u64,
     /// So many replicas must have it before it is answered; 0 where there are none by design.
     pub(super) replicas: usize,
+    /// Whether the store may lose what it has: `--allow-volatile`.
+    pub(super) is_volatile: bool,
 }
 
 /// The verdict that stands, and what it hangs on.
@@ -52,13 +54,16 @@ pub(super) struct Standing {
     run_id: Mutex<Option<String>>,
     /// The newest unit that was answered with a promise, see [`super::unit`].
     acknowledged: AtomicU64,
+    is_volatile: bool,
     /// Rung when something was seen that calls for a check now.
     pub(super) alarm: Notify,
 }
 
 impl Standing {
-    pub(super) fn new() -> Self {
+    /// `is_volatile`: see [`Pass::is_volatile`].
+    pub(super) fn new(is_volatile: bool) -> Self {
         Self {
+            is_volatile,
             verdict: watch::Sender::new(Verdict::Unfit("it has not been checked yet".into())),
             ledger: OnceLock::new(),
             server: AtomicU64::new(0),
@@ -78,7 +83,9 @@ impl Standing {
             Verdict::Fit { ahead_ms, .. } if ahead_ms.unsigned_abs() > MOST_APART_MS => {
                 Err(LedgerError::ClocksApart(ahead_ms.saturating_abs()))
             }
-            Verdict::Fit { server, replicas, .. } => Ok(Pass { server: *server, replicas: *replicas }),
+            Verdict::Fit { server, replicas, .. } => {
+                Ok(Pass { server: *server, replicas: *replicas, is_volatile: self.is_volatile })
+            }
         }
     }
 
@@ -172,7 +179,7 @@ mod tests {
     use super::*;
 
     fn serving() -> Standing {
-        let standing = Standing::new();
+        let standing = Standing::new(false);
         standing.dialled(Some("first"));
         standing.settle(LedgerId::random()).unwrap();
         standing.decide(Verdict::Fit { server: standing.server(), ahead_ms: 0, replicas: 0 });
@@ -181,7 +188,7 @@ mod tests {
 
     #[test]
     fn the_gate_is_shut_until_a_server_was_checked() {
-        assert!(matches!(Standing::new().gate(), Err(LedgerError::StoreUnavailable(_))));
+        assert!(matches!(Standing::new(false).gate(), Err(LedgerError::StoreUnavailable(_))));
         assert_eq!(serving().gate(), Ok(()));
     }
 

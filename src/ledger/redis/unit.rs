@@ -100,6 +100,7 @@ async fn sent(
     pass: Pass,
     unit: &Pipeline,
 ) -> RedisResult<Vec<Result<Reply, LedgerError>>> {
+    let acknowledged = standing.acknowledged();
     let replies = connection.req_packed_commands(unit, 0, unit.len()).await?;
     let mut answers: Vec<Reply> = replies.into_iter().map(Value::extract_error).collect();
     if Mutant::WaitBeforeWrite.is_on() && pass.replicas > 0 {
@@ -107,16 +108,25 @@ async fn sent(
     }
     let had = if pass.replicas > 0 { answers.pop().and_then(number) } else { Some(0) };
     let barrier = if answers.is_empty() { None } else { number(answers.remove(0)) };
+    // A store that is whole gives every unit a number above those that were acknowledged before it was sent.
+    let lost = barrier.is_some_and(|unit| unit <= acknowledged) && !Mutant::WitnessSkipped.is_on() && !pass.is_volatile;
     if let Some(unit) = barrier
+        && !lost
         && had.is_some_and(|had| is_enough(had, pass.replicas))
     {
         standing.acknowledge(unit);
         return Ok(answers.into_iter().map(Ok).collect());
     }
-    // The next look finds out whether there are fewer replicas now.
+    // The next look finds out whether there are fewer replicas now, or what became of the store.
     standing.alarm.notify_one();
     // What surely was not executed needs no confirmation.
-    let unconfirmed = || LedgerError::Unconfirmed(format!("fewer than {} replicas have it", pass.replicas));
+    let unconfirmed = || {
+        LedgerError::Unconfirmed(if lost {
+            "the store has lost what was acknowledged".into()
+        } else {
+            format!("fewer than {} replicas have it", pass.replicas)
+        })
+    };
     Ok(answers.into_iter().map(|answer| if answer.is_ok() { Err(unconfirmed()) } else { Ok(answer) }).collect())
 }
 

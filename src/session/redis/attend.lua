@@ -22,8 +22,17 @@ assert(#ARGV == 3 + 3 * count, 'attend.lua takes 3 arguments a terminal')
 local gate, sites, ready, held, present, absent = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 local renewed, changes = KEYS[7], KEYS[8]
 
-local now, seq = unpack(redis.call('HMGET', gate, 'now', 'seq'))
-now, seq = tonumber(now or 0), tonumber(seq or 0)
+local now, seq, fences, history = unpack(redis.call('HMGET', gate, 'now', 'seq', 'fences', 'history'))
+now, seq, fences = tonumber(now or 0), tonumber(seq or 0), tonumber(fences or 0)
+-- A server that has taken over may lack the newest numbers that were given out: it goes on above all that there can be.
+local info = redis.call('INFO', 'replication')
+local is_now, was = string.match(info, 'master_replid:(%x+)'), string.match(info, 'master_replid2:(%x+)')
+if is_now ~= history then
+  if string.find(was, '[^0]') then
+    seq, fences = seq + 1000000, fences + 1000000
+  end
+  redis.call('HSET', gate, 'history', is_now, 'seq', seq, 'fences', fences)
+end
 local newest = redis.call('XREVRANGE', changes, '+', '-', 'COUNT', 1)[1]
 local number = newest and tonumber(string.match(newest[1], '^%d+')) or 0
 local function change(...)

@@ -48,7 +48,7 @@ end
 local info = redis.call('INFO', 'replication')
 local is_now, was = string.match(info, 'master_replid:(%x+)'), string.match(info, 'master_replid2:(%x+)')
 if is_now ~= history then
-  if history and string.find(was, '[^0]') then
+  if string.find(was, '[^0]') then
     seq, fences = seq + 1000000, fences + 1000000
   end
   redis.call('HSET', gate, 'history', is_now, 'seq', seq, 'fences', fences)
