@@ -29,7 +29,7 @@ use crate::policy::{BuyerIds, Policies};
 use crate::purchase::Purchases;
 use crate::redis_pool::RedisPool;
 use crate::session::embedded::EmbeddedDoor;
-use crate::session::redis::RedisDoor;
+use crate::session::redis::{DOOR_TAG, RedisDoor};
 use crate::session::registry::Configured;
 use crate::session::token::DoorKey;
 use crate::session::{Door, Lease, Registry};
@@ -212,7 +212,7 @@ pub async fn start<C: Clock>(config: Config, clock: C, watched: Watched) -> Resu
                     tracing::warn!(%why, "the store is away; the service starts and keeps trying");
                 }
             }
-            let door = RedisDoor::new(pool.another(REDIS_CONNECTIONS).map_err(unusable)?, lease);
+            let door = RedisDoor::new(pool.for_key(DOOR_TAG, REDIS_CONNECTIONS).map_err(unusable)?, lease);
             // It ends by itself at the stop: broken off, it would shut the ledger to calls under way.
             let (watching, closing) = (ledger.clone(), drain.closing.clone());
             let watch = async move {

@@ -1,7 +1,7 @@
 //! Connections to Redis: a deadpool pool with every wait bounded, and what counts as "away".
 //!
-//! One server has one address; behind Sentinels the primary is where they say that it is ([`Sentinels`]), and a connection
-//! that leads elsewhere is not handed out again once that is known.
+//! One server has one address; behind Sentinels, and in a Cluster, the primary is where those who watch over it say that it is
+//! ([`Watchers`]), and a connection that leads elsewhere is not handed out again once that is known.
 //!
 //! A fresh connection is greeted before anybody may use it: whoever must know that a new connection was dialled (and
 //! that the server behind it may be another one than before) leaves a [`Greeting`] here. The number that the greeting gives a
@@ -9,7 +9,9 @@
 //!
 //! Knows nothing about keys or scripts.
 
+mod cluster;
 mod sentinels;
+mod watchers;
 
 use std::future::Future;
 use std::ops::{Deref, DerefMut};
@@ -22,7 +24,10 @@ use deadpool::managed::{self, Metrics, Object, PoolError, RecycleError, RecycleR
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, ConnectionInfo, IntoConnectionInfo, RedisError, RedisResult};
 
-pub use sentinels::{Node, Replica, Sentinels, View};
+use sentinels::Sentinels;
+
+pub use cluster::{Cluster, Layout, Slot};
+pub use watchers::{Node, Replica, View, Watchers};
 
 /// How long a trip may take before its outcome counts as unknown.
 pub const TRIP_TIMEOUT: Duration = Duration::from_millis(1_000);
@@ -34,8 +39,8 @@ const WAIT_TIMEOUT: Duration = Duration::from_millis(1_000);
 /// Why a store URL cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "the store URL cannot be used: {0}; write redis://HOST:PORT/, rediss://HOST:PORT/ or \
-     redis+sentinel://HOST:PORT,HOST:PORT,HOST:PORT/NAME"
+    "the store URL cannot be used: {0}; write redis://HOST:PORT/, redis+sentinel://HOST:PORT,HOST:PORT,HOST:PORT/NAME or \
+     redis+cluster://HOST:PORT,HOST:PORT,HOST:PORT/, with rediss for TLS"
 )]
 pub struct BadRedisUrl(String);
 
@@ -45,14 +50,17 @@ pub enum RedisAway {
     /// Every connection of the pool stayed in use for as long as a caller waits.
     #[error("every connection to Redis is in use")]
     AllInUse,
-    /// Redis cannot be reached, does not answer, or a greeting turned the connection down; holds the reason.
+    /// Redis cannot be reached or does not answer; holds the reason.
     #[error("no connection to Redis: {0}")]
     Unreachable(String),
+    /// A greeting found another server than the one that is looked for; holds what it is.
+    #[error("no connection to Redis: {0}")]
+    Wrong(String),
 }
 
 /// What a greeting comes to: the number of the server that the connection leads to; an error keeps the connection from being
-/// used, and says why.
-pub type Greeted = Pin<Box<dyn Future<Output = Result<u64, String>> + Send>>;
+/// used.
+pub type Greeted = Pin<Box<dyn Future<Output = Result<u64, DialError>> + Send>>;
 
 /// Runs on every fresh connection before anybody may use it.
 pub type Greeting = Box<dyn Fn(MultiplexedConnection) -> Greeted + Send + Sync>;
@@ -74,7 +82,7 @@ impl Dialled {
         self.server
     }
 
-    /// Whom it was dialled to, where Sentinels say who that is.
+    /// Whom it was dialled to, where watchers say who that is.
     pub fn node(&self) -> Option<&Node> {
         self.node.as_ref()
     }
@@ -97,7 +105,7 @@ impl DerefMut for Dialled {
 /// Where connections lead.
 enum Way {
     One(Box<ConnectionInfo>, Box<deadpool_redis::Manager>),
-    Primary(Arc<Sentinels>, Box<AsyncConnectionConfig>),
+    Primary(Watchers, Box<AsyncConnectionConfig>),
 }
 
 /// Makes the connections of a pool, and looks at each before it is handed out again.
@@ -109,12 +117,15 @@ pub struct Dialer {
 /// Why no connection was made, or one is not handed out again.
 #[derive(Debug, thiserror::Error)]
 pub enum DialError {
-    /// The server, or every Sentinel, cannot be reached.
+    /// The server cannot be reached.
     #[error(transparent)]
     Redis(#[from] RedisError),
-    /// The greeting has turned it down, or nobody says where the primary is.
+    /// Nobody says where the primary is; holds why.
     #[error("{0}")]
-    TurnedDown(String),
+    Nowhere(String),
+    /// The greeting found that it leads to another server than the one that is looked for; holds what it is.
+    #[error("{0}")]
+    Wrong(String),
 }
 
 impl managed::Manager for Dialer {
@@ -124,15 +135,15 @@ impl managed::Manager for Dialer {
     async fn create(&self) -> Result<Dialled, DialError> {
         let (redis, node) = match &self.way {
             Way::One(_, manager) => (manager.create().await?, None),
-            Way::Primary(sentinels, config) => {
-                let node = sentinels.find().await.map_err(DialError::TurnedDown)?;
-                (sentinels.client(&node)?.get_multiplexed_async_connection_with_config(config).await?, Some(node))
+            Way::Primary(watchers, config) => {
+                let node = watchers.find().await.map_err(DialError::Nowhere)?;
+                (watchers.client(&node)?.get_multiplexed_async_connection_with_config(config).await?, Some(node))
             }
         };
         let greeted =
             self.greeting.read().unwrap_or_else(PoisonError::into_inner).as_ref().map(|greet| greet(redis.clone()));
         let server = match greeted {
-            Some(greeted) => greeted.await.map_err(DialError::TurnedDown)?,
+            Some(greeted) => greeted.await?,
             None => 0,
         };
         Ok(Dialled { redis, node, server })
@@ -146,7 +157,7 @@ impl managed::Manager for Dialer {
                     RecycleError::Backend(error) => RecycleError::Backend(error.into()),
                 })
             }
-            Way::Primary(sentinels, _) if sentinels.primary() != connection.node => {
+            Way::Primary(watchers, _) if watchers.primary() != connection.node => {
                 Err(RecycleError::message("the primary is another one now"))
             }
             Way::Primary(..) => {
@@ -165,21 +176,27 @@ pub struct RedisPool {
 }
 
 impl RedisPool {
-    /// A pool of at most `size` connections; none is dialled yet.
+    /// A pool of at most `size` connections; none is dialled yet. In a Cluster it leads to whoever holds slot 0; see
+    /// [`RedisPool::for_key`].
     pub fn new(url: &str, size: usize) -> Result<Self, BadRedisUrl> {
-        let way = match Sentinels::parse(url).transpose().map_err(BadRedisUrl)? {
-            Some(sentinels) => Ok(Way::primary(Arc::new(sentinels))),
+        let sentinels = Sentinels::parse(url).map(|read| read.map(|it| Watchers::Sentinels(Arc::new(it))));
+        let nodes = || Cluster::parse(url).map(|read| read.map(|it| Watchers::Nodes(Arc::new(it), Slot::of(b""))));
+        let way = match sentinels.or_else(nodes).transpose().map_err(BadRedisUrl)? {
+            Some(watchers) => Ok(Way::primary(watchers)),
             None => url.into_connection_info().and_then(Way::one),
         };
         Self::over(way, size)
     }
 
-    /// Another pool of connections to the same place, of at most `size` and with no greeting. What one of them learns of where
-    /// the primary is, all know.
-    pub fn another(&self, size: usize) -> Result<Self, BadRedisUrl> {
+    /// Another pool, of at most `size` connections and with no greeting, to the same place, or in a Cluster to wherever this key is
+    /// kept. What one of them learns of where the primary is, all know.
+    pub fn for_key(&self, key: &[u8], size: usize) -> Result<Self, BadRedisUrl> {
         let way = match &self.pool.manager().way {
             Way::One(info, _) => Way::one(ConnectionInfo::clone(info)),
-            Way::Primary(sentinels, _) => Ok(Way::primary(Arc::clone(sentinels))),
+            Way::Primary(watchers @ Watchers::Sentinels(_), _) => Ok(Way::primary(watchers.clone())),
+            Way::Primary(Watchers::Nodes(cluster, _), _) => {
+                Ok(Way::primary(Watchers::Nodes(Arc::clone(cluster), Slot::of(key))))
+            }
         };
         Self::over(way, size)
     }
@@ -204,17 +221,31 @@ impl RedisPool {
     }
 
     /// Who says where the primary is, if anybody does.
-    pub fn sentinels(&self) -> Option<&Sentinels> {
+    pub fn watchers(&self) -> Option<&Watchers> {
         match &self.pool.manager().way {
             Way::One(..) => None,
-            Way::Primary(sentinels, _) => Some(sentinels),
+            Way::Primary(watchers, _) => Some(watchers),
         }
+    }
+
+    /// The Cluster, if it is one.
+    pub fn cluster(&self) -> Option<&Arc<Cluster>> {
+        match self.watchers()? {
+            Watchers::Sentinels(_) => None,
+            Watchers::Nodes(cluster, _) => Some(cluster),
+        }
+    }
+
+    /// The most connections that it makes.
+    pub fn max_size(&self) -> usize {
+        self.pool.status().max_size
     }
 
     /// A connection, dialled if need be.
     pub async fn connection(&self) -> Result<Connection, RedisAway> {
         self.pool.get().await.map_err(|error| match error {
             PoolError::Timeout(TimeoutType::Wait) => RedisAway::AllInUse,
+            PoolError::Backend(DialError::Wrong(what)) => RedisAway::Wrong(what),
             PoolError::Backend(error) => RedisAway::Unreachable(error.to_string()),
             other => RedisAway::Unreachable(other.to_string()),
         })
@@ -227,8 +258,8 @@ impl Way {
         Ok(Self::One(Box::new(info), Box::new(manager)))
     }
 
-    fn primary(sentinels: Arc<Sentinels>) -> Self {
-        Self::Primary(sentinels, Box::new(Self::timeouts()))
+    fn primary(watchers: Watchers) -> Self {
+        Self::Primary(watchers, Box::new(Self::timeouts()))
     }
 
     fn timeouts() -> AsyncConnectionConfig {

@@ -17,6 +17,9 @@
 
 mod support;
 
+#[path = "replicated/cluster.rs"]
+mod cluster;
+
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -49,15 +52,24 @@ struct Instance {
 
 impl Instance {
     async fn open(group: &Replicas, allow_volatile: bool) -> Self {
-        let programmes = vec![("km".parse().unwrap(), "masks kr_resident".to_owned())];
-        let terms = Terms { keys: KeyMark::from_bytes(*b"of tests"), simulated_clock: false, programmes };
-        let options = RedisOptions { allow_volatile, terms, lanes: lanes() };
-        let ledger = RedisLedger::open(RedisPool::new(&group.url(), 8).unwrap(), options, SystemClock::real());
+        Self::open_at(&group.url(), allow_volatile).await
+    }
+
+    async fn open_at(url: &str, allow_volatile: bool) -> Self {
+        let ledger = ledger_at(url, allow_volatile);
         let watching = ledger.clone();
         let watch = AbortOnDropHandle::new(tokio::spawn(async move { watching.run(CancellationToken::new()).await }));
         assert!(tokio::time::timeout(Duration::from_secs(20), ledger.ready()).await.is_ok(), "{:?}", ledger.health());
         Self { ledger, _watch: watch }
     }
+}
+
+/// A ledger that nobody watches over yet.
+fn ledger_at(url: &str, allow_volatile: bool) -> Redis {
+    let programmes = vec![("km".parse().unwrap(), "masks kr_resident".to_owned())];
+    let terms = Terms { keys: KeyMark::from_bytes(*b"of tests"), simulated_clock: false, programmes };
+    let options = RedisOptions { allow_volatile, terms, lanes: lanes() };
+    RedisLedger::open(RedisPool::new(url, 8).unwrap(), options, SystemClock::real())
 }
 
 /// A buyer of whom there is one for each number.
@@ -104,10 +116,15 @@ struct Load {
 
 impl Load {
     fn begin(ledger: &Redis) -> Self {
+        Self::begin_at(ledger, 0)
+    }
+
+    /// The same with buyers from this number on.
+    fn begin_at(ledger: &Redis, first: u64) -> Self {
         let (said, not_executed): (Arc<Mutex<Vec<_>>>, Arc<AtomicU64>) = Default::default();
         let (receipts, over) =
             (Arc::new(Mutex::new((Instant::now(), Duration::ZERO))), Arc::new(AtomicBool::new(false)));
-        let (next, mut tasks) = (Arc::new(AtomicU64::new(0)), JoinSet::new());
+        let (next, mut tasks) = (Arc::new(AtomicU64::new(first)), JoinSet::new());
         for _ in 0..CALLERS {
             let (ledger, said, not_executed) = (ledger.clone(), said.clone(), not_executed.clone());
             let (receipts, over, next) = (receipts.clone(), over.clone(), next.clone());
@@ -137,6 +154,12 @@ impl Load {
 
     fn sold(&self) -> usize {
         self.said.lock().unwrap().iter().filter(|(.., came)| *came == Came::Sold).count()
+    }
+
+    /// The buyers that got a receipt.
+    fn sold_to(&self) -> std::collections::HashSet<BuyerKey> {
+        let said = self.said.lock().unwrap();
+        said.iter().filter(|(.., came)| *came == Came::Sold).map(|(number, ..)| buyer(*number).buyer).collect()
     }
 
     /// From now on gaps are measured.
@@ -419,10 +442,7 @@ async fn what_is_wrong_with_a_replica_is_said_before_the_first_sale() {
     ] {
         let server = &group.servers[nth];
         let _: String = server.tell(&["CONFIG", "SET", setting, weak]).await.unwrap();
-        let programmes = vec![("km".parse().unwrap(), "masks kr_resident".to_owned())];
-        let terms = Terms { keys: KeyMark::from_bytes(*b"of tests"), simulated_clock: false, programmes };
-        let options = RedisOptions { allow_volatile: false, terms, lanes: lanes() };
-        let ledger = RedisLedger::open(RedisPool::new(&group.url(), 8).unwrap(), options, SystemClock::real());
+        let ledger = ledger_at(&group.url(), false);
         let FirstCheck::Unfit(findings) = ledger.check_once().await else { panic!("{setting} {weak} is taken") };
         let of = if nth == 1 { format!("replica {}", group.address(nth)) } else { String::new() };
         assert!(findings.len() == 1 && findings[0].contains(setting) && findings[0].contains(&of), "{findings:?}");

@@ -16,7 +16,7 @@ impl Config {
         }
         let sessions = &self.sessions;
         out.text(
-            "where claims are recorded: embedded:DIRECTORY, redis://…, rediss://… or redis+sentinel://…/NAME",
+            "where claims are recorded: embedded:DIRECTORY, redis://…, redis+sentinel://…/NAME or redis+cluster://…, with rediss for TLS",
             "store",
             &self.store,
         );

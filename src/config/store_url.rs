@@ -10,11 +10,11 @@ use secrecy::{ExposeSecret, SecretString};
 pub enum Store {
     /// On this machine, in this directory.
     Embedded(PathBuf),
-    /// On a Redis server, or on whichever its Sentinels name.
+    /// On a Redis server, on whichever its Sentinels name, or on those of a Cluster.
     Redis(RedisUrl),
 }
 
-/// A URL for one Redis server, or for the Sentinels of one. What it prints has no password.
+/// A URL for one Redis server, for the Sentinels of one, or for nodes of a Cluster. What it prints has no password.
 #[derive(Clone)]
 pub struct RedisUrl(SecretString);
 
@@ -79,13 +79,16 @@ impl fmt::Display for Store {
     }
 }
 
+/// How the URL of a Redis may begin.
+const SCHEMES: [&str; 6] = ["redis", "rediss", "redis+sentinel", "rediss+sentinel", "redis+cluster", "rediss+cluster"];
+
 /// Why a text is not a store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum BadStore {
     /// It is none of the kinds of store.
     #[error(
-        "must be embedded:DIRECTORY, redis://HOST:PORT/, rediss://HOST:PORT/ or \
-         redis+sentinel://HOST:PORT,HOST:PORT,HOST:PORT/NAME"
+        "must be embedded:DIRECTORY, redis://HOST:PORT/, redis+sentinel://HOST:PORT,HOST:PORT,HOST:PORT/NAME or \
+         redis+cluster://HOST:PORT,HOST:PORT,HOST:PORT/, with rediss for TLS"
     )]
     Shape,
     /// `embedded:` with nothing behind it.
@@ -102,9 +105,9 @@ pub enum BadStore {
         "names no primary: end it with the name that the Sentinels watch it under, redis+sentinel://HOST:PORT,…/NAME"
     )]
     NoName,
-    /// A kind of store that a later version will have.
-    #[error("Redis Cluster is not yet supported by this version: write redis://, rediss:// or redis+sentinel://")]
-    NotYet,
+    /// A Cluster with a database other than 0.
+    #[error("names a database: a Cluster has none but 0; end it behind the last node")]
+    Database,
 }
 
 impl std::str::FromStr for Store {
@@ -120,9 +123,10 @@ impl std::str::FromStr for Store {
             };
         }
         match text.split_once("://") {
-            Some((scheme @ ("redis" | "rediss" | "redis+sentinel" | "rediss+sentinel"), rest)) => {
-                let is_sentinel = scheme.ends_with("sentinel");
-                if servers(rest).any(|(host, _)| host.is_empty()) || (!is_sentinel && servers(rest).count() > 1) {
+            Some((scheme, rest)) if SCHEMES.contains(&scheme) => {
+                let is_sentinel = scheme.ends_with("+sentinel");
+                let may_be_many = scheme.contains('+');
+                if servers(rest).any(|(host, _)| host.is_empty()) || (!may_be_many && servers(rest).count() > 1) {
                     return Err(BadStore::NoHost);
                 }
                 if servers(rest).any(|(_, port)| matches!(port.map(str::parse::<u16>), Some(Err(_) | Ok(0)))) {
@@ -131,9 +135,11 @@ impl std::str::FromStr for Store {
                 if is_sentinel && path(rest).is_empty() {
                     return Err(BadStore::NoName);
                 }
+                if scheme.ends_with("+cluster") && !matches!(path(rest), "" | "0") {
+                    return Err(BadStore::Database);
+                }
                 Ok(Self::Redis(RedisUrl(text.into())))
             }
-            Some((scheme, _)) if scheme.contains("cluster") => Err(BadStore::NotYet),
             _ => Err(BadStore::Shape),
         }
     }
@@ -170,6 +176,8 @@ mod tests {
             "redis://[::1]/",
             "redis+sentinel://a:26379,b,[::1]:3/store",
             "rediss+sentinel://a:1/store/2",
+            "redis+cluster://a:1,b,[::1]:3",
+            "rediss+cluster://a/0",
         ] {
             assert_eq!(text.parse::<Store>().unwrap().to_string(), text);
         }
@@ -188,8 +196,10 @@ mod tests {
             ("redis+sentinel://a:1,b:x/store", BadStore::Port),
             ("redis+sentinel://a:1,b:2", BadStore::NoName),
             ("redis+sentinel://a:1,b:2/?sentinel=me:pw", BadStore::NoName),
-            ("redis+cluster://a:1", BadStore::NotYet),
-            ("rediss+cluster://a:1", BadStore::NotYet),
+            ("redis+cluster://a:1,b:2/1", BadStore::Database),
+            ("redis+cluster://a:1,b:x", BadStore::Port),
+            ("rediss+cluster://a:1,,b:2", BadStore::NoHost),
+            ("redis+ring://a:1", BadStore::Shape),
         ] {
             assert_eq!(text.parse::<Store>().unwrap_err(), expected, "{text}");
         }

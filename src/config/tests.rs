@@ -173,7 +173,7 @@ fn the_environment_names_the_file() {
 
 #[test]
 fn every_problem_of_a_file_is_told_at_its_line() {
-    let file = r#"store = "redis+cluster://:hunter2@a:1/"
+    let file = r#"store = "redis+cluster://:hunter2@a:1/7"
 allow_volatile = "yes"
 policies = ""
 reload_seconds = 0
@@ -208,8 +208,7 @@ log_filter = "rationd=loud"
     assert_eq!(
         found,
         [
-            "rationd.toml:1: store: Redis Cluster is not yet supported by this version: write redis://, rediss:// or \
-             redis+sentinel://",
+            "rationd.toml:1: store: names a database: a Cluster has none but 0; end it behind the last node",
             "rationd.toml:2: allow_volatile: must be true or false",
             "rationd.toml:3: policies: is empty: write a path or leave it out",
             "rationd.toml:4: reload_seconds: must be a whole number from 1 to 3600",
@@ -248,8 +247,8 @@ fn every_problem_above_the_file_is_told_by_its_name() {
     assert_eq!(
         problems(Config::load(None, overrides, variables(&pairs))),
         [
-            "--store: must be embedded:DIRECTORY, redis://HOST:PORT/, rediss://HOST:PORT/ or \
-             redis+sentinel://HOST:PORT,HOST:PORT,HOST:PORT/NAME",
+            "--store: must be embedded:DIRECTORY, redis://HOST:PORT/, redis+sentinel://HOST:PORT,HOST:PORT,HOST:PORT/NAME or \
+             redis+cluster://HOST:PORT,HOST:PORT,HOST:PORT/, with rediss for TLS",
             "--listen: must be on loopback (127.0.0.1 or [::1]) unless callers can prove who they \
              are (set tls.certificate, tls.key and tls.client_ca; for development `rationd dev-certs` makes them)",
             "RATIOND_ADMIN__LISTEN: must be an IP address and a port, such as 127.0.0.1:7420",

@@ -6,8 +6,8 @@
 //! together with others (`lanes`).
 //!
 //! Nothing is sent to a server that has not been looked at since it started (`standing`), because a receipt promises
-//! what its settings promise. Behind Sentinels an answer leaves when every replica that might take over has what it rests
-//! on (`unit`, `confirming`).
+//! what its settings promise. Behind Sentinels and in a Cluster an answer leaves when every replica that might take over has what
+//! it rests on (`unit`, `confirming`). A Cluster is several such servers, each with a part of the ledger (`shards`).
 //!
 //! Knows nothing about programmes' rules, sessions or the wire.
 
@@ -16,6 +16,7 @@ mod decode;
 mod encode;
 mod export;
 mod faults;
+mod identity;
 pub mod keys;
 mod lanes;
 pub mod outbox;
@@ -23,21 +24,23 @@ mod replicated;
 mod scripts;
 mod seeded;
 mod settings;
+mod shards;
 mod standing;
 mod trip;
 mod unit;
 mod watching;
 
 use std::future::Future;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
 use redis::{Cmd, RedisResult, Value};
+use tokio::sync::watch;
 
 use crate::ids::{LedgerId, ProgrammeCode};
 use crate::museum::Mutant;
-use crate::redis_pool::RedisPool;
+use crate::redis_pool::{BadRedisUrl, RedisPool};
 use crate::time::{Clock, Timestamp};
 
 use super::{
@@ -46,6 +49,7 @@ use super::{
 };
 use decode::Scanned;
 use lanes::Queue;
+use shards::{Shard, Shards};
 use standing::Standing;
 use unit::Asks;
 
@@ -67,14 +71,14 @@ pub struct RedisOptions {
     pub lanes: Lanes,
 }
 
-/// The ledger in one Redis server. Clones share everything.
+/// The ledger in Redis. Clones share everything.
 #[derive(Clone)]
 pub struct RedisLedger<C> {
     pool: RedisPool,
-    queue: Queue,
+    shards: Arc<watch::Sender<Arc<Shards>>>,
+    ledger: Arc<OnceLock<LedgerId>>,
     options: Arc<RedisOptions>,
     clock: C,
-    standing: Arc<Standing>,
     /// The weak settings that were last warned of.
     told: Arc<Mutex<Vec<String>>>,
 }
@@ -84,28 +88,69 @@ impl<C: Clock> RedisLedger<C> {
     /// [`RedisLedger::check_once`] or [`RedisLedger::run`] has found the server fit. Its lanes are tasks of the runtime that
     /// this is called in; they end when the last clone has gone.
     pub fn open(pool: RedisPool, options: RedisOptions, clock: C) -> Self {
-        let standing = Arc::new(Standing::new(options.allow_volatile));
-        watching::greet(&pool, &standing);
-        let queue = Queue::open(options.lanes, &pool, &standing);
-        Self { pool, queue, options: Arc::new(options), clock, standing, told: Arc::default() }
+        let ledger = Self {
+            shards: Arc::default(),
+            ledger: Arc::default(),
+            options: Arc::new(options),
+            clock,
+            told: Arc::default(),
+            pool: pool.clone(),
+        };
+        // Those of a Cluster are known when its nodes have said who holds what.
+        if pool.cluster().is_none() {
+            ledger.shards.send_replace(Arc::new(Shards::alone(ledger.shard_over(None, pool))));
+        }
+        ledger
     }
 
-    /// One command that may write, over a trip that it shares with others.
-    fn ask(&self, cmd: Cmd) -> impl Future<Output = Result<Value, LedgerError>> + Send {
-        self.queue.ask(self.standing.gate(), cmd, Asks::MayWrite)
+    /// A shard over the servers that this pool dials.
+    fn shard_over(&self, first: Option<u8>, pool: RedisPool) -> Shard {
+        let barrier = first.map_or_else(|| keys::BARRIER.into(), keys::barrier_of);
+        let standing = Arc::new(Standing::new(self.options.allow_volatile, Arc::clone(&self.ledger), barrier));
+        let queue = Queue::open(self.options.lanes, &pool, &standing);
+        let shard = Shard { first, pool, queue, standing };
+        watching::greet(&shard);
+        shard
     }
 
-    /// One command that only reads, likewise.
-    fn read(&self, cmd: Cmd) -> impl Future<Output = Result<Value, LedgerError>> + Send {
-        self.queue.ask(self.standing.gate(), cmd, Asks::Reads)
+    /// The shard of a Cluster whose first partition this is.
+    fn shard_of(&self, first: u8) -> Result<Shard, BadRedisUrl> {
+        Ok(self.shard_over(Some(first), self.pool.for_key(&keys::tag(first), self.pool.max_size())?))
+    }
+
+    fn shards(&self) -> Arc<Shards> {
+        Arc::clone(&self.shards.borrow())
+    }
+
+    /// One command about a buyer that may write, over a trip that it shares with others.
+    fn ask(&self, key: &RecordKey, cmd: Cmd) -> impl Future<Output = Result<Value, LedgerError>> + Send + use<C> {
+        self.put(key, cmd, Asks::MayWrite)
+    }
+
+    /// One that only reads, likewise.
+    fn read(&self, key: &RecordKey, cmd: Cmd) -> impl Future<Output = Result<Value, LedgerError>> + Send + use<C> {
+        self.put(key, cmd, Asks::Reads)
+    }
+
+    fn put(
+        &self,
+        key: &RecordKey,
+        cmd: Cmd,
+        asks: Asks,
+    ) -> impl Future<Output = Result<Value, LedgerError>> + Send + use<C> {
+        let shard = self.shards.borrow().of(key.buyer.partition);
+        async move {
+            let shard = shard?;
+            shard.queue.ask(shard.standing.gate(), cmd, asks).await
+        }
     }
 
     /// Sends what is no call of the port over a connection of the pool.
-    async fn send<T, F>(&self, send: impl FnOnce(MultiplexedConnection) -> F) -> Result<T, LedgerError>
+    async fn send<T, F>(&self, shard: &Shard, send: impl FnOnce(MultiplexedConnection) -> F) -> Result<T, LedgerError>
     where
         F: Future<Output = RedisResult<T>>,
     {
-        trip::with_connection(&self.pool, &self.standing, send).await
+        trip::with_connection(&shard.pool, &shard.standing, send).await
     }
 }
 
@@ -123,7 +168,7 @@ impl<C: Clock> Ledger for RedisLedger<C> {
         async move {
             match seeded {
                 Some(seeded) => seeded.await,
-                None => decode::claimed(request, self.ask(cmd).await?),
+                None => decode::claimed(request, self.ask(&key, cmd).await?),
             }
         }
     }
@@ -134,7 +179,7 @@ impl<C: Clock> Ledger for RedisLedger<C> {
         call: Call,
     ) -> impl Future<Output = Result<Answer<Confirmed>, LedgerError>> + Send {
         let (cmd, request) = (encode::confirm(&key, &call), call.request);
-        async move { decode::confirmed(request, self.ask(cmd).await?) }
+        async move { decode::confirmed(request, self.ask(&key, cmd).await?) }
     }
 
     fn release(
@@ -143,12 +188,12 @@ impl<C: Clock> Ledger for RedisLedger<C> {
         call: Call,
     ) -> impl Future<Output = Result<Answer<Released>, LedgerError>> + Send {
         let (cmd, request) = (encode::release(&key, &call), call.request);
-        async move { decode::released(request, self.ask(cmd).await?) }
+        async move { decode::released(request, self.ask(&key, cmd).await?) }
     }
 
     fn void(&self, key: RecordKey, call: Call) -> impl Future<Output = Result<Answer<Voided>, LedgerError>> + Send {
         let (cmd, request) = (encode::void(&key, &call), call.request);
-        async move { decode::voided(request, self.ask(cmd).await?) }
+        async move { decode::voided(request, self.ask(&key, cmd).await?) }
     }
 
     fn late(
@@ -158,7 +203,7 @@ impl<C: Clock> Ledger for RedisLedger<C> {
         late: Late,
     ) -> impl Future<Output = Result<Answer<Entered>, LedgerError>> + Send {
         let (cmd, request) = (encode::late(&key, &call, &late), call.request);
-        async move { decode::entered(request, self.ask(cmd).await?) }
+        async move { decode::entered(request, self.ask(&key, cmd).await?) }
     }
 
     fn resolve(
@@ -167,11 +212,11 @@ impl<C: Clock> Ledger for RedisLedger<C> {
         call: Call,
     ) -> impl Future<Output = Result<Answer<Resolved>, LedgerError>> + Send {
         let (cmd, request) = (encode::resolve(&key, &call), call.request);
-        async move { decode::resolved(request, self.ask(cmd).await?) }
+        async move { decode::resolved(request, self.ask(&key, cmd).await?) }
     }
 
     async fn usage(&self, key: RecordKey) -> Result<Record, LedgerError> {
-        let read = self.read(encode::usage(&key)).await;
+        let read = self.read(&key, encode::usage(&key)).await;
         decode::record(read.map_err(wrote_nothing)?)
     }
 
@@ -182,13 +227,17 @@ impl<C: Clock> Ledger for RedisLedger<C> {
         from: Option<Vec<u8>>,
     ) -> Result<Swept, LedgerError> {
         let before = if Mutant::SweptTooEarly.is_on() { before.plus(Duration::from_secs(30 * 86_400)) } else { before };
-        let scanned = self.read(encode::scan(programme, from.as_deref(), SWEEP_STEP)).await;
+        let shards = self.shards();
+        let walk = shards.walk(from.as_deref()).map_err(wrote_nothing)?;
+        let scan = encode::scan(programme, walk.cursor.as_deref(), SWEEP_STEP);
+        let scanned = walk.shard.queue.ask(walk.shard.standing.gate(), scan, Asks::Reads).await;
         let Scanned { next, records } = decode::scanned(programme, scanned.map_err(wrote_nothing)?)?;
+        let next = shards.step(&walk, next);
         if records.is_empty() {
             return Ok(Swept { removed: 0, unreadable: 0, next });
         }
         let swept: Result<Vec<i64>, LedgerError> = self
-            .send(async move |mut connection| {
+            .send(&walk.shard, async move |mut connection| {
                 // Loaded with them, so that none of them can be turned away halfway for the lack of it.
                 let mut pipeline = encode::load(scripts::sweep());
                 for record in &records {
@@ -208,16 +257,20 @@ impl<C: Clock> Ledger for RedisLedger<C> {
         export::step(self, programme, from).await.map_err(wrote_nothing)
     }
 
+    /// Serving as long as one shard does: buyers of the others are told that the store is not there.
     fn health(&self) -> Health {
-        self.standing.health()
+        let shards = self.shards();
+        let mut told = shards.all().values().map(|shard| shard.standing.health());
+        let first = told.next().unwrap_or_else(|| Health::NotServing("no node of the Cluster answers".into()));
+        told.fold(first, |health, next| if matches!(health, Health::Serving(_)) { health } else { next })
     }
 
     fn id(&self) -> Option<LedgerId> {
-        self.standing.ledger()
+        self.ledger.get().copied()
     }
 
     fn durability(&self) -> Durability {
-        match self.pool.sentinels() {
+        match self.pool.watchers() {
             _ if self.options.allow_volatile => Durability::Volatile,
             Some(_) => Durability::Replicated,
             None => Durability::Synced,

@@ -1,62 +1,17 @@
-//! Redis Sentinels: where the primary is, and which replicas it has. Every one of them is asked, and what is true is read
-//! from all that answer: of two that differ the later decision stands, which is the one with the greater configuration epoch.
-//!
-//! Knows nothing about what follows for a sale.
+//! Redis Sentinels: where the primary is, and which replicas it has. Every one of them is asked.
 
 use std::collections::HashMap;
-use std::fmt;
 use std::sync::{PoisonError, RwLock};
-use std::time::Duration;
 
 use futures_util::future::join_all;
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, RedisResult};
+use redis::{Client, ConnectionInfo, IntoConnectionInfo, RedisResult};
 use tokio::sync::Mutex;
 
-/// How long a Sentinel may take to answer, dialling included. It leaves time to dial the primary too.
-const ASK_TIMEOUT: Duration = Duration::from_millis(300);
+use super::watchers::{ASK_TIMEOUT, Node, Replica, View, latest, visit};
+
 /// The port of a Sentinel whose port is not named.
 const DEFAULT_PORT: u16 = 26_379;
-
-/// A Redis server as Sentinels and servers name it.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Node {
-    /// A host name or an address.
-    pub host: String,
-    /// The port.
-    pub port: u16,
-}
-
-impl fmt::Display for Node {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.host, self.port)
-    }
-}
-
-/// A replica as one Sentinel sees it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Replica {
-    /// Where it is.
-    pub node: Node,
-    /// Whether this Sentinel holds it to be down.
-    pub is_down: bool,
-    /// Whether this Sentinel has heard of it since it took it for a replica of this primary. It chooses none of which it has
-    /// not.
-    pub was_heard: bool,
-}
-
-/// What one Sentinel says.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct View {
-    /// Where the primary is.
-    pub primary: Node,
-    /// Which decision about that it knows: a failover makes a greater number.
-    pub epoch: u64,
-    /// How many Sentinels watch over this primary as far as it knows, itself included.
-    pub sentinels: usize,
-    /// The replicas of the primary.
-    pub replicas: Vec<Replica>,
-}
 
 /// The Sentinels of a primary.
 pub struct Sentinels {
@@ -111,17 +66,17 @@ impl Sentinels {
     }
 
     /// How many there are by the URL.
-    pub fn count(&self) -> usize {
+    pub(super) fn count(&self) -> usize {
         self.all.len()
     }
 
     /// Where the primary was when it was last asked.
-    pub fn primary(&self) -> Option<Node> {
+    pub(super) fn primary(&self) -> Option<Node> {
         self.primary.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Asks all of them; those that do not answer in time are left out.
-    pub async fn views(&self) -> Vec<View> {
+    pub(super) async fn views(&self) -> Vec<View> {
         let asked = self.all.iter().map(|sentinel| tokio::time::timeout(ASK_TIMEOUT, sentinel.view(&self.name)));
         let views: Vec<View> = join_all(asked).await.into_iter().filter_map(|view| view.ok()?.ok()).collect();
         if let Some(latest) = latest(&views) {
@@ -130,45 +85,19 @@ impl Sentinels {
         views
     }
 
-    /// Where the primary is now; if nobody says, why.
-    pub(super) async fn find(&self) -> Result<Node, String> {
-        let views = self.views().await;
-        let latest = latest(&views).map(|view| view.primary.clone());
-        latest.ok_or_else(|| {
-            format!(
-                "none of {} Sentinels says where the primary {} is: see that one is up and knows it",
-                self.count(),
-                self.name
-            )
-        })
+    /// What is said when none of them answers.
+    pub(super) fn nobody_knows(&self) -> String {
+        format!(
+            "none of {} Sentinels says where the primary {} is: see that one is up and knows it",
+            self.count(),
+            self.name
+        )
     }
 
-    /// A client of a server that is watched over.
-    pub(super) fn client(&self, node: &Node) -> RedisResult<Client> {
-        let address = match self.server.addr() {
-            ConnectionAddr::TcpTls { insecure, tls_params, .. } => ConnectionAddr::TcpTls {
-                host: node.host.clone(),
-                port: node.port,
-                insecure: *insecure,
-                tls_params: tls_params.clone(),
-            },
-            _ => ConnectionAddr::Tcp(node.host.clone(), node.port),
-        };
-        Client::open(self.server.clone().set_addr(address))
+    /// How a server is dialled, but for its address.
+    pub(super) fn server(&self) -> &ConnectionInfo {
+        &self.server
     }
-
-    /// A connection of its own to a server that is watched over, for looking at it.
-    pub async fn visit(&self, node: &Node) -> RedisResult<MultiplexedConnection> {
-        let timeouts = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(ASK_TIMEOUT))
-            .set_response_timeout(Some(ASK_TIMEOUT));
-        self.client(node)?.get_multiplexed_async_connection_with_config(&timeouts).await
-    }
-}
-
-/// The view that stands: of two that differ, the one of the greater epoch.
-pub(super) fn latest(views: &[View]) -> Option<&View> {
-    views.iter().max_by_key(|view| view.epoch)
 }
 
 impl Sentinel {
@@ -177,12 +106,7 @@ impl Sentinel {
         // Taken out: broken off half way, it is not used again.
         let mut connection = match kept.take() {
             Some(connection) => connection,
-            None => {
-                let timeouts = AsyncConnectionConfig::new()
-                    .set_connection_timeout(Some(ASK_TIMEOUT))
-                    .set_response_timeout(Some(ASK_TIMEOUT));
-                self.client.get_multiplexed_async_connection_with_config(&timeouts).await?
-            }
+            None => visit(&self.client).await?,
         };
         type Fields = HashMap<String, String>;
         let (address, primary, replicas): ((String, u16), Fields, Vec<Fields>) = redis::pipe()
@@ -210,7 +134,7 @@ impl Sentinel {
         Ok(View {
             primary: Node { host: address.0, port: address.1 },
             epoch: number("config-epoch").unwrap_or_default(),
-            sentinels: usize::try_from(number("num-other-sentinels").unwrap_or_default()).unwrap_or_default() + 1,
+            watchers: usize::try_from(number("num-other-sentinels").unwrap_or_default()).unwrap_or_default() + 1,
             replicas: replicas.collect(),
         })
     }
@@ -242,17 +166,5 @@ mod tests {
         );
         let own = with_users.all[0].client.get_connection_info().redis_settings();
         assert_eq!((own.username(), own.db()), (Some("you"), 0));
-    }
-
-    #[test]
-    fn the_later_decision_stands() {
-        let view = |port, epoch| View {
-            primary: Node { host: "10.0.0.1".into(), port },
-            epoch,
-            sentinels: 3,
-            replicas: Vec::new(),
-        };
-        assert_eq!(latest(&[view(1, 4), view(2, 5), view(1, 4)]).unwrap().primary.port, 2);
-        assert_eq!(latest(&[]), None);
     }
 }

@@ -7,6 +7,8 @@
 
 mod keys;
 
+pub use keys::TAG as DOOR_TAG;
+
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;

@@ -7,6 +7,7 @@
     reason = "a test that cannot go on fails where it stands"
 )]
 
+pub mod cluster;
 pub mod lossy;
 pub mod proxy;
 pub mod raw;

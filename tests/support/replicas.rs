@@ -31,7 +31,7 @@ pub struct Process {
 }
 
 impl Process {
-    fn start(port: u16, arguments: Vec<String>, log: PathBuf) -> Self {
+    pub(super) fn start(port: u16, arguments: Vec<String>, log: PathBuf) -> Self {
         let mut process = Self { port, arguments, log, child: None };
         process.start_again();
         process

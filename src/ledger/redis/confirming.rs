@@ -1,9 +1,9 @@
 //! Which replicas must have a sale before it is acknowledged. Pure.
 //!
 //! A failover makes one replica the primary, so an acknowledged sale is safe only if every replica that might be chosen has it:
-//! those that the Sentinels do not hold to be down, and whatever else is attached to the primary. A primary that is cut off
-//! must not talk itself into needing fewer: the number falls only when a majority of all Sentinels, which still hold this
-//! primary to be the primary, says that a replica is down. One that was never counted is not waited for either while a majority
+//! those that its watchers (Sentinels, or the nodes of a Cluster) do not hold to be down, and whatever else is attached to the
+//! primary. A primary that is cut off must not talk itself into needing fewer: the number falls only when a majority of all
+//! watchers, which still hold this primary to be the primary, says that a replica is down. One that was never counted is not waited for either while a majority
 //! has never heard of it: a primary that was just replaced is listed as a replica at once, but cannot be chosen.
 
 use std::collections::BTreeSet;
@@ -11,18 +11,18 @@ use std::collections::BTreeSet;
 use crate::museum::Mutant;
 use crate::redis_pool::{Node, Replica, View};
 
-/// What the Sentinels come to for a primary.
+/// What the watchers come to for a primary.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Replicas {
     /// These must have what is to be promised; as soon as there is one, at least one.
     Counted(BTreeSet<Node>),
-    /// It cannot be said yet: a majority of the Sentinels has never been heard of this primary.
+    /// It cannot be said yet: a majority of the watchers has never been heard of this primary.
     Unknown,
     /// The primary is another one, here.
     Elsewhere(Node),
 }
 
-/// Counts the replicas of a primary. `before`: those counted when it was last looked at; `configured`: the Sentinels of the
+/// Counts the replicas of a primary. `before`: those counted when it was last looked at; `configured`: the watchers of the
 /// URL; `attached`: the replicas that the primary itself has.
 pub(super) fn count(
     primary: &Node,
@@ -40,7 +40,7 @@ pub(super) fn count(
         return Replicas::Elsewhere(latest.primary.clone());
     }
     let ours: Vec<&View> = views.iter().filter(|view| view.primary == *primary).collect();
-    let all = ours.iter().map(|view| view.sentinels).fold(configured, usize::max);
+    let all = ours.iter().map(|view| view.watchers).fold(configured, usize::max);
     let majority = all / 2 + 1;
     let most_say = |node: &Node, what: fn(&Replica) -> bool| {
         ours.iter().filter(|view| view.replicas.iter().any(|replica| replica.node == *node && what(replica))).count()
@@ -52,7 +52,7 @@ pub(super) fn count(
             && (counted_before(node) || !most_say(node, |replica| !replica.was_heard))
     };
     let known = ours.iter().flat_map(|view| &view.replicas).map(|replica| &replica.node);
-    // The Sentinel that leads a failover names the new primary before it has struck it off the replicas.
+    // The watcher that leads a failover names the new primary before it has struck it off the replicas.
     let alive = known.filter(|node| *node != primary && may_take_over(node)).chain(attached).cloned();
     if ours.len() >= majority {
         return Replicas::Counted(alive.collect());
@@ -75,11 +75,11 @@ mod tests {
         ports.iter().copied().map(node).collect()
     }
 
-    /// A view of one of three Sentinels: replicas that are up, then replicas that are down.
+    /// A view of one of three watchers: replicas that are up, then replicas that are down.
     fn view(primary: u16, epoch: u64, up: &[u16], down: &[u16]) -> View {
         let replica = |is_down| move |port: &u16| Replica { node: node(*port), is_down, was_heard: true };
         let replicas = up.iter().map(replica(false)).chain(down.iter().map(replica(true))).collect();
-        View { primary: node(primary), epoch, sentinels: 3, replicas }
+        View { primary: node(primary), epoch, watchers: 3, replicas }
     }
 
     fn counted(before: Option<&[u16]>, views: &[View], attached: &[u16]) -> Replicas {
@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn the_number_falls_only_by_a_majority_of_all_sentinels() {
+    fn the_number_falls_only_by_a_majority_of_all_watchers() {
         let both = Replicas::Counted(nodes(&[2, 3]));
         let (up, down) = (view(1, 0, &[2, 3], &[]), view(1, 0, &[3], &[2]));
         assert_eq!(counted(Some(&[2, 3]), &[down.clone(), up.clone(), up], &[3]), both, "one of three");
@@ -109,8 +109,8 @@ mod tests {
         assert_eq!(counted(Some(&[2, 3]), &[down.clone(), down], &[2, 3]), both, "attached all the same");
         assert_eq!(counted(Some(&[2, 3]), &[], &[]), both, "nobody can be asked");
         assert_eq!(counted(None, &[], &[2, 3]), Replicas::Unknown, "the primary alone is not believed");
-        // Five Sentinels watch, of which three are named: two are no majority.
-        let of_five = View { sentinels: 5, ..view(1, 0, &[3], &[2]) };
+        // Five watch, of which three are named: two are no majority.
+        let of_five = View { watchers: 5, ..view(1, 0, &[3], &[2]) };
         assert_eq!(counted(Some(&[2, 3]), &[of_five.clone(), of_five], &[3]), both);
     }
 

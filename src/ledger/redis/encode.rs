@@ -108,12 +108,12 @@ pub(super) fn resolve(key: &RecordKey, call: &Call) -> Cmd {
     closing(scripts::resolve(), key, call)
 }
 
-/// `identity.lua`: this id if the ledger has none, and the terms that it must have or gets.
-pub(super) fn identity(id: LedgerId, terms: &Terms) -> Cmd {
+/// `identity.lua` on this key: this id if the ledger has none, and the terms that it must have or gets.
+pub(super) fn identity(key: &[u8], id: LedgerId, terms: &Terms) -> Cmd {
     let flat = |pairs: Vec<(String, String)>| Value::from_iter(pairs.into_iter().flat_map(|(name, text)| [name, text]));
     let at_birth = terms.at_birth().map(|(name, text)| (name.to_owned(), text));
     let programmes = terms.of_programmes().map(|(name, text)| (name, text.to_owned()));
-    let mut cmd = evalsha(scripts::identity(), &[keys::LEDGER.as_bytes()]);
+    let mut cmd = evalsha(scripts::identity(), &[key]);
     cmd.arg(id.to_string())
         .arg(keys::LAYOUT)
         .arg(flat(at_birth.into()).to_string())
@@ -223,7 +223,7 @@ mod tests {
         let entry = Late { quantity: 1, sold_at: call().now, windows: Vec::new(), stated: String::new() };
         let terms = Terms { keys: KeyMark::from_bytes([7; 8]), simulated_clock: false, programmes: Vec::new() };
         for (script, command) in [
-            (scripts::identity(), identity(LedgerId::random(), &terms)),
+            (scripts::identity(), identity(b"rationd:ledger", LedgerId::random(), &terms)),
             (scripts::claim(), claim(&key(), &call(), &sale())),
             (scripts::confirm(), confirm(&key(), &call())),
             (scripts::release(), release(&key(), &call())),

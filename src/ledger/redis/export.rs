@@ -1,7 +1,10 @@
 //! A step through the records of a programme, read only: one `SCAN`, then one pipeline that reads what it found.
 //!
 //! A cursor of `SCAN` means something only to the server that gave it: started anew, the same server spreads its keys
-//! otherwise, and going on from an old cursor would leave records out. So a step remembers where its cursor is from.
+//! otherwise, and going on from an old cursor would leave records out. So a step remembers where its cursor is from. In a Cluster
+//! one shard is read after the other, and while slots move between them nothing is.
+
+use std::sync::Arc;
 
 use redis::aio::{ConnectionLike, MultiplexedConnection};
 use redis::{RedisResult, Value};
@@ -11,6 +14,7 @@ use crate::ledger::{Exported, LedgerError, Record, RecordKey};
 use crate::time::Clock;
 
 use super::decode::{self, Scanned};
+use super::unit::Asks;
 use super::{RedisLedger, encode, keys};
 
 /// How many keys a step looks at, more or less: sales wait for it about a millisecond.
@@ -21,9 +25,16 @@ pub(super) async fn step<C: Clock>(
     programme: ProgrammeCode,
     from: Option<Vec<u8>>,
 ) -> Result<Exported, LedgerError> {
-    let server = ledger.standing.server();
-    let cursor = from.map(|from| cursor_of(server, &from)).transpose()?;
-    let scanned = ledger.read(encode::scan(programme, cursor.as_deref(), KEYS)).await?;
+    let shards = ledger.shards();
+    let mut walk = shards.walk(from.as_deref())?;
+    if walk.is_out_of_date {
+        return Err(moved());
+    }
+    let shard = Arc::clone(&walk.shard);
+    let server = shard.standing.server();
+    let cursor = walk.cursor.take().map(|from| cursor_of(server, &from)).transpose()?;
+    let scan = encode::scan(programme, cursor.as_deref(), KEYS);
+    let scanned = shard.queue.ask(shard.standing.gate(), scan, Asks::Reads).await?;
     let Scanned { next, records } = decode::scanned(programme, scanned)?;
     let records: Vec<RecordKey> = records.iter().filter_map(|key| keys::parse_record(key)).collect();
     let mut pipeline = redis::pipe();
@@ -35,20 +46,24 @@ pub(super) async fn step<C: Clock>(
         let replies = connection.req_packed_commands(&pipeline, 0, count).await?;
         replies.into_iter().map(unless_foreign).collect::<RedisResult<Vec<_>>>()
     };
-    let found = if count == 0 { Vec::new() } else { ledger.send(read).await? };
+    let found = if count == 0 { Vec::new() } else { ledger.send(&shard, read).await? };
     if found.len() != count {
         return Err(LedgerError::Corrupt("a pipeline was answered in part".to_owned()));
     }
     // Dialling within this step may have led to another server than the cursor's.
-    if ledger.standing.server() != server {
+    if shard.standing.server() != server {
         return Err(started_anew());
+    }
+    if !Arc::ptr_eq(&shards, &ledger.shards()) {
+        return Err(moved());
     }
     let found = found.into_iter().map(|value| value.and_then(|value| decode::record(value).ok()));
     // What has no entries was removed between the two trips.
     let is_there = |record: &Option<Record>| record.as_ref().is_none_or(|record| !record.entries().is_empty());
     let records = records.into_iter().zip(found).filter(|(_, record)| is_there(record));
     let records = records.map(|(key, record)| (key.buyer, record)).collect();
-    Ok(Exported { records, next: next.map(|cursor| [&server.to_be_bytes(), cursor.as_slice()].concat()) })
+    let next = next.map(|cursor| [&server.to_be_bytes(), cursor.as_slice()].concat());
+    Ok(Exported { records, next: shards.step(&walk, next) })
 }
 
 /// A reply, or `None` where something else than a record stands under the key. Every other error is the server's.
@@ -63,6 +78,10 @@ fn unless_foreign(reply: Value) -> RedisResult<Option<Value>> {
 fn cursor_of(server: u64, from: &[u8]) -> Result<Vec<u8>, LedgerError> {
     let (of, cursor) = from.split_first_chunk().ok_or(LedgerError::Corrupt("no export stopped there".to_owned()))?;
     if u64::from_be_bytes(*of) == server { Ok(cursor.to_vec()) } else { Err(started_anew()) }
+}
+
+fn moved() -> LedgerError {
+    LedgerError::StoreUnavailable("slots of the Cluster moved during an export, or nobody holds them".to_owned())
 }
 
 fn started_anew() -> LedgerError {

@@ -7,14 +7,33 @@ use crate::ledger::LedgerError;
 /// Redis refuses with these before a script begins. The scripts declare `#!lua`, so the server checks its own state for
 /// the script as a whole and not at its first write. Only a code in this list may become
 /// [`LedgerError::StoreUnavailable`].
-const NOT_EXECUTED: [&str; 9] =
-    ["READONLY", "LOADING", "MASTERDOWN", "OOM", "MISCONF", REPLICAS_MISSING, "BUSY", "NOSCRIPT", "NOAUTH"];
+const NOT_EXECUTED: [&str; 13] = [
+    "READONLY",
+    "LOADING",
+    "MASTERDOWN",
+    "OOM",
+    "MISCONF",
+    REPLICAS_MISSING,
+    "BUSY",
+    "NOSCRIPT",
+    "NOAUTH",
+    // Of a Cluster: the slot is elsewhere, on its way, or nobody's.
+    "MOVED",
+    "ASK",
+    "TRYAGAIN",
+    "CLUSTERDOWN",
+];
 
 /// The primary has fewer replicas than its `min-replicas-to-write`.
 const REPLICAS_MISSING: &str = "NOREPLICAS";
 
 /// The server behind this connection is not the one to write to, now or any more: dial again.
-const WRONG_SERVER: [&str; 3] = ["READONLY", "LOADING", "MASTERDOWN"];
+const WRONG_SERVER: [&str; 4] = ["READONLY", "LOADING", "MASTERDOWN", "MOVED"];
+
+/// Of a Cluster: the key that was asked for is not here, or not any more.
+pub(super) fn is_elsewhere(error: &RedisError) -> bool {
+    error.code().is_some_and(|code| ["MOVED", "ASK", "TRYAGAIN"].contains(&code))
+}
 
 /// What a failed command means for its caller.
 pub(super) fn meaning(error: &RedisError) -> LedgerError {
@@ -61,6 +80,10 @@ mod tests {
             "BUSY Redis is busy running a script.",
             "NOSCRIPT No matching script. Please use EVAL.",
             "NOAUTH Authentication required.",
+            "MOVED 3999 127.0.0.1:6381",
+            "ASK 3999 127.0.0.1:6381",
+            "TRYAGAIN Multiple keys request during rehashing of slot",
+            "CLUSTERDOWN Hash slot not served",
         ] {
             assert!(matches!(meaning(&from_server(line)), LedgerError::StoreUnavailable(_)), "{line}");
         }

@@ -7,6 +7,14 @@
 //! | `rationd:barrier` | string | how many units were sent, see [`BARRIER`] |
 //! | `rationd:ledger` | hash | the ledger's identity and terms, see [`LEDGER`] |
 //!
+//! In a Cluster, where every primary keeps a part of the ledger (a shard):
+//!
+//! | key | type | holds |
+//! |---|---|---|
+//! | `{00}:ledger` | hash | what `rationd:ledger` holds elsewhere, and `spread` once the following are written |
+//! | `{7f}:ledger` | string | the ledger's id, in every other partition: a shard that comes back empty has lost its own |
+//! | `{7f}:barrier` | string | how many units were sent to the shard whose first partition this is |
+//!
 //! The braces are Redis Cluster's hash tag: only what stands between them chooses the slot, so a record and the outbox
 //! that its script writes to share one, and one script can write both. The tag is the buyer's partition as two lower-case
 //! hexadecimal digits (256 of them: enough to spread over any cluster, few enough to read every outbox in turn). The
@@ -34,6 +42,19 @@ pub const LEDGER: &str = "rationd:ledger";
 /// lost what was acknowledged.
 pub const BARRIER: &str = "rationd:barrier";
 
+/// The field of the identity that says that every partition of a Cluster was marked.
+pub const SPREAD: &str = "spread";
+
+/// The barrier of a shard of a Cluster. It goes with the first partition of the shard wherever that goes, so it never falls.
+pub fn barrier_of(first: u8) -> Vec<u8> {
+    in_partition(first, b"barrier")
+}
+
+/// The mark of a partition of a Cluster; of the first one, the ledger's identity.
+pub fn ledger_of(partition: u8) -> Vec<u8> {
+    in_partition(partition, b"ledger")
+}
+
 /// How keys, records and events are laid out; another number is another, unreadable, layout.
 pub const LAYOUT: u32 = 2;
 
@@ -54,8 +75,12 @@ pub fn outbox(partition: u8) -> [u8; 11] {
     [open, high, low, close, b':', b'o', b'u', b't', b'b', b'o', b'x']
 }
 
-/// The hash tag of a partition.
-fn tag(partition: u8) -> [u8; 4] {
+fn in_partition(partition: u8, name: &[u8]) -> Vec<u8> {
+    [&tag(partition), b":".as_slice(), name].concat()
+}
+
+/// The hash tag of a partition: in a Cluster it chooses the slot.
+pub fn tag(partition: u8) -> [u8; 4] {
     let digit = |value: u8| if value < 10 { b'0' + value } else { b'a' + (value - 10) };
     [b'{', digit(partition >> 4), digit(partition & 0xf), b'}']
 }
@@ -94,6 +119,7 @@ mod tests {
         assert_eq!(&outbox(0x0f), b"{0f}:outbox");
         assert_eq!(&outbox(0xa9), b"{a9}:outbox");
         assert_eq!(records_of("km".parse().unwrap()), "{??}:km:*");
+        assert_eq!((&*ledger_of(0), &*barrier_of(0x7f)), (b"{00}:ledger".as_slice(), b"{7f}:barrier".as_slice()));
         assert_eq!((LEDGER, BARRIER), ("rationd:ledger", "rationd:barrier"));
         assert_eq!(LAYOUT, 2);
     }
@@ -111,9 +137,17 @@ mod tests {
         }
         let short = b"{0f}:km:0123456789abcde".as_slice();
         let capital = b"{0F}:km:0123456789abcdef".as_slice();
-        for other in
-            [short, capital, b"{0f}:outbox", b"rationd:ledger", b"{0f}:kmask:0123456789abcdef", b"", b"{", b"{0f}:"]
-        {
+        for other in [
+            short,
+            capital,
+            b"{0f}:outbox",
+            b"{0f}:ledger",
+            b"rationd:ledger",
+            b"{0f}:kmask:0123456789abcdef",
+            b"",
+            b"{",
+            b"{0f}:",
+        ] {
             assert_eq!(parse_record(other), None, "{other:?}");
         }
     }

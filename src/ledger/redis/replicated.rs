@@ -1,4 +1,4 @@
-//! What there is to look at where Sentinels watch over a primary with replicas: whether it still is the primary, which
+//! What there is to look at where others watch over a primary with replicas: whether it still is the primary, which
 //! replicas must have a sale ([`confirming`]), and whether every one of them keeps what it is given.
 
 use std::collections::BTreeSet;
@@ -8,14 +8,14 @@ use futures_util::future::join_all;
 use tokio::time::{Instant, timeout};
 
 use crate::museum::Mutant;
-use crate::redis_pool::{Node, Sentinels};
+use crate::redis_pool::{Node, Watchers};
 
 use super::confirming::{self, Replicas};
 use super::settings::{self, Found, Part};
 
 /// How often the settings of replicas are read, and always after a change of them.
 const REPLICAS_EVERY: Duration = Duration::from_secs(60);
-/// How long a replica is asked. One that does not answer is the Sentinels' business.
+/// How long a replica is asked. One that does not answer is the watchers' business.
 const REPLICA_WITHIN: Duration = Duration::from_millis(500);
 
 /// What is known of the replicas of one primary.
@@ -40,20 +40,20 @@ pub(super) enum NotNow {
 }
 
 impl Known {
-    /// How many replicas must have a sale, at least one, if the primary at this node is the one of all Sentinels.
+    /// How many replicas must have a sale, at least one, if the primary at this node is the one of all watchers.
     pub(super) async fn look(
         &mut self,
         server: u64,
         primary: &Node,
-        sentinels: &Sentinels,
+        watchers: &Watchers,
         found: &Found,
     ) -> Result<usize, NotNow> {
         if self.server != server {
             *self = Self { server, ..Self::default() };
         }
-        let views = sentinels.views().await;
+        let views = watchers.views().await;
         let before = self.counted.as_ref();
-        let counted = match confirming::count(primary, before, sentinels.count(), &views, &found.attached) {
+        let counted = match confirming::count(primary, before, watchers.count(), &views, &found.attached) {
             Replicas::Counted(counted) => counted,
             Replicas::Unknown => return Err(NotNow::Unknown),
             Replicas::Elsewhere(_) => return Err(NotNow::Elsewhere),
@@ -62,20 +62,19 @@ impl Known {
             let replicas: Vec<String> = counted.iter().map(Node::to_string).collect();
             tracing::info!(%primary, replicas = replicas.join(" "), "these replicas must have a sale before it is acknowledged");
         }
-        self.check(sentinels, &counted).await.map_err(NotNow::Unfit)?;
+        self.check(watchers, &counted).await.map_err(NotNow::Unfit)?;
         let replicas = if Mutant::FixedOneReplica.is_on() { 1 } else { counted.len().max(1) };
         self.counted = Some(counted);
         Ok(replicas)
     }
 
     /// Reads the settings of all replicas that answer, now and then.
-    async fn check(&mut self, sentinels: &Sentinels, replicas: &BTreeSet<Node>) -> Result<(), Vec<String>> {
+    async fn check(&mut self, watchers: &Watchers, replicas: &BTreeSet<Node>) -> Result<(), Vec<String>> {
         if self.good.as_ref().is_some_and(|(when, good)| good == replicas && when.elapsed() < REPLICAS_EVERY) {
             return Ok(());
         }
         let asked = replicas.iter().map(|node| async move {
-            let found =
-                timeout(REPLICA_WITHIN, async { settings::read(&mut sentinels.visit(node).await?).await }).await;
+            let found = timeout(REPLICA_WITHIN, async { settings::read(&mut watchers.visit(node).await?).await }).await;
             found.ok().and_then(Result::ok).map(|found| (node, found.judge(Part::Replica)))
         });
         let findings: Vec<String> = join_all(asked)

@@ -32,7 +32,7 @@ fn answered_before_reply<C: Clock>(
 ) -> BoxFuture<'_, Result<Answer<Claimed>, LedgerError>> {
     let (ledger, cmd) = (ledger.clone(), encode::claim(&key, &call, &claim));
     Box::pin(async move {
-        tokio::spawn(async move { ledger.ask(cmd).await });
+        tokio::spawn(ledger.ask(&key, cmd));
         let step = rules::claim(&Record::default(), &call, &claim)?;
         let record = Record::default().with(&step.writes);
         Ok(Answer { outcome: step.outcome, replayed: step.replayed, at: step.at, record })
@@ -59,8 +59,8 @@ async fn check_then_write<C: Clock>(
     }
     write.cmd("SET").arg(keys::record(&key)).arg(packed::pack(after.entries()));
     if !step.writes.is_empty() {
-        let written = ledger.send(async move |mut connection| write.exec_async(&mut connection).await).await;
-        written?;
+        let shard = ledger.shards().of(key.buyer.partition)?;
+        ledger.send(&shard, async move |mut connection| write.exec_async(&mut connection).await).await?;
     }
     Ok(Answer { outcome: step.outcome, replayed: step.replayed, at: step.at, record: after })
 }

@@ -27,6 +27,9 @@ const GUARDS: [(&str, u32, u32); 2] = [("min-replicas-to-write", 1, u32::MAX), (
 /// For how many seconds a replica that counts may have been silent.
 const MOST_LAG: u32 = 2;
 
+/// Of a node of a Cluster: whether it takes nothing while some slot is nobody's. Then a shard that fails over stops all others.
+const COVERAGE: &str = "cluster-require-full-coverage";
+
 /// The oldest version whose scripts declare themselves (`#!lua`), which the ledger's do.
 const OLDEST: (u32, u32) = (7, 0);
 
@@ -35,7 +38,7 @@ const OLDEST: (u32, u32) = (7, 0);
 pub(super) enum Part {
     /// The only one.
     Alone,
-    /// The primary of replicas that Sentinels may put in its place.
+    /// The primary of replicas that may be put in its place.
     Primary,
     /// One of those.
     Replica,
@@ -48,6 +51,8 @@ pub(super) struct Found {
     role: Option<String>,
     settings: [Option<String>; REQUIRED.len()],
     guards: [Option<String>; GUARDS.len()],
+    /// It is a node of a Cluster: what [`COVERAGE`] is there.
+    coverage: Option<String>,
     /// The replicas that are attached to it.
     pub(super) attached: BTreeSet<Node>,
 }
@@ -63,7 +68,7 @@ pub(super) struct Findings {
 
 /// Asks the server about itself. An error means that it could not be asked just now.
 pub(super) async fn read(connection: &mut MultiplexedConnection) -> RedisResult<Found> {
-    let info: Option<String> = unless_hidden(info(connection, &["server", "replication"]).await)?;
+    let info: Option<String> = unless_hidden(info(connection, &["server", "replication", "cluster"]).await)?;
     let line = |name| info.as_deref().and_then(|info| field(info, name)).map(str::to_owned);
     let (mut settings, mut guards) = ([const { None }; REQUIRED.len()], [const { None }; GUARDS.len()]);
     let names = REQUIRED.iter().map(|(name, _)| *name).chain(GUARDS.iter().map(|(name, ..)| *name));
@@ -71,12 +76,18 @@ pub(super) async fn read(connection: &mut MultiplexedConnection) -> RedisResult<
         let answer: RedisResult<Vec<String>> = redis::cmd("CONFIG").arg("GET").arg(name).query_async(connection).await;
         *value = unless_hidden(answer)?.and_then(|pair| pair.into_iter().nth(1));
     }
+    let mut coverage = None;
+    if line("cluster_enabled").as_deref() == Some("1") {
+        let answer: RedisResult<Vec<String>> =
+            redis::cmd("CONFIG").arg("GET").arg(COVERAGE).query_async(connection).await;
+        coverage = unless_hidden(answer)?.and_then(|pair| pair.into_iter().nth(1)).or(Some("hidden".into()));
+    }
     let attached = info.as_deref().map(attached).unwrap_or_default();
-    Ok(Found { version: line("redis_version"), role: line("role"), settings, guards, attached })
+    Ok(Found { version: line("redis_version"), role: line("role"), settings, guards, coverage, attached })
 }
 
 /// The replicas of `INFO` that have said something lately: `slave0:ip=10.0.0.2,port=6379,state=online,offset=7,lag=1`. One that is
-/// paused or cut off stays listed for a minute; whether it must be waited for is the Sentinels' to say.
+/// paused or cut off stays listed for a minute; whether it must be waited for is the watchers' to say.
 fn attached(info: &str) -> BTreeSet<Node> {
     let fields = info.lines().filter_map(|line| {
         let (name, fields) = line.trim_end().split_once(':')?;
@@ -147,6 +158,17 @@ impl Found {
         if part != Part::Alone {
             findings.weaker.extend(self.unguarded());
         }
+        match self.coverage.as_deref() {
+            Some(_) if part == Part::Alone => findings.unusable.push(
+                "the server is a node of a Cluster: give the URL as redis+cluster://HOST:PORT,HOST:PORT,HOST:PORT/"
+                    .into(),
+            ),
+            Some(value) if value != "no" => findings.weaker.push(format!(
+                "{COVERAGE} is {value}: write `{COVERAGE} no` in redis.conf, and for the running server CONFIG SET \
+                 {COVERAGE} no; with yes a shard that fails over stops all others"
+            )),
+            _ => {}
+        }
         findings
     }
 }
@@ -186,7 +208,22 @@ mod tests {
             role: Some("master".into()),
             settings: REQUIRED.map(|(_, needed)| Some(needed.to_owned())),
             guards: [Some("0".into()), Some("10".into())],
+            coverage: None,
             attached: BTreeSet::new(),
+        }
+    }
+
+    #[test]
+    fn a_node_of_a_cluster_is_not_used_alone_and_does_not_stop_with_the_others() {
+        let node = |coverage: &str| Found {
+            coverage: Some(coverage.into()),
+            guards: [Some("1".into()), Some("2".into())],
+            ..fit()
+        };
+        assert!(node("no").judge(Part::Alone).unusable[0].contains("redis+cluster://"));
+        assert_eq!(node("no").judge(Part::Primary), Findings::default());
+        for weak in ["yes", "hidden"] {
+            assert!(node(weak).judge(Part::Replica).weaker[0].contains("cluster-require-full-coverage no"), "{weak}");
         }
     }
 

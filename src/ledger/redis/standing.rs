@@ -1,11 +1,12 @@
-//! What is known of the server at this moment, and the gate that follows from it. No I/O.
+//! What is known of the server at this moment, and the gate that follows from it. No I/O. In a Cluster every shard has one: its
+//! server is whoever is the shard's primary.
 //!
 //! Every start of a Redis server is a server of its own here, with a number: what was found out about one says nothing
 //! about the next, which may have come back empty or with other settings. A fresh connection tells which server it leads
 //! to before anybody uses it, so the gate is shut from the first moment of a new server until that one was checked.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use tokio::sync::{Notify, watch};
 
@@ -48,8 +49,10 @@ pub(super) struct Pass {
 /// The verdict that stands, and what it hangs on.
 pub(super) struct Standing {
     verdict: watch::Sender<Verdict>,
-    /// The ledger that this process works for; once known it never changes.
-    ledger: OnceLock<LedgerId>,
+    /// The ledger that this process works for, one for all shards; once known it never changes.
+    ledger: Arc<OnceLock<LedgerId>>,
+    /// The key of the barrier, see [`super::unit`].
+    barrier: Vec<u8>,
     server: AtomicU64,
     run_id: Mutex<Option<String>>,
     /// The newest unit that was answered with a promise, see [`super::unit`].
@@ -61,11 +64,12 @@ pub(super) struct Standing {
 
 impl Standing {
     /// `is_volatile`: see [`Pass::is_volatile`].
-    pub(super) fn new(is_volatile: bool) -> Self {
+    pub(super) fn new(is_volatile: bool, ledger: Arc<OnceLock<LedgerId>>, barrier: Vec<u8>) -> Self {
         Self {
             is_volatile,
+            ledger,
+            barrier,
             verdict: watch::Sender::new(Verdict::Unfit("it has not been checked yet".into())),
-            ledger: OnceLock::new(),
             server: AtomicU64::new(0),
             run_id: Mutex::new(None),
             acknowledged: AtomicU64::new(0),
@@ -144,6 +148,11 @@ impl Standing {
         self.server()
     }
 
+    /// The key of the barrier.
+    pub(super) fn barrier(&self) -> &[u8] {
+        &self.barrier
+    }
+
     /// A unit of this number was answered.
     pub(super) fn acknowledge(&self, unit: u64) {
         self.acknowledged.fetch_max(unit, Ordering::SeqCst);
@@ -179,7 +188,7 @@ mod tests {
     use super::*;
 
     fn serving() -> Standing {
-        let standing = Standing::new(false);
+        let standing = Standing::new(false, Arc::default(), Vec::new());
         standing.dialled(Some("first"));
         standing.settle(LedgerId::random()).unwrap();
         standing.decide(Verdict::Fit { server: standing.server(), ahead_ms: 0, replicas: 0 });
@@ -188,7 +197,10 @@ mod tests {
 
     #[test]
     fn the_gate_is_shut_until_a_server_was_checked() {
-        assert!(matches!(Standing::new(false).gate(), Err(LedgerError::StoreUnavailable(_))));
+        assert!(matches!(
+            Standing::new(false, Arc::default(), Vec::new()).gate(),
+            Err(LedgerError::StoreUnavailable(_))
+        ));
         assert_eq!(serving().gate(), Ok(()));
     }
 

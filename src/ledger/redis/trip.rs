@@ -30,7 +30,7 @@ where
     let connection = match timeout_at(give_up, pool.connection()).await {
         Ok(Ok(connection)) => connection,
         Ok(Err(RedisAway::AllInUse)) => return Err(LedgerError::Overloaded),
-        Ok(Err(away @ RedisAway::Unreachable(_))) => return Err(LedgerError::StoreUnavailable(away.to_string())),
+        Ok(Err(away)) => return Err(LedgerError::StoreUnavailable(away.to_string())),
         Err(_) => return Err(LedgerError::StoreUnavailable("no connection to Redis in time".into())),
     };
     // Dialling may have found a server that nobody has checked yet, and this may be a connection to one that is no more.

@@ -16,7 +16,7 @@ use crate::ledger::LedgerError;
 use crate::museum::Mutant;
 
 use super::standing::{Pass, Standing};
-use super::{faults, keys, trip};
+use super::{faults, trip};
 
 /// How long replicas are waited for: within the time of a trip.
 const REPLICAS_WITHIN: Duration = Duration::from_millis(700);
@@ -50,7 +50,7 @@ pub(super) async fn send(
         let replies = connection.req_packed_commands(&unit, 0, unit.len()).await?;
         return Ok(replies.into_iter().map(|reply| Ok(reply.extract_error())).collect());
     }
-    let unit = unit(calls, pass);
+    let unit = unit(standing, calls, pass);
     let mut replies = sent(connection, standing, pass, &unit).await?;
     // Scripts that the server has lost were not run: they are loaded, and their calls alone are sent again.
     let lost = |reply: &Result<Reply, LedgerError>| matches!(reply, Ok(Err(error)) if faults::is_script_lost(error));
@@ -64,7 +64,7 @@ pub(super) async fn send(
         .filter(|(reply, _)| lost(reply))
         .map(|(reply, call)| (reply, call.clone()))
         .unzip();
-    match sent(connection, standing, pass, &self::unit(again.into_iter(), pass)).await {
+    match sent(connection, standing, pass, &self::unit(standing, again.into_iter(), pass)).await {
         Ok(second) => places.into_iter().zip(second).for_each(|(place, reply)| *place = reply),
         Err(error) => places.into_iter().for_each(|place| *place = Ok(Err(error.clone()))),
     }
@@ -72,12 +72,12 @@ pub(super) async fn send(
 }
 
 /// The barrier, the calls, and the wait for replicas.
-fn unit(calls: impl ExactSizeIterator<Item = Cmd>, pass: Pass) -> Pipeline {
+fn unit(standing: &Standing, calls: impl ExactSizeIterator<Item = Cmd>, pass: Pass) -> Pipeline {
     let mut unit = Pipeline::with_capacity(calls.len() + 2);
     if Mutant::WaitBeforeWrite.is_on() {
         wait(&mut unit, pass);
     }
-    unit.cmd("INCR").arg(keys::BARRIER);
+    unit.cmd("INCR").arg(standing.barrier());
     for call in calls {
         unit.add_command(call);
     }

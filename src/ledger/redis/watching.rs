@@ -1,25 +1,28 @@
 //! Watching over the server: every fresh connection is greeted, and once a second the server is looked at as a whole,
 //! its settings, its role, its replicas, the ledger's name, how far it has got and its clock. What is found becomes the
-//! [`Standing`].
+//! [`Standing`]. Of a Cluster every shard is watched so, and who holds which slots is watched too.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use redis::aio::MultiplexedConnection;
 use redis::{RedisError, RedisResult};
+use tokio::sync::watch;
+use tokio::task::{AbortHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
-use crate::ids::LedgerId;
-use crate::ledger::Terms;
 use crate::museum::Mutant;
-use crate::redis_pool::{Connection, Dialled, RedisPool};
+use crate::redis_pool::{Connection, DialError, Dialled, RedisAway};
 use crate::time::Clock;
 
+use super::identity::{self, NotOurs};
 use super::replicated::{Known, NotNow};
 use super::settings::Part;
-use super::standing::{Standing, Verdict, other_ledger};
-use super::{RedisLedger, encode, keys, settings, trip};
+use super::shards::{Shard, Shards};
+use super::standing::Verdict;
+use super::{RedisLedger, settings, trip};
 
 /// How often the server is looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -47,8 +50,10 @@ enum Trouble {
     Failed(RedisError),
     /// The connection leads to another server than the newest one does, or to one that is the primary no more.
     Elsewhere,
-    /// The Sentinels cannot say which replicas must have a sale.
+    /// The watchers cannot say which replicas must have a sale.
     NoQuorum,
+    /// The ledger of a Cluster has no name yet, for this reason.
+    Nameless(&'static str),
 }
 
 /// What one look leaves to the next.
@@ -71,68 +76,51 @@ impl From<Trouble> for FirstCheck {
             Trouble::Failed(error) => Self::Away(error.to_string()),
             Trouble::Elsewhere => Self::Away("connections lead to different servers".into()),
             Trouble::NoQuorum => Self::Away(
-                "too few Sentinels answer to know which replicas must have a sale: see that a majority of them is up"
+                "too few Sentinels, or nodes of the Cluster, answer to know which replicas must have a sale: see that a majority of \
+                 them is up"
                     .into(),
             ),
+            Trouble::Nameless(why) => Self::Away(why.into()),
         }
     }
 }
 
-/// Makes every fresh connection of the pool known to `standing`, ready for the scripts, and refused if another ledger
+impl FirstCheck {
+    /// What two shards come to together.
+    fn and(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Unfit(mut findings), Self::Unfit(more)) => {
+                findings.extend(more.into_iter().filter(|it| !findings.contains(it)).collect::<Vec<_>>());
+                Self::Unfit(findings)
+            }
+            (unfit @ Self::Unfit(_), _) | (_, unfit @ Self::Unfit(_)) => unfit,
+            (away @ Self::Away(_), _) | (_, away @ Self::Away(_)) => away,
+            (Self::Fit, Self::Fit) => Self::Fit,
+        }
+    }
+}
+
+/// Makes every fresh connection of the shard known to its standing, ready for the scripts, and refused if another ledger
 /// stands behind it.
-pub(super) fn greet(pool: &RedisPool, standing: &Arc<Standing>) {
-    let standing = Arc::clone(standing);
-    pool.greet_with(Box::new(move |mut connection| {
-        let standing = Arc::clone(&standing);
+pub(super) fn greet(shard: &Shard) {
+    let (standing, name) = (Arc::clone(&shard.standing), shard.name());
+    shard.pool.greet_with(Box::new(move |mut connection| {
+        let (standing, name) = (Arc::clone(&standing), name.clone());
         Box::pin(async move {
-            let info = settings::unless_hidden(settings::info(&mut connection, &["server"]).await);
-            let info = info.map_err(|error| error.to_string())?;
+            let info = settings::unless_hidden(settings::info(&mut connection, &["server"]).await)?;
             let server = standing.dialled(info.as_deref().and_then(|info| settings::field(info, "run_id")));
-            trip::load_scripts(&mut connection).await.map_err(|error| error.to_string())?;
+            trip::load_scripts(&mut connection).await?;
             if let Some(ours) = standing.ledger() {
-                still_ours(&mut connection, ours).await.map_err(|error| error.to_string())??;
+                identity::still_ours(&mut connection, vec![name], ours).await?.map_err(DialError::Wrong)?;
             }
             Ok(server)
         })
     }));
 }
 
-/// Whether the ledger `ours` stands in the server; if not, what to tell the operator.
-async fn still_ours(connection: &mut MultiplexedConnection, ours: LedgerId) -> RedisResult<Result<(), String>> {
-    let found: Option<String> = redis::cmd("HGET").arg(keys::LEDGER).arg("id").query_async(connection).await?;
-    Ok(if found.as_deref() == Some(ours.to_string().as_str()) {
-        Ok(())
-    } else {
-        Err(other_ledger(ours, found.as_deref().unwrap_or("no ledger at all")))
-    })
-}
-
-/// The name of the ledger in the server, given now if it has none yet; if it is not one that may be worked with under
-/// these terms, everything that is wrong.
-async fn identify(connection: &mut MultiplexedConnection, ours: &Terms) -> RedisResult<Result<LedgerId, Vec<String>>> {
-    let reply = trip::ask(connection, &encode::identity(LedgerId::random(), ours)).await?;
-    let stands: HashMap<String, String> = redis::from_redis_value(reply)?;
-    let (id, layout) = (stands.get("id"), stands.get("layout"));
-    if layout != Some(&keys::LAYOUT.to_string()) {
-        let found = format!("{}: id {id:?}, layout {layout:?}", keys::LEDGER);
-        return Ok(Err(vec![format!(
-            "{found}: this version reads layout {} only; use the version that wrote it",
-            keys::LAYOUT
-        )]));
-    }
-    let other = ours.differences(|name| stands.get(name).cloned());
-    if !other.is_empty() {
-        return Ok(Err(other.iter().map(|other| format!("{}: {other}", keys::LEDGER)).collect()));
-    }
-    let id = id.and_then(|id| id.parse().ok());
-    Ok(id.ok_or_else(|| {
-        vec![format!("{}: it has no ledger id; bring the right data back, or use another Redis", keys::LEDGER)]
-    }))
-}
-
 /// How many units the store has been sent, as it remembers it.
-async fn units(connection: &mut MultiplexedConnection) -> RedisResult<u64> {
-    let units: Option<u64> = redis::cmd("GET").arg(keys::BARRIER).query_async(connection).await?;
+async fn units(connection: &mut MultiplexedConnection, barrier: &[u8]) -> RedisResult<u64> {
+    let units: Option<u64> = redis::cmd("GET").arg(barrier).query_async(connection).await?;
     Ok(units.unwrap_or_default())
 }
 
@@ -151,27 +139,116 @@ async fn ahead_ms<C: Clock>(connection: &mut MultiplexedConnection, clock: &C) -
 impl<C: Clock> RedisLedger<C> {
     /// Looks at the store once and lets calls through if it is fit. Before anything else is asked of this ledger.
     pub async fn check_once(&self) -> FirstCheck {
-        self.look(&mut Kept::default()).await
+        if let Some(cluster) = self.pool.cluster() {
+            cluster.look().await;
+            if let Err(away) = self.regroup() {
+                return away;
+            }
+        }
+        let shards = self.shards();
+        // The others are known to belong to it when it has a name.
+        let (home, others): (Vec<_>, Vec<_>) = shards.all().values().partition(|shard| shard.is_home());
+        let mut check = if shards.is_whole() { FirstCheck::Fit } else { FirstCheck::Away(self.nobody_holds_all()) };
+        for group in [home, others] {
+            let looks = join_all(group.into_iter().map(async |shard| self.look(shard, &mut Kept::default()).await));
+            check = looks.await.into_iter().fold(check, FirstCheck::and);
+        }
+        check
     }
 
     /// Looks at the store once a second, and sooner when there is cause, until `stop`. Should it end in any other way,
     /// the ledger says that it is not serving.
     pub async fn run(&self, stop: CancellationToken) {
-        let mut unwatched = Unwatched { standing: &self.standing, armed: true };
+        let mut unwatched = Unwatched { shards: &self.shards, armed: true };
         stop.run_until_cancelled(self.watch()).await;
         unwatched.armed = false;
     }
 
-    /// Returns when sales can be made; [`RedisLedger::run`] must be running.
+    /// Returns when sales can be made, of every buyer; [`RedisLedger::run`] must be running.
     pub async fn ready(&self) {
-        self.standing.ready().await;
+        let mut shards = self.shards.subscribe();
+        loop {
+            let now = Arc::clone(&shards.borrow_and_update());
+            let all_ready = async {
+                for shard in now.all().values() {
+                    shard.standing.ready().await;
+                }
+            };
+            tokio::select! {
+                () = all_ready, if now.is_whole() => return,
+                // The sender lives as long as `self`.
+                _ = shards.changed() => {}
+            }
+        }
     }
 
+    /// Watches over every shard, and over which there are.
     async fn watch(&self) {
+        let (mut watching, mut watched) = (JoinSet::new(), BTreeMap::<u8, AbortHandle>::new());
+        let mut layouts = self.pool.cluster().map(|cluster| cluster.layouts());
+        loop {
+            let looked_again = async {
+                match (self.pool.cluster(), &mut layouts) {
+                    (Some(cluster), Some(layouts)) => {
+                        tokio::select! {
+                            () = tokio::time::sleep(LOOK_EVERY) => {}
+                            // The sender lives as long as the Cluster.
+                            _ = layouts.changed() => {}
+                        }
+                        cluster.look().await;
+                    }
+                    _ => std::future::pending().await,
+                }
+            };
+            if let Err(FirstCheck::Away(why)) = self.regroup() {
+                tracing::warn!(why, "the Cluster cannot be used");
+            }
+            let shards = self.shards();
+            watched.retain(|first, task| {
+                let stands = shards.all().contains_key(first);
+                if !stands {
+                    task.abort();
+                }
+                stands
+            });
+            for (first, shard) in shards.all() {
+                watched.entry(*first).or_insert_with(|| {
+                    let (ledger, shard) = (self.clone(), Arc::clone(shard));
+                    watching.spawn(async move { ledger.watch_over(&shard).await })
+                });
+            }
+            tokio::select! {
+                Some(Err(broke)) = watching.join_next() => {
+                    if let Ok(panic) = broke.try_into_panic() {
+                        std::panic::resume_unwind(panic);
+                    }
+                }
+                () = looked_again => {}
+            }
+        }
+    }
+
+    /// Opens the shards of the Cluster's layout, if it has changed. Does nothing where there is no Cluster.
+    fn regroup(&self) -> Result<(), FirstCheck> {
+        let Some(cluster) = self.pool.cluster() else { return Ok(()) };
+        let after = self.shards().after(&cluster.layout(), |first| self.shard_of(first));
+        if let Some(after) = after.map_err(|error| FirstCheck::Away(error.to_string()))? {
+            let firsts: Vec<String> = after.all().keys().map(|first| format!("{first:02x}")).collect();
+            tracing::info!(firsts = firsts.join(" "), is_whole = after.is_whole(), "the shards of the Cluster");
+            self.shards.send_replace(Arc::new(after));
+        }
+        if self.shards().all().is_empty() { Err(FirstCheck::Away(self.nobody_holds_all())) } else { Ok(()) }
+    }
+
+    fn nobody_holds_all(&self) -> String {
+        self.pool.cluster().map(|cluster| cluster.nobody_knows()).unwrap_or_default()
+    }
+
+    async fn watch_over(&self, shard: &Shard) {
         let mut kept = Kept::default();
         let mut again = LOOK_AGAIN;
         loop {
-            let pause = match self.look(&mut kept).await {
+            let pause = match self.look(shard, &mut kept).await {
                 FirstCheck::Fit => {
                     again = LOOK_AGAIN;
                     LOOK_EVERY
@@ -184,14 +261,14 @@ impl<C: Clock> RedisLedger<C> {
             };
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
-                () = self.standing.alarm.notified() => {}
+                () = shard.standing.alarm.notified() => {}
             }
         }
     }
 
     /// One look over a connection that is kept for the next one, and what follows from it.
-    async fn look(&self, kept: &mut Kept) -> FirstCheck {
-        let looked = tokio::time::timeout(LOOK_DEADLINE, self.examine_over(kept)).await;
+    async fn look(&self, shard: &Shard, kept: &mut Kept) -> FirstCheck {
+        let looked = tokio::time::timeout(LOOK_DEADLINE, self.examine_over(shard, kept)).await;
         let looked = looked.unwrap_or_else(|_| Err(FirstCheck::Away("Redis does not answer in time".into())));
         let (verdict, check) = match looked {
             Ok(verdict) => (verdict, FirstCheck::Fit),
@@ -202,16 +279,17 @@ impl<C: Clock> RedisLedger<C> {
                     FirstCheck::Away(reason) => reason.clone(),
                     FirstCheck::Fit => String::new(),
                 };
-                (Verdict::Unfit(reason), check)
+                let of_shard = shard.first.map(|first| format!("shard {first:02x}: ")).unwrap_or_default();
+                (Verdict::Unfit(of_shard + &reason), check)
             }
         };
-        self.standing.decide(verdict);
+        shard.standing.decide(verdict);
         check
     }
 
-    async fn examine_over(&self, kept: &mut Kept) -> Result<Verdict, FirstCheck> {
+    async fn examine_over(&self, shard: &Shard, kept: &mut Kept) -> Result<Verdict, FirstCheck> {
         if let Some(connection) = &mut kept.connection {
-            match self.examine(connection, &mut kept.replicas).await {
+            match self.examine(shard, connection, &mut kept.replicas).await {
                 // It may have been closed for any reason; only a fresh one tells how the server is.
                 Err(Trouble::Elsewhere) => {}
                 Err(Trouble::Failed(error)) if error.is_connection_dropped() => {}
@@ -219,17 +297,21 @@ impl<C: Clock> RedisLedger<C> {
             }
         }
         // Taken out of the pool for good: looking must not wait for a place behind sales.
-        let fresh = self.pool.connection().await.map_err(|error| FirstCheck::Away(error.to_string()))?;
-        Ok(self.examine(kept.connection.insert(Connection::take(fresh)), &mut kept.replicas).await?)
+        let fresh = shard.pool.connection().await.map_err(|away| match away {
+            RedisAway::Wrong(what) => FirstCheck::Unfit(vec![what]),
+            away => FirstCheck::Away(away.to_string()),
+        })?;
+        Ok(self.examine(shard, kept.connection.insert(Connection::take(fresh)), &mut kept.replicas).await?)
     }
 
-    async fn examine(&self, connection: &mut Dialled, known: &mut Known) -> Result<Verdict, Trouble> {
-        let server = self.standing.server();
-        let replicated = self.pool.sentinels().zip(connection.node().cloned());
+    async fn examine(&self, shard: &Shard, connection: &mut Dialled, known: &mut Known) -> Result<Verdict, Trouble> {
+        let standing = &shard.standing;
+        let server = standing.server();
+        let replicated = shard.pool.watchers().zip(connection.node().cloned());
         if connection.server() != server {
             return Err(Trouble::Elsewhere);
         }
-        let acknowledged = self.standing.acknowledged();
+        let acknowledged = standing.acknowledged();
         let found = settings::read(connection).await?;
         let mut findings = found.judge(if replicated.is_some() { Part::Primary } else { Part::Alone });
         if findings.unusable.is_empty() && self.options.allow_volatile {
@@ -243,8 +325,8 @@ impl<C: Clock> RedisLedger<C> {
         let replicas = match &replicated {
             // What may be lost need not be waited for.
             Some(_) if self.options.allow_volatile => 0,
-            Some((sentinels, node)) => {
-                known.look(server, node, sentinels, &found).await.map_err(|not_now| match not_now {
+            Some((watchers, node)) => {
+                known.look(server, node, watchers, &found).await.map_err(|not_now| match not_now {
                     NotNow::Elsewhere => Trouble::Elsewhere,
                     NotNow::Unknown => Trouble::NoQuorum,
                     NotNow::Unfit(findings) => Trouble::Unfit(findings),
@@ -252,16 +334,14 @@ impl<C: Clock> RedisLedger<C> {
             }
             None => 0,
         };
-        match self.standing.ledger() {
-            Some(ours) => still_ours(connection, ours).await?.map_err(|finding| vec![finding]),
-            None => identify(connection, &self.options.terms)
-                .await?
-                .and_then(|found| self.standing.settle(found).map_err(|finding| vec![finding])),
-        }
-        .map_err(Trouble::Unfit)?;
-        let units = units(connection).await?;
+        self.recognize(shard, connection).await.map_err(|not_ours| match not_ours {
+            NotOurs::Failed(error) => Trouble::Failed(error),
+            NotOurs::Unfit(findings) => Trouble::Unfit(findings),
+            NotOurs::Nameless(why) => Trouble::Nameless(why),
+        })?;
+        let units = units(connection, standing.barrier()).await?;
         if units < acknowledged && !self.options.allow_volatile && !Mutant::WitnessSkipped.is_on() {
-            return Err(Trouble::Unfit(vec![behind(units, acknowledged)]));
+            return Err(Trouble::Unfit(vec![behind(standing.barrier(), units, acknowledged)]));
         }
         Ok(Verdict::Fit { server, ahead_ms: ahead_ms(connection, &self.clock).await?, replicas })
     }
@@ -279,25 +359,28 @@ impl<C: Clock> RedisLedger<C> {
 }
 
 /// What is said when the store has lost what was acknowledged.
-fn behind(units: u64, acknowledged: u64) -> String {
+fn behind(barrier: &[u8], units: u64, acknowledged: u64) -> String {
     format!(
         "Redis is behind what was acknowledged: {} is {units}, and {acknowledged} was acknowledged. Sales were lost: it came back \
          with old data, or two servers failed at once. Bring the newer data back; what is lost stands in the journals of the \
          terminals and in the audit; to go on without it, start every instance anew",
-        keys::BARRIER
+        String::from_utf8_lossy(barrier)
     )
 }
 
-/// Shuts the gate when the watching breaks off.
+/// Shuts every gate when the watching breaks off.
 struct Unwatched<'a> {
-    standing: &'a Standing,
+    shards: &'a watch::Sender<Arc<Shards>>,
     armed: bool,
 }
 
 impl Drop for Unwatched<'_> {
     fn drop(&mut self) {
         if self.armed {
-            self.standing.decide(Verdict::Unfit("nobody watches over the store any more: restart the service".into()));
+            for shard in self.shards.borrow().all().values() {
+                let reason = "nobody watches over the store any more: restart the service".into();
+                shard.standing.decide(Verdict::Unfit(reason));
+            }
         }
     }
 }

@@ -20,6 +20,8 @@
 //! None of them has a TTL: no decision rests on one. A site's line stays when its slots are empty, because the fence must
 //! go on from where it was.
 
+/// What all of them carry: in a Cluster it says where they are kept.
+pub const TAG: &[u8] = b"{door}";
 /// Logical time, the line's counter, the switches.
 pub(super) const GATE: &str = "{door}:gate";
 /// Seats and places by site.

@@ -1,0 +1,211 @@
+//! The same over a Redis Cluster: every shard goes through its failovers alone, and slots move while counters sell.
+
+use std::collections::HashSet;
+
+use rationd::ledger::Health;
+use rationd::session::redis::DOOR_TAG;
+
+use super::support::cluster::Nodes;
+use super::*;
+
+/// All that stands in the ledger, read shard by shard.
+async fn exported(ledger: &Redis) -> Result<HashSet<BuyerKey>, LedgerError> {
+    let (mut all, mut from) = (HashSet::new(), None);
+    loop {
+        let step = ledger.export("km".parse().unwrap(), from).await?;
+        all.extend(step.records.into_iter().map(|(buyer, _)| buyer));
+        from = step.next;
+        if from.is_none() {
+            return Ok(all);
+        }
+    }
+}
+
+/// The primary that has something under this tag.
+async fn keeper(nodes: &Nodes, tag: &str) -> usize {
+    let slot: u16 = nodes.all[0].tell(&["CLUSTER", "KEYSLOT", tag]).await.unwrap();
+    for (primary, _) in nodes.shards().await {
+        let keys: u64 = nodes.all[primary].tell(&["CLUSTER", "COUNTKEYSINSLOT", &slot.to_string()]).await.unwrap();
+        if keys > 0 {
+            return primary;
+        }
+    }
+    panic!("nobody has anything under {tag}");
+}
+
+/// Sells to one buyer of every partition; how many could be sold to.
+async fn sold_everywhere(ledger: &Redis, from: u64) -> usize {
+    let mut sold = 0;
+    for number in from..from + 256 {
+        sold += usize::from(ledger.claim(buyer(number), call(RequestId::random()), sale()).await.is_ok());
+    }
+    sold
+}
+
+/// `LOSSES=52 cargo test --release --test replicated -- node_losses --nocapture` is the long form.
+#[tokio::test(flavor = "multi_thread")]
+async fn node_losses_of_a_cluster_lose_no_acknowledged_sale() {
+    let losses: usize = std::env::var("LOSSES").ok().map_or(4, |many| many.parse().expect("a number"));
+    let mut nodes = Nodes::start(1).await;
+    let instance = Instance::open_at(&nodes.url(), false).await;
+    assert_eq!(instance.ledger.durability(), Durability::Replicated);
+    let (mut total, mut gaps) = (Audit::default(), Vec::new());
+    for nth in 0..losses {
+        let load = Load::begin_at(&instance.ledger, 10_000_000 * (1 + nth as u64));
+        load.sells(500).await;
+        let shards = nodes.shards().await;
+        let (primary, replica) = shards.iter().nth(nth % 3).map(|(primary, replicas)| (*primary, replicas[0])).unwrap();
+        let lost = if nth % 4 < 2 { primary } else { replica };
+        load.mark();
+        match nth % 2 {
+            0 => nodes.all[lost].kill(),
+            _ => nodes.all[lost].pause(),
+        }
+        // The other shards go on meanwhile.
+        load.sells(300).await;
+        assert!(matches!(instance.ledger.health(), Health::Serving(_)));
+        match lost == primary {
+            true => nodes.replaced(primary).await,
+            false => tokio::time::sleep(Duration::from_secs(2)).await,
+        }
+        let gap = load.gap();
+        let took_over = Instant::now();
+        match nth % 2 {
+            0 => nodes.all[lost].start_again(),
+            _ => nodes.all[lost].resume(),
+        }
+        // Its shard, which has one replica only, sells again when both are there.
+        while sold_everywhere(&instance.ledger, 256 * nth as u64).await < 256 {
+            assert!(
+                took_over.elapsed() < Duration::from_secs(30),
+                "not all sell again: {:?}",
+                instance.ledger.health()
+            );
+        }
+        let back = took_over.elapsed();
+        let audit = load.audit(&instance.ledger).await;
+        println!(
+            "loss {}: node {lost}, a {}, {}; {:.2} s without any receipt, all shards sell {:.2} s after it came back; {audit:?}",
+            nth + 1,
+            if lost == primary { "primary" } else { "replica" },
+            if nth % 2 == 0 { "killed" } else { "paused" },
+            gap.as_secs_f64(),
+            back.as_secs_f64(),
+        );
+        gaps.push(back);
+        total.add(&audit);
+        nodes.whole().await;
+    }
+    gaps.sort();
+    println!("{losses} losses: {total:?}; all shards sold {:?} after a node was back, at most", gaps.last().unwrap());
+    assert_eq!((total.lost, total.resolved), (0, total.unknown), "{total:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn slots_move_while_counters_sell() {
+    let nodes = Nodes::start(1).await;
+    let instance = Instance::open_at(&nodes.url(), false).await;
+    let load = Load::begin(&instance.ledger);
+    load.sells(2_000).await;
+    let lines = nodes.lines().await;
+    let primaries: Vec<_> = lines.iter().filter(|line| line.has_slots).collect();
+    let first = primaries.iter().map(|line| line.nth).min().unwrap();
+    let at = format!("127.0.0.1:{}", nodes.all[first].port);
+    // From the shard that keeps the ledger's identity among others.
+    for (from, to) in [(0, 1), (1, 2), (2, 0)] {
+        let words =
+            ["--cluster", "reshard", &at, "--cluster-from", &primaries[from].id, "--cluster-to", &primaries[to].id];
+        let words = words.iter().chain(&["--cluster-slots", "3000", "--cluster-yes", "--cluster-pipeline", "100"]);
+        nodes.redis_cli(&words.map(ToString::to_string).collect::<Vec<_>>());
+    }
+    load.sells(1_000).await;
+    let started = Instant::now();
+    while sold_everywhere(&instance.ledger, 1_000_000).await < 256 {
+        assert!(started.elapsed() < Duration::from_secs(20), "{:?}", instance.ledger.health());
+    }
+    let sold: HashSet<BuyerKey> = load.sold_to();
+    let audit = load.audit(&instance.ledger).await;
+    println!("9,000 slots moved: {audit:?}, {} turned away", audit.not_executed);
+    assert_eq!((audit.lost, audit.resolved), (0, audit.unknown), "{audit:?}");
+    let exported = exported(&instance.ledger).await.unwrap();
+    assert!(sold.is_subset(&exported), "{} of {} sold are exported", sold.intersection(&exported).count(), sold.len());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_shard_that_comes_back_empty_sells_nothing_and_the_others_do() {
+    let mut nodes = Nodes::start(1).await;
+    let instance = Instance::open_at(&nodes.url(), false).await;
+    assert_eq!(sold_everywhere(&instance.ledger, 0).await, 256);
+    let home = keeper(&nodes, "{00}").await;
+    let shards = nodes.shards().await;
+    let other = *shards.keys().find(|primary| **primary != home).unwrap();
+    let mut expected = 256;
+    for (primary, from) in [(other, 256), (home, 512)] {
+        for node in [primary, shards[&primary][0]] {
+            nodes.empty(node);
+        }
+        for node in [primary, shards[&primary][0]] {
+            nodes.all[node].start_again();
+        }
+        nodes.whole().await;
+        let sold = sold_everywhere(&instance.ledger, from).await;
+        assert!(sold > 50 && sold < expected - 50, "{sold} of 256 partitions sold");
+        expected = sold;
+        // Nor does a process that begins now take the empty shard for a new one.
+        let FirstCheck::Unfit(findings) = ledger_at(&nodes.url(), false).check_once().await else {
+            panic!("the empty shard is taken")
+        };
+        println!("a shard came back empty: {sold} of 256 partitions sell; a new process is told: {}", findings[0]);
+        assert!(findings[0].contains(if primary == home { "partition 00 has lost" } else { "this primary has lost" }));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_wrong_with_a_node_is_said_before_the_first_sale() {
+    let nodes = Nodes::start(1).await;
+    let alone = ledger_at(&format!("redis://127.0.0.1:{}/", nodes.all[0].port), false);
+    let FirstCheck::Unfit(findings) = alone.check_once().await else {
+        panic!("a node of a Cluster is taken for a server")
+    };
+    assert!(findings[0].contains("redis+cluster://"), "{findings:?}");
+    for (setting, weak, good) in [
+        ("appendfsync", "everysec", "always"),
+        ("cluster-require-full-coverage", "yes", "no"),
+        ("min-replicas-to-write", "0", "1"),
+    ] {
+        let _: String = nodes.all[1].tell(&["CONFIG", "SET", setting, weak]).await.unwrap();
+        let ledger = ledger_at(&nodes.url(), false);
+        let FirstCheck::Unfit(findings) = ledger.check_once().await else { panic!("{setting} {weak} is taken") };
+        assert!(findings.len() == 1 && findings[0].contains(setting), "{findings:?}");
+        let _: String = nodes.all[1].tell(&["CONFIG", "SET", setting, good]).await.unwrap();
+        assert_eq!(ledger.check_once().await, FirstCheck::Fit);
+    }
+    let single = support::redis::RedisServer::start();
+    let ledger = ledger_at(&format!("redis+cluster://127.0.0.1:{}", single.port()), false);
+    let FirstCheck::Away(why) = ledger.check_once().await else { panic!("a single server is taken for a Cluster") };
+    assert!(why.contains("cluster support disabled"), "{why}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn places_of_the_line_outlive_the_primary_that_keeps_them() {
+    let mut nodes = Nodes::start(1).await;
+    let lease =
+        Lease { length: Duration::from_secs(10), max_step: Duration::from_secs(1), grace: Duration::from_secs(60) };
+    let pool = RedisPool::new(&nodes.url(), 8).unwrap().for_key(DOOR_TAG, 8).unwrap();
+    let door = RedisDoor::new(pool, lease);
+    let mut places = Vec::new();
+    for site in 0..100 {
+        places.push(place(&door, site).await);
+    }
+    let owner = keeper(&nodes, "{door}").await;
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    nodes.all[owner].kill();
+    nodes.replaced(owner).await;
+    // The new primary has no replica yet and takes no writes.
+    nodes.all[owner].start_again();
+    for (site, number) in (0..).zip(&places) {
+        assert_eq!(place(&door, site).await, *number);
+    }
+    let next = place(&door, 1_000).await;
+    assert!(places.iter().all(|number| next > *number + 100_000), "the numbers did not jump: {next}");
+}
