@@ -847,29 +847,46 @@ async fn a_year_of_windows_fits_into_one_call() {
 async fn an_old_backup_of_the_same_ledger_is_noticed_and_nothing_is_sold_from_it() {
     let mut server = RedisServer::start();
     let (ledger, _watching) = serving(&server).await;
+    // One that sells nothing knows too, and that others sell does not cover it up.
+    let (idle, _watching_too) = serving(&server).await;
     sold(&ledger, RequestId::random()).await;
-    let backup = tempfile::tempdir().unwrap();
+    let (old, new) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let copy = |from: &std::path::Path, to: &std::path::Path| {
         assert!(Command::new("cp").arg("-a").arg(from.join(".")).arg(to).status().unwrap().success());
     };
-    copy(server.data(), backup.path());
-    let lost = RequestId::random();
-    sold(&ledger, lost).await;
-    server.kill();
-    std::fs::remove_dir_all(server.data().join("appendonlydir")).unwrap();
-    copy(backup.path(), server.data());
-    server.restart();
-    let told = loop {
-        let reason = not_serving(&ledger).await;
-        if reason.contains("behind") {
-            break reason;
-        }
-        tokio::time::sleep(Duration::from_millis(20)).await;
+    let put_back = |server: &RedisServer, from: &std::path::Path| {
+        std::fs::remove_dir_all(server.data().join("appendonlydir")).unwrap();
+        copy(from, server.data());
     };
-    assert!(told.contains("rationd:barrier is 1, and 2 was acknowledged"), "{told}");
-    assert!(matches!(sell(&ledger, RequestId::random()).await, Err(LedgerError::StoreUnavailable(_))));
-    // With the newer data it goes on by itself: here, as if it had been brought back.
-    tell(&server, &["SET", "rationd:barrier", "2"]).await;
+    copy(server.data(), old.path());
+    // Each looks once a second.
+    tokio::time::sleep(Duration::from_millis(2_500)).await;
+    let sale = RequestId::random();
+    sold(&ledger, sale).await;
+    server.kill();
+    copy(server.data(), new.path());
+    put_back(&server, old.path());
+    server.restart();
+    for ledger in [&ledger, &idle] {
+        let told = loop {
+            let reason = not_serving(ledger).await;
+            if reason.contains("behind") {
+                break reason;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        };
+        assert!(told.contains(" of this process in rationd:units is "), "{told}");
+    }
+    // Looking does not make up for it.
+    tokio::time::sleep(Duration::from_millis(4_000)).await;
+    for ledger in [&ledger, &idle] {
+        assert!(matches!(sell(ledger, RequestId::random()).await, Err(LedgerError::StoreUnavailable(_))));
+    }
+    // With the newer data both go on by themselves.
+    server.kill();
+    put_back(&server, new.path());
+    server.restart();
     healed(&ledger).await;
-    assert_eq!(resolve(&ledger, lost).await, Resolved::NotRecorded, "it was really lost");
+    healed(&idle).await;
+    assert!(matches!(resolve(&ledger, sale).await, Resolved::Recorded(_)));
 }

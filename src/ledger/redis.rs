@@ -50,7 +50,7 @@ use super::{
 use decode::Scanned;
 use lanes::Queue;
 use shards::{Shard, Shards};
-use standing::Standing;
+use standing::{Barrier, Standing};
 use unit::Asks;
 
 pub use lanes::Lanes;
@@ -105,7 +105,10 @@ impl<C: Clock> RedisLedger<C> {
 
     /// A shard over the servers that this pool dials.
     fn shard_over(&self, first: Option<u8>, pool: RedisPool) -> Shard {
-        let barrier = first.map_or_else(|| keys::BARRIER.into(), keys::barrier_of);
+        let barrier = Barrier {
+            key: first.map_or_else(|| keys::UNITS.into(), keys::units_of),
+            process: uuid::Uuid::new_v4().simple().to_string(),
+        };
         let standing = Arc::new(Standing::new(self.options.allow_volatile, Arc::clone(&self.ledger), barrier));
         let queue = Queue::open(self.options.lanes, &pool, &standing);
         let shard = Shard { first, pool, queue, standing };

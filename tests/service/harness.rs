@@ -141,7 +141,7 @@ impl World {
         let mut stored = BTreeMap::new();
         // How many trips there were is no record of anything.
         let is_record =
-            |key: &Vec<u8>| !key.starts_with(b"{door}") && *key != rationd::ledger::redis::keys::BARRIER.as_bytes();
+            |key: &Vec<u8>| !key.starts_with(b"{door}") && *key != rationd::ledger::redis::keys::UNITS.as_bytes();
         for key in keys.into_iter().filter(is_record) {
             let dump = ::redis::cmd("DUMP").arg(&key).query_async(&mut client).await.unwrap();
             stored.insert(key, dump);

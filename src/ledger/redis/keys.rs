@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | `{7f}:km:` and 16 raw bytes | string | one buyer's record in one programme, see [`packed`](crate::ledger::packed) |
 //! | `{7f}:outbox` | stream | the events of every record of that partition, see [`outbox`](super::outbox); the newest [`OUTBOX_EVENTS`](crate::ledger::OUTBOX_EVENTS) or one or two hundred more |
-//! | `rationd:barrier` | string | how many units were sent, see [`BARRIER`] |
+//! | `rationd:units` | hash | how many units every process has sent, see [`UNITS`] |
 //! | `rationd:ledger` | hash | the ledger's identity and terms, see [`LEDGER`] |
 //!
 //! In a Cluster, where every primary keeps a part of the ledger (a shard):
@@ -13,7 +13,7 @@
 //! |---|---|---|
 //! | `{00}:ledger` | hash | what `rationd:ledger` holds elsewhere, and `spread` once the following are written |
 //! | `{7f}:ledger` | string | the ledger's id, in every other partition: a shard that comes back empty has lost its own |
-//! | `{7f}:barrier` | string | how many units were sent to the shard whose first partition this is |
+//! | `{7f}:units` | hash | what `rationd:units` holds elsewhere, of the shard whose first partition this is |
 //!
 //! The braces are Redis Cluster's hash tag: only what stands between them chooses the slot, so a record and the outbox
 //! that its script writes to share one, and one script can write both. The tag is the buyer's partition as two lower-case
@@ -37,17 +37,19 @@ use crate::ledger::RecordKey;
 /// or `simulated`) and for each code that it has met, such as `programme:km`, what the code stands for.
 pub const LEDGER: &str = "rationd:ledger";
 
-/// A number that every unit of calls raises by one before anything else (`unit`). Two things hang on it: on a connection that has
-/// written nothing, `WAIT` reports a full count for nothing; and a store whose number is below one that was acknowledged has
-/// lost what was acknowledged.
-pub const BARRIER: &str = "rationd:barrier";
+/// For every process a number, under a name that it made up when it began, which each of its units of calls raises by one before
+/// anything else (`unit`). Two things hang on it: on a connection that has written nothing, `WAIT` reports a full count for
+/// nothing; and a store in which the number of a process is below one that the process has acknowledged has lost what was
+/// acknowledged. Nobody else raises it, so such a loss is not covered up by those who do not know of it. A process leaves its
+/// number behind, about 40 bytes.
+pub const UNITS: &str = "rationd:units";
 
 /// The field of the identity that says that every partition of a Cluster was marked.
 pub const SPREAD: &str = "spread";
 
-/// The barrier of a shard of a Cluster. It goes with the first partition of the shard wherever that goes, so it never falls.
-pub fn barrier_of(first: u8) -> Vec<u8> {
-    in_partition(first, b"barrier")
+/// The units of a shard of a Cluster. They go with the first partition of the shard wherever that goes, so no number ever falls.
+pub fn units_of(first: u8) -> Vec<u8> {
+    in_partition(first, b"units")
 }
 
 /// The mark of a partition of a Cluster; of the first one, the ledger's identity.
@@ -119,8 +121,8 @@ mod tests {
         assert_eq!(&outbox(0x0f), b"{0f}:outbox");
         assert_eq!(&outbox(0xa9), b"{a9}:outbox");
         assert_eq!(records_of("km".parse().unwrap()), "{??}:km:*");
-        assert_eq!((&*ledger_of(0), &*barrier_of(0x7f)), (b"{00}:ledger".as_slice(), b"{7f}:barrier".as_slice()));
-        assert_eq!((LEDGER, BARRIER), ("rationd:ledger", "rationd:barrier"));
+        assert_eq!((&*ledger_of(0), &*units_of(0x7f)), (b"{00}:ledger".as_slice(), b"{7f}:units".as_slice()));
+        assert_eq!((LEDGER, UNITS), ("rationd:ledger", "rationd:units"));
         assert_eq!(LAYOUT, 2);
     }
 

@@ -46,13 +46,33 @@ pub(super) struct Pass {
     pub(super) is_volatile: bool,
 }
 
+/// The number that every unit raises.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(super) struct Barrier {
+    /// The hash that it stands in.
+    pub(super) key: Vec<u8>,
+    /// Its field: nobody else raises it.
+    pub(super) process: String,
+}
+
+/// A store has lost what was acknowledged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Behind {
+    /// How many units of this process it remembers.
+    pub(super) units: u64,
+    /// How many were acknowledged.
+    pub(super) acknowledged: u64,
+}
+
 /// The verdict that stands, and what it hangs on.
 pub(super) struct Standing {
     verdict: watch::Sender<Verdict>,
     /// The ledger that this process works for, one for all shards; once known it never changes.
     ledger: Arc<OnceLock<LedgerId>>,
-    /// The key of the barrier, see [`super::unit`].
-    barrier: Vec<u8>,
+    /// See [`super::unit`].
+    barrier: Barrier,
+    /// The server that was seen to have lost what was acknowledged, and how that showed.
+    behind: Mutex<Option<(u64, Behind)>>,
     server: AtomicU64,
     run_id: Mutex<Option<String>>,
     /// The newest unit that was answered with a promise, see [`super::unit`].
@@ -64,11 +84,12 @@ pub(super) struct Standing {
 
 impl Standing {
     /// `is_volatile`: see [`Pass::is_volatile`].
-    pub(super) fn new(is_volatile: bool, ledger: Arc<OnceLock<LedgerId>>, barrier: Vec<u8>) -> Self {
+    pub(super) fn new(is_volatile: bool, ledger: Arc<OnceLock<LedgerId>>, barrier: Barrier) -> Self {
         Self {
             is_volatile,
             ledger,
             barrier,
+            behind: Mutex::new(None),
             verdict: watch::Sender::new(Verdict::Unfit("it has not been checked yet".into())),
             server: AtomicU64::new(0),
             run_id: Mutex::new(None),
@@ -83,6 +104,9 @@ impl Standing {
             Verdict::Unfit(reason) => Err(LedgerError::StoreUnavailable(reason.clone())),
             Verdict::Fit { server, .. } if *server != self.server() => {
                 Err(LedgerError::StoreUnavailable("Redis was started anew and is being checked".into()))
+            }
+            Verdict::Fit { server, .. } if self.behind(*server).is_some() => {
+                Err(LedgerError::StoreUnavailable("Redis has lost what was acknowledged".into()))
             }
             Verdict::Fit { ahead_ms, .. } if ahead_ms.unsigned_abs() > MOST_APART_MS => {
                 Err(LedgerError::ClocksApart(ahead_ms.saturating_abs()))
@@ -148,9 +172,26 @@ impl Standing {
         self.server()
     }
 
-    /// The key of the barrier.
-    pub(super) fn barrier(&self) -> &[u8] {
+    /// What every unit raises.
+    pub(super) fn barrier(&self) -> &Barrier {
         &self.barrier
+    }
+
+    /// This server has lost what was acknowledged. It stays so whatever number it reaches from here: only another one, over other
+    /// data, may have it.
+    pub(super) fn found_behind(&self, server: u64, behind: Behind) {
+        let mut known = self.behind.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.is_none_or(|(known, _)| known != server) {
+            *known = Some((server, behind));
+        }
+        drop(known);
+        self.alarm.notify_one();
+    }
+
+    /// How it showed that this server has lost what was acknowledged, if it did.
+    pub(super) fn behind(&self, server: u64) -> Option<Behind> {
+        let known = self.behind.lock().unwrap_or_else(PoisonError::into_inner);
+        known.filter(|(known, _)| *known == server).map(|(_, behind)| behind)
     }
 
     /// A unit of this number was answered.
@@ -188,7 +229,7 @@ mod tests {
     use super::*;
 
     fn serving() -> Standing {
-        let standing = Standing::new(false, Arc::default(), Vec::new());
+        let standing = Standing::new(false, Arc::default(), Barrier::default());
         standing.dialled(Some("first"));
         standing.settle(LedgerId::random()).unwrap();
         standing.decide(Verdict::Fit { server: standing.server(), ahead_ms: 0, replicas: 0 });
@@ -198,7 +239,7 @@ mod tests {
     #[test]
     fn the_gate_is_shut_until_a_server_was_checked() {
         assert!(matches!(
-            Standing::new(false, Arc::default(), Vec::new()).gate(),
+            Standing::new(false, Arc::default(), Barrier::default()).gate(),
             Err(LedgerError::StoreUnavailable(_))
         ));
         assert_eq!(serving().gate(), Ok(()));
@@ -212,6 +253,18 @@ mod tests {
         standing.dialled(Some("second"));
         assert!(matches!(standing.gate(), Err(LedgerError::StoreUnavailable(_))));
         assert!(matches!(standing.health(), Health::NotServing(_)));
+    }
+
+    #[test]
+    fn a_server_that_has_lost_what_was_acknowledged_stays_shut_and_another_is_not() {
+        let standing = serving();
+        standing.found_behind(standing.server(), Behind { units: 4, acknowledged: 9 });
+        standing.found_behind(standing.server(), Behind { units: 9, acknowledged: 9 });
+        assert!(matches!(standing.gate(), Err(LedgerError::StoreUnavailable(_))));
+        assert_eq!(standing.behind(standing.server()), Some(Behind { units: 4, acknowledged: 9 }));
+        standing.dialled(Some("second"));
+        standing.decide(Verdict::Fit { server: standing.server(), ahead_ms: 0, replicas: 0 });
+        assert_eq!(standing.gate(), Ok(()));
     }
 
     #[test]

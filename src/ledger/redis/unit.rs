@@ -15,11 +15,14 @@ use redis::{Cmd, Pipeline, RedisResult, Value};
 use crate::ledger::LedgerError;
 use crate::museum::Mutant;
 
-use super::standing::{Pass, Standing};
+use super::standing::{Barrier, Behind, Pass, Standing};
 use super::{faults, trip};
 
 /// How long replicas are waited for: within the time of a trip.
 const REPLICAS_WITHIN: Duration = Duration::from_millis(700);
+
+/// How long an empty unit waits for them: what a look finds must not come late.
+const LOOK_WITHIN: Duration = Duration::from_millis(100);
 
 /// What a call, or all calls of a unit, may do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -71,26 +74,68 @@ pub(super) async fn send(
     Ok(replies)
 }
 
+/// Sends an empty unit: an instance that sells nothing knows by it, too, how far the store had got. Where nothing can be written or
+/// replicas are missing, whoever asks for a sale is told so.
+pub(super) async fn sign(connection: &mut MultiplexedConnection, standing: &Standing, pass: Pass) -> RedisResult<()> {
+    let acknowledged = standing.acknowledged();
+    let Barrier { key, process } = standing.barrier();
+    let units: RedisResult<Option<u64>> = redis::cmd("HGET").arg(key).arg(process).query_async(connection).await;
+    match units {
+        Ok(units) if units.unwrap_or_default() < acknowledged => {
+            found_behind(standing, pass, Behind { units: units.unwrap_or_default(), acknowledged });
+            // It is not to catch up by being looked at.
+            return Ok(());
+        }
+        Err(error) if !faults::is_elsewhere(&error) => return Err(error),
+        _ => {}
+    }
+    let mut unit = Pipeline::with_capacity(2);
+    raise(&mut unit, standing);
+    wait(&mut unit, pass, LOOK_WITHIN);
+    let replies = connection.req_packed_commands(&unit, 0, unit.len()).await?;
+    let mut replies = replies.into_iter().map(|reply| number(reply.extract_error()));
+    let (signed, had) = (replies.next().flatten(), replies.next().unwrap_or(Some(0)));
+    if let Some(signed) = signed
+        && had.is_some_and(|had| is_enough(had, pass.replicas))
+    {
+        standing.acknowledge(signed);
+    }
+    Ok(())
+}
+
+/// Raises the number of this process.
+fn raise(unit: &mut Pipeline, standing: &Standing) {
+    let Barrier { key, process } = standing.barrier();
+    unit.cmd("HINCRBY").arg(key).arg(process).arg(1);
+}
+
+/// What may be lost by what the operator has decided is not missed.
+fn found_behind(standing: &Standing, pass: Pass, behind: Behind) {
+    if !pass.is_volatile && !Mutant::WitnessSkipped.is_on() {
+        standing.found_behind(pass.server, behind);
+    }
+}
+
 /// The barrier, the calls, and the wait for replicas.
 fn unit(standing: &Standing, calls: impl ExactSizeIterator<Item = Cmd>, pass: Pass) -> Pipeline {
     let mut unit = Pipeline::with_capacity(calls.len() + 2);
     if Mutant::WaitBeforeWrite.is_on() {
-        wait(&mut unit, pass);
+        wait(&mut unit, pass, REPLICAS_WITHIN);
     }
-    unit.cmd("INCR").arg(standing.barrier());
+    raise(&mut unit, standing);
     for call in calls {
         unit.add_command(call);
     }
     if !Mutant::WaitBeforeWrite.is_on() {
-        wait(&mut unit, pass);
+        wait(&mut unit, pass, REPLICAS_WITHIN);
     }
     unit
 }
 
 /// Waits for replicas, where there are any.
-fn wait(unit: &mut Pipeline, pass: Pass) {
+fn wait(unit: &mut Pipeline, pass: Pass, within: Duration) {
     if pass.replicas > 0 {
-        unit.cmd("WAIT").arg(pass.replicas).arg(REPLICAS_WITHIN.as_millis().to_string());
+        unit.cmd("WAIT").arg(pass.replicas).arg(within.as_millis().to_string());
     }
 }
 
@@ -109,9 +154,14 @@ async fn sent(
     let had = if pass.replicas > 0 { answers.pop().and_then(number) } else { Some(0) };
     let barrier = if answers.is_empty() { None } else { number(answers.remove(0)) };
     // A store that is whole gives every unit a number above those that were acknowledged before it was sent.
-    let lost = barrier.is_some_and(|unit| unit <= acknowledged) && !Mutant::WitnessSkipped.is_on() && !pass.is_volatile;
     if let Some(unit) = barrier
-        && !lost
+        && unit <= acknowledged
+    {
+        found_behind(standing, pass, Behind { units: unit - 1, acknowledged });
+    }
+    let is_behind = standing.behind(pass.server).is_some();
+    if let Some(unit) = barrier
+        && !is_behind
         && had.is_some_and(|had| is_enough(had, pass.replicas))
     {
         standing.acknowledge(unit);
@@ -121,10 +171,13 @@ async fn sent(
     standing.alarm.notify_one();
     // What surely was not executed needs no confirmation.
     let unconfirmed = || {
-        LedgerError::Unconfirmed(if lost {
+        LedgerError::Unconfirmed(if is_behind {
             "the store has lost what was acknowledged".into()
         } else {
-            format!("fewer than {} replicas have it", pass.replicas)
+            match had {
+                Some(had) if barrier.is_some() => format!("{had} of {} replicas have it", pass.replicas),
+                _ => "the store did not count it".into(),
+            }
         })
     };
     Ok(answers.into_iter().map(|answer| if answer.is_ok() { Err(unconfirmed()) } else { Ok(answer) }).collect())

@@ -13,7 +13,6 @@ use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
-use crate::museum::Mutant;
 use crate::redis_pool::{Connection, DialError, Dialled, RedisAway};
 use crate::time::Clock;
 
@@ -21,8 +20,8 @@ use super::identity::{self, NotOurs};
 use super::replicated::{Known, NotNow};
 use super::settings::Part;
 use super::shards::{Shard, Shards};
-use super::standing::Verdict;
-use super::{RedisLedger, settings, trip};
+use super::standing::{Barrier, Behind, Pass, Verdict};
+use super::{RedisLedger, settings, trip, unit};
 
 /// How often the server is looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -116,12 +115,6 @@ pub(super) fn greet(shard: &Shard) {
             Ok(server)
         })
     }));
-}
-
-/// How many units the store has been sent, as it remembers it.
-async fn units(connection: &mut MultiplexedConnection, barrier: &[u8]) -> RedisResult<u64> {
-    let units: Option<u64> = redis::cmd("GET").arg(barrier).query_async(connection).await?;
-    Ok(units.unwrap_or_default())
 }
 
 /// How far the service's clock is ahead of the server's, in milliseconds, taking the server to have looked at its own
@@ -311,7 +304,6 @@ impl<C: Clock> RedisLedger<C> {
         if connection.server() != server {
             return Err(Trouble::Elsewhere);
         }
-        let acknowledged = standing.acknowledged();
         let found = settings::read(connection).await?;
         let mut findings = found.judge(if replicated.is_some() { Part::Primary } else { Part::Alone });
         if findings.unusable.is_empty() && self.options.allow_volatile {
@@ -339,9 +331,10 @@ impl<C: Clock> RedisLedger<C> {
             NotOurs::Unfit(findings) => Trouble::Unfit(findings),
             NotOurs::Nameless(why) => Trouble::Nameless(why),
         })?;
-        let units = units(connection, standing.barrier()).await?;
-        if units < acknowledged && !self.options.allow_volatile && !Mutant::WitnessSkipped.is_on() {
-            return Err(Trouble::Unfit(vec![behind(standing.barrier(), units, acknowledged)]));
+        let pass = Pass { server, replicas, is_volatile: self.options.allow_volatile };
+        unit::sign(connection, standing, pass).await?;
+        if let Some(found) = standing.behind(server) {
+            return Err(Trouble::Unfit(vec![behind(standing.barrier(), &found)]));
         }
         Ok(Verdict::Fit { server, ahead_ms: ahead_ms(connection, &self.clock).await?, replicas })
     }
@@ -359,12 +352,13 @@ impl<C: Clock> RedisLedger<C> {
 }
 
 /// What is said when the store has lost what was acknowledged.
-fn behind(barrier: &[u8], units: u64, acknowledged: u64) -> String {
+fn behind(barrier: &Barrier, Behind { units, acknowledged }: &Behind) -> String {
     format!(
-        "Redis is behind what was acknowledged: {} is {units}, and {acknowledged} was acknowledged. Sales were lost: it came back \
-         with old data, or two servers failed at once. Bring the newer data back; what is lost stands in the journals of the \
-         terminals and in the audit; to go on without it, start every instance anew",
-        String::from_utf8_lossy(barrier)
+        "Redis is behind what was acknowledged: {} of this process in {} is {units}, and {acknowledged} was acknowledged. Sales were \
+         lost: it came back with old data, or two servers failed at once. Bring the newer data back; what is lost stands in the \
+         journals of the terminals and in the audit; to go on without it, start every instance anew",
+        barrier.process,
+        String::from_utf8_lossy(&barrier.key)
     )
 }
 
