@@ -112,10 +112,10 @@ async fn slots_move_while_counters_sell() {
     let first = primaries.iter().map(|line| line.nth).min().unwrap();
     let at = format!("127.0.0.1:{}", nodes.all[first].port);
     // From the shard that keeps the ledger's identity among others.
-    for (from, to) in [(0, 1), (1, 2), (2, 0)] {
+    for (from, to) in [(0, 1), (2, 0)] {
         let words =
             ["--cluster", "reshard", &at, "--cluster-from", &primaries[from].id, "--cluster-to", &primaries[to].id];
-        let words = words.iter().chain(&["--cluster-slots", "3000", "--cluster-yes", "--cluster-pipeline", "100"]);
+        let words = words.iter().chain(&["--cluster-slots", "2000", "--cluster-yes", "--cluster-pipeline", "100"]);
         nodes.redis_cli(&words.map(ToString::to_string).collect::<Vec<_>>());
     }
     load.sells(1_000).await;
@@ -125,7 +125,7 @@ async fn slots_move_while_counters_sell() {
     }
     let sold: HashSet<BuyerKey> = load.sold_to();
     let audit = load.audit(&instance.ledger).await;
-    println!("9,000 slots moved: {audit:?}, {} turned away", audit.not_executed);
+    println!("4,000 slots moved: {audit:?}, {} turned away", audit.not_executed);
     assert_eq!((audit.lost, audit.resolved), (0, audit.unknown), "{audit:?}");
     let exported = exported(&instance.ledger).await.unwrap();
     assert!(sold.is_subset(&exported), "{} of {} sold are exported", sold.intersection(&exported).count(), sold.len());

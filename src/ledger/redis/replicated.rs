@@ -15,6 +15,8 @@ use super::settings::{self, Found, Part};
 
 /// How often the settings of replicas are read, and always after a change of them.
 const REPLICAS_EVERY: Duration = Duration::from_secs(60);
+/// How soon again where one has not answered.
+const REPLICAS_AGAIN: Duration = Duration::from_secs(5);
 /// How long a replica is asked. One that does not answer is the watchers' business.
 const REPLICA_WITHIN: Duration = Duration::from_millis(500);
 
@@ -25,7 +27,7 @@ pub(super) struct Known {
     server: u64,
     /// Those that were counted last.
     counted: Option<BTreeSet<Node>>,
-    /// When these were found to be as they must be.
+    /// Until when these count as being as they must be.
     good: Option<(Instant, BTreeSet<Node>)>,
 }
 
@@ -70,17 +72,17 @@ impl Known {
 
     /// Reads the settings of all replicas that answer, now and then.
     async fn check(&mut self, watchers: &Watchers, replicas: &BTreeSet<Node>) -> Result<(), Vec<String>> {
-        if self.good.as_ref().is_some_and(|(when, good)| good == replicas && when.elapsed() < REPLICAS_EVERY) {
+        if self.good.as_ref().is_some_and(|(until, good)| good == replicas && Instant::now() < *until) {
             return Ok(());
         }
         let asked = replicas.iter().map(|node| async move {
             let found = timeout(REPLICA_WITHIN, async { settings::read(&mut watchers.visit(node).await?).await }).await;
             found.ok().and_then(Result::ok).map(|found| (node, found.judge(Part::Replica)))
         });
-        let findings: Vec<String> = join_all(asked)
-            .await
+        let answers: Vec<_> = join_all(asked).await.into_iter().flatten().collect();
+        let again = if answers.len() == replicas.len() { REPLICAS_EVERY } else { REPLICAS_AGAIN };
+        let findings: Vec<String> = answers
             .into_iter()
-            .flatten()
             .flat_map(|(node, found)| {
                 found.unusable.into_iter().chain(found.weaker).map(move |it| format!("replica {node}: {it}"))
             })
@@ -88,7 +90,7 @@ impl Known {
         if !findings.is_empty() {
             return Err(findings);
         }
-        self.good = Some((Instant::now(), replicas.clone()));
+        self.good = Some((Instant::now() + again, replicas.clone()));
         Ok(())
     }
 }

@@ -24,11 +24,11 @@ local renewed, changes = KEYS[7], KEYS[8]
 
 local now, seq, fences, history = unpack(redis.call('HMGET', gate, 'now', 'seq', 'fences', 'history'))
 now, seq, fences = tonumber(now or 0), tonumber(seq or 0), tonumber(fences or 0)
--- A server that has taken over may lack the newest numbers that were given out: it goes on above all that there can be.
-local info = redis.call('INFO', 'replication')
-local is_now, was = string.match(info, 'master_replid:(%x+)'), string.match(info, 'master_replid2:(%x+)')
+-- A server that has taken over may lack the newest numbers that were given out: it goes on above all that there can be. So
+-- does one that was started anew, which does not remember whether it had taken over.
+local is_now = string.match(redis.call('INFO', 'replication'), 'master_replid:(%x+)')
 if is_now ~= history then
-  if string.find(was, '[^0]') then
+  if history then
     seq, fences = seq + 1000000, fences + 1000000
   end
   redis.call('HSET', gate, 'history', is_now, 'seq', seq, 'fences', fences)

@@ -6,7 +6,7 @@
 //!
 //! | key | type | holds |
 //! |---|---|---|
-//! | `{door}:gate` | hash | `now`: logical time in ms; `last`: the store's TIME at the last tick in ms; `seq`: the last number given out in the line; `fences`: no fence of a later grant is below it; `history`: the server's replication id, by which a server that has taken over is known; `version`, `document`: the switches; `budget`, `burns`: the ramp's |
+//! | `{door}:gate` | hash | `now`: logical time in ms; `last`: the store's TIME at the last tick in ms; `seq`: the last number given out in the line; `fences`: no fence of a later grant is below it; `history`: the server's replication id, by which a server that has taken over, or was started anew, is known; `version`, `document`: the switches; `budget`, `burns`: the ramp's |
 //! | `{door}:sites` | hash | a site's code → its slots as text: `FENCE`, then `;SLOT=TERMINAL FENCE GRANTED_MS` for each seat, with the `SEQ` of the place that it was behind it until its terminal has come, and `;SLOT~TERMINAL SEQ` for each place |
 //! | `{door}:renewed` | sorted set | `SITE SLOT` of every seat, by the logical ms of its last renewal: the index of expiry |
 //! | `{door}:sold` | sorted set | `SITE SLOT` of the seats that have sold, by the logical ms of the last sale |
