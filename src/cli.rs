@@ -98,7 +98,7 @@ pub struct Settings {
     /// Configuration file (TOML); also RATIOND_CONFIG
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Where sales are recorded: embedded:PATH, redis://HOST:PORT/, rediss://HOST:PORT/ or redis+sentinel://HOST:PORT,…/NAME [default: embedded:./rationd-data, with --clock embedded:./rationd-data-simulated]
+    /// Where sales are recorded: embedded:PATH, redis://HOST:PORT/, redis+sentinel://HOST:PORT,…/NAME or redis+cluster://HOST:PORT,…, with rediss for TLS [default: embedded:./rationd-data, with --clock embedded:./rationd-data-simulated]
     #[arg(long, value_name = "URL")]
     store: Option<String>,
     /// Where terminals call; off loopback only with TLS [default: 127.0.0.1:7420]

@@ -31,7 +31,7 @@ mod unit;
 mod watching;
 
 use std::future::Future;
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
@@ -79,8 +79,6 @@ pub struct RedisLedger<C> {
     ledger: Arc<OnceLock<LedgerId>>,
     options: Arc<RedisOptions>,
     clock: C,
-    /// The weak settings that were last warned of.
-    told: Arc<Mutex<Vec<String>>>,
 }
 
 impl<C: Clock> RedisLedger<C> {
@@ -93,7 +91,6 @@ impl<C: Clock> RedisLedger<C> {
             ledger: Arc::default(),
             options: Arc::new(options),
             clock,
-            told: Arc::default(),
             pool: pool.clone(),
         };
         // Those of a Cluster are known when its nodes have said who holds what.

@@ -18,7 +18,7 @@ use super::watchers::{ASK_TIMEOUT, Node, Replica, View, client, visit};
 
 /// The port of a node whose port is not named.
 const DEFAULT_PORT: u16 = 6_379;
-/// All who ask within so long are told the same.
+/// Watchers who ask within so long are told the same.
 const FRESH: Duration = Duration::from_millis(100);
 
 /// A hash slot, 0 to 16,383.
@@ -56,21 +56,54 @@ pub struct Cluster {
 pub struct Layout {
     /// What primaries claim, by epoch and name: of two that claim a slot the later one here holds it.
     claims: BTreeMap<(u64, String), Claim>,
+    /// Slots that are on their way from one primary to another.
+    moving: BTreeSet<Slot>,
+    /// Those whose owner does not know of it.
+    half_moved: BTreeSet<Slot>,
 }
 
 /// A primary and the slots that it claims.
 type Claim = (Node, Vec<RangeInclusive<u16>>);
 
 impl Layout {
-    /// The primary that holds a slot.
+    /// The primary that holds a slot, if it can be relied on to know that it does.
+    ///
+    /// A replica that takes over in the middle of a move does not know of the move (Redis 7.0 keeps that on the primary alone): for
+    /// it, whoever has gone over already was never there. Only the other end still tells. Such a slot is nobody's.
     pub fn owner(&self, slot: Slot) -> Option<&Node> {
-        self.claims.values().rev().find(|(_, slots)| holds(slots, slot)).map(|(node, _)| node)
+        if self.half_moved.contains(&slot) { None } else { self.claimant(slot).map(|(_, (node, _))| node) }
+    }
+
+    /// Whether any of these is on its way.
+    pub fn is_moving(&self, mut slots: impl Iterator<Item = Slot>) -> bool {
+        slots.any(|slot| self.moving.contains(&slot))
+    }
+
+    fn claimant(&self, slot: Slot) -> Option<(&(u64, String), &Claim)> {
+        self.claims.iter().rev().find(|(_, (_, slots))| holds(slots, slot))
     }
 
     fn of(tables: &[Table]) -> Self {
-        let primaries = tables.iter().flat_map(|table| &table.0).filter(|member| !member.slots.is_empty());
-        let claim = |it: &Member| ((it.epoch, it.id.clone()), (it.node.clone(), it.slots.clone()));
-        Self { claims: primaries.map(claim).collect() }
+        let mut layout = Self::default();
+        for member in tables.iter().flat_map(|table| &table.members) {
+            if !member.slots.is_empty() {
+                let claim = layout.claims.entry((member.epoch, member.id.clone()));
+                // What one has heard of and another has not.
+                claim.or_insert_with(|| (member.node.clone(), Vec::new())).1.extend(member.slots.iter().cloned());
+            }
+        }
+        layout.moving = tables.iter().flat_map(|table| table.leaving.iter().chain(&table.coming)).copied().collect();
+        let knows = |slot: Slot| {
+            let owner = layout.claimant(slot).map(|((_, id), _)| id);
+            tables.iter().any(|table| Some(&table.of) == owner && table.leaving.contains(&slot))
+        };
+        layout.half_moved =
+            tables.iter().flat_map(|table| &table.coming).copied().filter(|slot| !knows(*slot)).collect();
+        for (_, slots) in layout.claims.values_mut() {
+            slots.sort_by_key(|range| (*range.start(), *range.end()));
+            slots.dedup();
+        }
+        layout
     }
 }
 
@@ -80,11 +113,19 @@ fn holds(slots: &[RangeInclusive<u16>], slot: Slot) -> bool {
 
 /// What one node says of all.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Table(Vec<Member>);
+struct Table {
+    /// Which node it is.
+    of: String,
+    members: Vec<Member>,
+    /// Slots that it gives to another.
+    leaving: BTreeSet<Slot>,
+    /// Slots that it gets from another.
+    coming: BTreeSet<Slot>,
+}
 
 /// The nodes that these name.
 fn named(tables: &[Table]) -> impl Iterator<Item = Node> {
-    tables.iter().flat_map(|table| &table.0).map(|it| it.node.clone())
+    tables.iter().flat_map(|table| &table.members).map(|it| it.node.clone())
 }
 
 /// A node as another sees it.
@@ -101,19 +142,32 @@ struct Member {
 }
 
 impl Table {
-    /// Reads `CLUSTER NODES`. A node that nobody has met yet, or whose address is not known, is left out.
-    fn read(text: &str, of: &Node) -> Self {
-        Self(text.lines().filter_map(|line| Member::read(line, of)).collect())
+    /// Reads `CLUSTER NODES` of this node. One that nobody has met yet, or whose address is not known, is left out.
+    fn read(text: &str, node: &Node) -> Option<Self> {
+        let own = text.lines().find(|line| line.split(' ').nth(2).is_some_and(|flags| flags.contains("myself")))?;
+        // Only its own line says what is on its way: `[93->-ID]` goes, `[93-<-ID]` comes.
+        let on_their_way = |mark: &str| {
+            let words = own.split_whitespace().skip(8).filter_map(|word| word.strip_prefix('[')?.split_once(mark));
+            words.filter_map(|(slot, _)| slot.parse().ok().map(Slot)).collect()
+        };
+        Some(Self {
+            of: own.split(' ').next()?.to_owned(),
+            members: text.lines().filter_map(|line| Member::read(line, node)).collect(),
+            leaving: on_their_way("->-"),
+            coming: on_their_way("-<-"),
+        })
     }
 
     /// What it says of the primary that holds a slot.
     fn view(&self, slot: Slot) -> Option<View> {
-        let primary = self.0.iter().filter(|it| holds(&it.slots, slot)).max_by_key(|it| it.epoch)?;
-        let replicas = self.0.iter().filter(|it| it.replicates.as_ref() == Some(&primary.id));
+        let primary = self.members.iter().filter(|it| holds(&it.slots, slot)).max_by_key(|it| it.epoch)?;
+        let replicas = self.members.iter().filter(|it| it.replicates.as_ref() == Some(&primary.id));
+        // One that is gone and was never forgotten has no voice.
+        let watchers = self.members.iter().filter(|it| !it.is_down || !it.slots.is_empty()).count();
         Some(View {
             primary: primary.node.clone(),
             epoch: primary.epoch,
-            watchers: self.0.len(),
+            watchers,
             replicas: replicas
                 .map(|it| Replica { node: it.node.clone(), is_down: it.is_down, was_heard: true })
                 .collect(),
@@ -214,14 +268,14 @@ impl Cluster {
         self.layout.subscribe()
     }
 
-    /// Asks all nodes who holds what. Unless one has answered, what was known stays.
+    /// Asks all nodes who holds what, now. Unless one has answered, what was known stays.
     pub async fn look(&self) {
-        self.tables().await;
+        self.tables(Duration::ZERO).await;
     }
 
     /// What each node that answers in time says of the primary that holds a slot.
     pub(super) async fn views(&self, slot: Slot) -> Vec<View> {
-        self.tables().await.iter().filter_map(|table| table.view(slot)).collect()
+        self.tables(FRESH).await.iter().filter_map(|table| table.view(slot)).collect()
     }
 
     /// What is said when no node knows who holds a slot.
@@ -234,14 +288,14 @@ impl Cluster {
         )
     }
 
-    async fn tables(&self) -> Arc<Vec<Table>> {
+    async fn tables(&self, fresh: Duration) -> Arc<Vec<Table>> {
         // Whoever comes while the nodes are asked waits for the same answers.
         let mut told = self.told.lock().await;
         let mut tables = Vec::new();
         let mut asked = BTreeSet::new();
         let mut to_ask = self.seeds.clone();
         match &*told {
-            Some((when, tables)) if when.elapsed() < FRESH => return Arc::clone(tables),
+            Some((when, tables)) if when.elapsed() < fresh => return Arc::clone(tables),
             Some((_, tables)) => to_ask.extend(named(tables)),
             None => {}
         }
@@ -251,6 +305,9 @@ impl Cluster {
             asked.append(&mut to_ask);
             to_ask = named(&tables).filter(|node| !asked.contains(node)).collect();
         }
+        // One that was asked under two names speaks once.
+        let mut heard = BTreeSet::new();
+        tables.retain(|table: &Table| heard.insert(table.of.clone()));
         let tables = Arc::new(tables);
         if !tables.is_empty() {
             let layout = Layout::of(&tables);
@@ -278,7 +335,8 @@ impl Cluster {
             *self.refused.write().unwrap_or_else(PoisonError::into_inner) = Some(format!("{node}: {error}"));
         })?;
         self.kept.lock().await.insert(node.clone(), connection);
-        Ok(Table::read(&text, node))
+        Table::read(&text, node)
+            .ok_or_else(|| (redis::ErrorKind::UnexpectedReturnType, "CLUSTER NODES is not readable").into())
     }
 }
 
@@ -313,33 +371,56 @@ mod tests {
 
     #[test]
     fn what_a_node_says_is_read() {
-        let table = Table::read(TOLD, &node(1));
-        assert_eq!(table.0.len(), 5, "who has no address or has not been met is left out");
+        let table = Table::read(TOLD, &node(1)).unwrap();
+        assert_eq!(table.members.len(), 5, "who has no address or has not been met is left out");
         let view = table.view(slot(5_460)).unwrap();
-        assert_eq!((view.primary, view.epoch, view.watchers), (node(1), 7, 5));
+        assert_eq!((view.primary, view.epoch), (node(1), 7));
+        assert_eq!(view.watchers, 4, "a replica that has failed has no voice");
         let replicas: Vec<_> = view.replicas.into_iter().map(|it| (it.node.port, it.is_down)).collect();
         assert_eq!(replicas, [(4, false), (5, true)], "what one node suspects is no decision");
         assert_eq!(table.view(slot(5_462)).unwrap().primary, node(1));
         assert_eq!(table.view(slot(16_383)).unwrap().replicas[0].node, Node { host: "::1".into(), port: 6 });
         assert_eq!(table.view(slot(6_000)), None);
-        let alone = Table::read("aa :1@101 myself,master - 0 0 0 connected 0-16383\n", &node(9));
+        let alone = Table::read("aa :1@101 myself,master - 0 0 0 connected 0-16383\n", &node(9)).unwrap();
         assert_eq!(alone.view(slot(0)).unwrap().primary, node(9));
+    }
+
+    fn table(text: &str) -> Table {
+        Table::read(text, &node(9)).unwrap()
     }
 
     #[test]
     fn the_primary_of_the_greater_epoch_holds_a_slot() {
-        let old = Table::read(
-            "aa 10.0.0.1:1@1 master - 0 0 1 connected 0-9\nbb 10.0.0.1:2@2 slave aa 0 0 1 connected\n",
-            &node(1),
-        );
-        let new = Table::read(
-            "aa 10.0.0.1:1@1 master,fail - 0 0 1 connected\nbb 10.0.0.1:2@2 master - 0 0 4 connected 0-9\n",
-            &node(2),
+        let old =
+            table("aa 10.0.0.1:1@1 myself,master - 0 0 1 connected 0-9\nbb 10.0.0.1:2@2 slave aa 0 0 1 connected\n");
+        let new = table(
+            "aa 10.0.0.1:1@1 master,fail - 0 0 1 connected\nbb 10.0.0.1:2@2 myself,master - 0 0 4 connected 0-9\n",
         );
         for tables in [[old.clone(), new.clone()], [new, old]] {
             assert_eq!(Layout::of(&tables).owner(slot(3)), Some(&node(2)));
         }
         assert_eq!(Layout::default().owner(slot(3)), None);
+    }
+
+    #[test]
+    fn what_only_some_have_heard_of_an_epoch_counts() {
+        let (more, less) =
+            ("aa 10.0.0.1:1@1 myself,master - 0 0 4 connected 0-9 12", "aa 10.0.0.1:1@1 master - 0 0 4 connected 0-9");
+        let less = table(&format!("bb 10.0.0.1:2@2 myself,slave aa 0 0 4 connected\n{less}\n"));
+        for tables in [[table(more), less.clone()], [less, table(more)]] {
+            assert_eq!(Layout::of(&tables).owner(slot(12)), Some(&node(1)));
+        }
+    }
+
+    #[test]
+    fn a_slot_whose_owner_does_not_know_that_it_is_on_its_way_is_nobodys() {
+        let knows = table("aa 10.0.0.1:1@1 myself,master - 0 0 1 connected 0-9 [3->-bb]\n");
+        let took_over = table("cc 10.0.0.1:3@3 myself,master - 0 0 5 connected 0-9\n");
+        let other = table("bb 10.0.0.1:2@2 myself,master - 0 0 2 connected 10-19 [3-<-aa]\n");
+        let whole = Layout::of(&[knows.clone(), other.clone()]);
+        assert_eq!((whole.owner(slot(3)), whole.is_moving([slot(3)].into_iter())), (Some(&node(1)), true));
+        let torn = Layout::of(&[knows, took_over, other]);
+        assert_eq!((torn.owner(slot(3)), torn.owner(slot(4))), (None, Some(&node(3))));
     }
 
     #[test]

@@ -15,7 +15,7 @@ use crate::time::Clock;
 
 use super::decode::{self, Scanned};
 use super::unit::Asks;
-use super::{RedisLedger, encode, keys};
+use super::{RedisLedger, encode, keys, shards};
 
 /// How many keys a step looks at, more or less: sales wait for it about a millisecond.
 const KEYS: usize = 256;
@@ -25,6 +25,7 @@ pub(super) async fn step<C: Clock>(
     programme: ProgrammeCode,
     from: Option<Vec<u8>>,
 ) -> Result<Exported, LedgerError> {
+    settled(ledger).await?;
     let shards = ledger.shards();
     let mut walk = shards.walk(from.as_deref())?;
     if walk.is_out_of_date {
@@ -54,6 +55,7 @@ pub(super) async fn step<C: Clock>(
     if shard.standing.server() != server {
         return Err(started_anew());
     }
+    settled(ledger).await?;
     if !Arc::ptr_eq(&shards, &ledger.shards()) {
         return Err(moved());
     }
@@ -80,8 +82,18 @@ fn cursor_of(server: u64, from: &[u8]) -> Result<Vec<u8>, LedgerError> {
     if u64::from_be_bytes(*of) == server { Ok(cursor.to_vec()) } else { Err(started_anew()) }
 }
 
+/// What is on its way from one primary to another might be left out by both.
+async fn settled<C: Clock>(ledger: &RedisLedger<C>) -> Result<(), LedgerError> {
+    let Some(cluster) = ledger.pool.cluster() else { return Ok(()) };
+    cluster.look().await;
+    let _ = ledger.regroup();
+    if cluster.layout().is_moving(shards::slots(0..=u8::MAX)) { Err(moved()) } else { Ok(()) }
+}
+
 fn moved() -> LedgerError {
-    LedgerError::StoreUnavailable("slots of the Cluster moved during an export, or nobody holds them".to_owned())
+    LedgerError::StoreUnavailable(
+        "slots of the Cluster move, or nobody holds them: export when that is over".to_owned(),
+    )
 }
 
 fn started_anew() -> LedgerError {

@@ -36,8 +36,8 @@ pub(super) enum NotOurs {
     Failed(RedisError),
     /// Everything that is wrong with its ledger.
     Unfit(Vec<String>),
-    /// The ledger of a Cluster has no name yet, for this reason.
-    Nameless(&'static str),
+    /// It cannot be worked with for now: the ledger of a Cluster has no name yet, or a part of it is missing.
+    NotNow(String),
 }
 
 impl From<RedisError> for NotOurs {
@@ -65,6 +65,9 @@ async fn found(
     connection: &mut MultiplexedConnection,
     names: Vec<Name>,
 ) -> RedisResult<Vec<(Vec<u8>, Option<String>)>> {
+    if names.is_empty() {
+        return Ok(Vec::new());
+    }
     let mut ask = Pipeline::with_capacity(names.len());
     for name in &names {
         match name {
@@ -140,10 +143,12 @@ impl<C: Clock> RedisLedger<C> {
                     None => vec![name],
                     Some(first) => self.shards().partitions(first).into_iter().map(Name::of).collect(),
                 };
-                still_ours(connection, names, ours).await?.map_err(refused)
+                // What a part of a Cluster has lost keeps nobody from working with the others.
+                let missing = |finding| if shard.is_home() { refused(finding) } else { NotOurs::NotNow(finding) };
+                still_ours(connection, names, ours).await?.map_err(missing)
             }
-            (None, Name::Mark(_)) => Err(NotOurs::Nameless(
-                "the ledger's name is not known yet: it stands in partition 00, whose primary cannot be used",
+            (None, Name::Mark(_)) => Err(NotOurs::NotNow(
+                "the ledger's name is not known yet: it stands in partition 00, whose primary cannot be used".into(),
             )),
             (None, Name::Identity(key)) => {
                 let ours = match shard.first {
@@ -164,11 +169,24 @@ impl<C: Clock> RedisLedger<C> {
         for (connection, partitions) in &mut everywhere {
             let found = found(connection, marks(partitions).collect()).await?;
             if let Some((mark, Some(other))) = found.into_iter().find(|(_, found)| found.is_some() && *found != id) {
+                // Another instance may have begun it meanwhile.
+                let now: Option<String> = redis::cmd("HGET").arg(key).arg("id").query_async(home).await?;
+                if now.as_ref() != Some(&other) {
+                    return Err(NotOurs::Unfit(vec![format!(
+                        "{}: there is no ledger, but {} is marked with {other}: the primary of partition 00 has lost what it had; \
+                         bring its data back, or use another Redis",
+                        String::from_utf8_lossy(key),
+                        String::from_utf8_lossy(&mark),
+                    )]));
+                }
+            }
+            if id.is_none()
+                && let Some(outbox) = any_outbox(connection, partitions).await?
+            {
                 return Err(NotOurs::Unfit(vec![format!(
-                    "{}: there is no ledger, but {} is marked with {other}: the primary of partition 00 has lost what it had; bring its \
-                     data back, or use another Redis",
+                    "{}: there is no ledger, but {outbox} tells of sales: data of another store were put here without it; use an \
+                     empty Redis, or bring the ledger's identity too",
                     String::from_utf8_lossy(key),
-                    String::from_utf8_lossy(&mark),
                 )]));
             }
         }
@@ -186,20 +204,35 @@ impl<C: Clock> RedisLedger<C> {
     async fn everywhere(&self) -> Result<Vec<(Connection, Vec<u8>)>, NotOurs> {
         let shards = self.shards();
         if !shards.is_whole() {
-            return Err(NotOurs::Nameless(NOT_EVERYWHERE));
+            return Err(NotOurs::NotNow(NOT_EVERYWHERE.into()));
         }
         let mut all = Vec::with_capacity(shards.all().len());
         for (first, shard) in shards.all() {
-            let connection = shard.pool.connection().await.map_err(|_| NotOurs::Nameless(NOT_EVERYWHERE))?;
+            let connection = shard.pool.connection().await.map_err(|_| NotOurs::NotNow(NOT_EVERYWHERE.into()))?;
             all.push((connection, shards.partitions(*first)));
         }
         Ok(all)
     }
 }
 
+/// The outbox of one of these partitions, if one has any.
+async fn any_outbox(connection: &mut MultiplexedConnection, partitions: &[u8]) -> RedisResult<Option<String>> {
+    let mut ask = redis::pipe();
+    for partition in partitions {
+        ask.cmd("EXISTS").arg(&keys::outbox(*partition));
+    }
+    let there: Vec<u8> = ask.query_async(connection).await?;
+    let outbox =
+        partitions.iter().zip(there).find(|(_, there)| *there > 0).map(|(partition, _)| keys::outbox(*partition));
+    Ok(outbox.map(|outbox| String::from_utf8_lossy(&outbox).into_owned()))
+}
+
 /// Marks partitions that have no mark yet. Should a replica take over that has none either, its part of the ledger would count as
 /// lost: all that are attached must have them.
 async fn mark(connection: &mut MultiplexedConnection, partitions: &[u8], ours: LedgerId) -> Result<(), NotOurs> {
+    if marks(partitions).next().is_none() {
+        return Ok(());
+    }
     let mut write = redis::pipe();
     for mark in marks(partitions) {
         write.cmd("SET").arg(mark.key()).arg(ours.to_string()).arg("NX").ignore();
@@ -207,5 +240,5 @@ async fn mark(connection: &mut MultiplexedConnection, partitions: &[u8], ours: L
     write.exec_async(connection).await?;
     let replicas = settings::read(connection).await?.attached.len();
     let had: usize = redis::cmd("WAIT").arg(replicas).arg(500).query_async(connection).await?;
-    if had < replicas { Err(NotOurs::Nameless(NOT_EVERYWHERE)) } else { Ok(()) }
+    if had < replicas { Err(NotOurs::NotNow(NOT_EVERYWHERE.into())) } else { Ok(()) }
 }

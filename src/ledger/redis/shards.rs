@@ -13,7 +13,7 @@ use crate::redis_pool::{Layout, RedisPool, Slot};
 use super::identity::Name;
 use super::keys;
 use super::lanes::Queue;
-use super::standing::Standing;
+use super::standing::{Standing, Verdict};
 
 /// A part of the ledger that stands on one server.
 pub(super) struct Shard {
@@ -41,6 +41,8 @@ impl Shard {
 pub(super) struct Shards {
     /// By their first partitions.
     all: BTreeMap<u8, Arc<Shard>>,
+    /// Those that have no partition at present: what they know of the store they are to know again.
+    parked: BTreeMap<u8, Arc<Shard>>,
     /// The shard of every partition; `None`: no primary holds its slot.
     first_of: Vec<Option<u8>>,
     /// How often partitions have gone over to other shards.
@@ -61,7 +63,12 @@ pub(super) struct Walk {
 impl Shards {
     /// The only one.
     pub(super) fn alone(shard: Shard) -> Self {
-        Self { all: BTreeMap::from([(0, Arc::new(shard))]), first_of: vec![Some(0); 256], generation: 0 }
+        Self {
+            all: BTreeMap::from([(0, Arc::new(shard))]),
+            parked: BTreeMap::new(),
+            first_of: vec![Some(0); 256],
+            generation: 0,
+        }
     }
 
     /// Those of this layout: the ones that there are, and what `open` makes of the first partition of each that is new. `None`:
@@ -71,17 +78,27 @@ impl Shards {
         if first_of == self.first_of {
             return Ok(None);
         }
+        let mut parked: BTreeMap<u8, Arc<Shard>> =
+            self.parked.iter().chain(&self.all).map(|(first, shard)| (*first, Arc::clone(shard))).collect();
         let mut all = BTreeMap::new();
         for first in first_of.iter().flatten() {
             if !all.contains_key(first) {
-                let shard = match self.all.get(first) {
-                    Some(shard) => Arc::clone(shard),
+                let shard = match parked.remove(first) {
+                    Some(shard) => {
+                        if self.parked.contains_key(first) {
+                            shard.standing.decide(Verdict::Unfit("it has not been looked at again yet".into()));
+                        }
+                        shard
+                    }
                     None => Arc::new(open(*first)?),
                 };
                 all.insert(*first, shard);
             }
         }
-        Ok(Some(Self { all, first_of, generation: self.generation + 1 }))
+        for shard in parked.values() {
+            shard.standing.decide(Verdict::Unfit("it holds no partition".into()));
+        }
+        Ok(Some(Self { all, parked, first_of, generation: self.generation + 1 }))
     }
 
     /// By their first partitions, the identity's home first.
@@ -99,7 +116,7 @@ impl Shards {
         let first = self.first_of.get(usize::from(partition)).copied().flatten();
         first.and_then(|first| self.all.get(&first)).map(Arc::clone).ok_or_else(|| {
             LedgerError::StoreUnavailable(format!(
-                "no primary of the Cluster is known to hold the slot of partition {partition:02x}"
+                "no primary of the Cluster is known to hold the slot of partition {partition:02x} whole"
             ))
         })
     }
@@ -136,6 +153,11 @@ impl Shards {
         };
         Some([[at].as_slice(), &self.generation.to_be_bytes(), &cursor].concat())
     }
+}
+
+/// The slots of these partitions.
+pub(super) fn slots(partitions: impl IntoIterator<Item = u8>) -> impl Iterator<Item = Slot> {
+    partitions.into_iter().map(|partition| Slot::of(&keys::tag(partition)))
 }
 
 /// For every partition, the first one whose slot the same primary holds.

@@ -183,9 +183,8 @@ impl Standing {
         let mut known = self.behind.lock().unwrap_or_else(PoisonError::into_inner);
         if known.is_none_or(|(known, _)| known != server) {
             *known = Some((server, behind));
+            self.alarm.notify_one();
         }
-        drop(known);
-        self.alarm.notify_one();
     }
 
     /// How it showed that this server has lost what was acknowledged, if it did.

@@ -79,15 +79,12 @@ pub(super) async fn send(
 pub(super) async fn sign(connection: &mut MultiplexedConnection, standing: &Standing, pass: Pass) -> RedisResult<()> {
     let acknowledged = standing.acknowledged();
     let Barrier { key, process } = standing.barrier();
-    let units: RedisResult<Option<u64>> = redis::cmd("HGET").arg(key).arg(process).query_async(connection).await;
-    match units {
-        Ok(units) if units.unwrap_or_default() < acknowledged => {
-            found_behind(standing, pass, Behind { units: units.unwrap_or_default(), acknowledged });
-            // It is not to catch up by being looked at.
-            return Ok(());
-        }
-        Err(error) if !faults::is_elsewhere(&error) => return Err(error),
-        _ => {}
+    let units: Option<u64> = redis::cmd("HGET").arg(key).arg(process).query_async(connection).await?;
+    let units = units.unwrap_or_default();
+    if units < acknowledged {
+        found_behind(standing, pass, Behind { units, acknowledged });
+        // It is not to catch up by being looked at.
+        return Ok(());
     }
     let mut unit = Pipeline::with_capacity(2);
     raise(&mut unit, standing);

@@ -27,6 +27,8 @@ use super::{RedisLedger, settings, trip, unit};
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// How soon after a look that failed the next one comes, at first; it doubles up to [`LOOK_EVERY`].
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
+/// The least time between two looks, whatever cause there is.
+const LOOK_PAUSE: Duration = Duration::from_millis(20);
 /// How long one look may take.
 const LOOK_DEADLINE: Duration = Duration::from_secs(3);
 
@@ -51,8 +53,8 @@ enum Trouble {
     Elsewhere,
     /// The watchers cannot say which replicas must have a sale.
     NoQuorum,
-    /// The ledger of a Cluster has no name yet, for this reason.
-    Nameless(&'static str),
+    /// A part of a Cluster cannot be worked with for now, for this reason.
+    NotNow(String),
 }
 
 /// What one look leaves to the next.
@@ -60,6 +62,8 @@ enum Trouble {
 struct Kept {
     connection: Option<Dialled>,
     replicas: Known,
+    /// The weak settings that were last warned of.
+    told: Vec<String>,
 }
 
 impl From<RedisError> for Trouble {
@@ -79,7 +83,7 @@ impl From<Trouble> for FirstCheck {
                  them is up"
                     .into(),
             ),
-            Trouble::Nameless(why) => Self::Away(why.into()),
+            Trouble::NotNow(why) => Self::Away(why),
         }
     }
 }
@@ -222,15 +226,27 @@ impl<C: Clock> RedisLedger<C> {
     }
 
     /// Opens the shards of the Cluster's layout, if it has changed. Does nothing where there is no Cluster.
-    fn regroup(&self) -> Result<(), FirstCheck> {
+    pub(super) fn regroup(&self) -> Result<(), FirstCheck> {
         let Some(cluster) = self.pool.cluster() else { return Ok(()) };
-        let after = self.shards().after(&cluster.layout(), |first| self.shard_of(first));
-        if let Some(after) = after.map_err(|error| FirstCheck::Away(error.to_string()))? {
-            let firsts: Vec<String> = after.all().keys().map(|first| format!("{first:02x}")).collect();
-            tracing::info!(firsts = firsts.join(" "), is_whole = after.is_whole(), "the shards of the Cluster");
-            self.shards.send_replace(Arc::new(after));
+        let (layout, mut failed) = (cluster.layout(), None);
+        self.shards.send_if_modified(|shards| match shards.after(&layout, |first| self.shard_of(first)) {
+            Ok(None) => false,
+            Ok(Some(after)) => {
+                let firsts: Vec<String> = after.all().keys().map(|first| format!("{first:02x}")).collect();
+                tracing::info!(firsts = firsts.join(" "), is_whole = after.is_whole(), "the shards of the Cluster");
+                *shards = Arc::new(after);
+                true
+            }
+            Err(error) => {
+                failed = Some(error);
+                false
+            }
+        });
+        match failed {
+            Some(error) => Err(FirstCheck::Away(error.to_string())),
+            None if self.shards().all().is_empty() => Err(FirstCheck::Away(self.nobody_holds_all())),
+            None => Ok(()),
         }
-        if self.shards().all().is_empty() { Err(FirstCheck::Away(self.nobody_holds_all())) } else { Ok(()) }
     }
 
     fn nobody_holds_all(&self) -> String {
@@ -252,6 +268,7 @@ impl<C: Clock> RedisLedger<C> {
                     pause
                 }
             };
+            tokio::time::sleep(LOOK_PAUSE).await;
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
                 () = shard.standing.alarm.notified() => {}
@@ -282,7 +299,7 @@ impl<C: Clock> RedisLedger<C> {
 
     async fn examine_over(&self, shard: &Shard, kept: &mut Kept) -> Result<Verdict, FirstCheck> {
         if let Some(connection) = &mut kept.connection {
-            match self.examine(shard, connection, &mut kept.replicas).await {
+            match self.examine(shard, connection, &mut kept.replicas, &mut kept.told).await {
                 // It may have been closed for any reason; only a fresh one tells how the server is.
                 Err(Trouble::Elsewhere) => {}
                 Err(Trouble::Failed(error)) if error.is_connection_dropped() => {}
@@ -291,13 +308,21 @@ impl<C: Clock> RedisLedger<C> {
         }
         // Taken out of the pool for good: looking must not wait for a place behind sales.
         let fresh = shard.pool.connection().await.map_err(|away| match away {
-            RedisAway::Wrong(what) => FirstCheck::Unfit(vec![what]),
+            RedisAway::Wrong(what) if shard.is_home() => FirstCheck::Unfit(vec![what]),
             away => FirstCheck::Away(away.to_string()),
         })?;
-        Ok(self.examine(shard, kept.connection.insert(Connection::take(fresh)), &mut kept.replicas).await?)
+        Ok(self
+            .examine(shard, kept.connection.insert(Connection::take(fresh)), &mut kept.replicas, &mut kept.told)
+            .await?)
     }
 
-    async fn examine(&self, shard: &Shard, connection: &mut Dialled, known: &mut Known) -> Result<Verdict, Trouble> {
+    async fn examine(
+        &self,
+        shard: &Shard,
+        connection: &mut Dialled,
+        known: &mut Known,
+        told: &mut Vec<String>,
+    ) -> Result<Verdict, Trouble> {
         let standing = &shard.standing;
         let server = standing.server();
         let replicated = shard.pool.watchers().zip(connection.node().cloned());
@@ -307,7 +332,7 @@ impl<C: Clock> RedisLedger<C> {
         let found = settings::read(connection).await?;
         let mut findings = found.judge(if replicated.is_some() { Part::Primary } else { Part::Alone });
         if findings.unusable.is_empty() && self.options.allow_volatile {
-            self.warn_of(&findings.weaker);
+            warn_of(&findings.weaker, told);
             findings.weaker.clear();
         }
         findings.unusable.append(&mut findings.weaker);
@@ -326,10 +351,16 @@ impl<C: Clock> RedisLedger<C> {
             }
             None => 0,
         };
+        // What the watchers have just said may have taken partitions from it, above all one that was half moved.
+        if let Some(first) = shard.first
+            && (self.regroup().is_err() || !self.shards().all().contains_key(&first))
+        {
+            return Err(Trouble::NotNow("it holds no partition".into()));
+        }
         self.recognize(shard, connection).await.map_err(|not_ours| match not_ours {
             NotOurs::Failed(error) => Trouble::Failed(error),
             NotOurs::Unfit(findings) => Trouble::Unfit(findings),
-            NotOurs::Nameless(why) => Trouble::Nameless(why),
+            NotOurs::NotNow(why) => Trouble::NotNow(why),
         })?;
         let pass = Pass { server, replicas, is_volatile: self.options.allow_volatile };
         unit::sign(connection, standing, pass).await?;
@@ -338,16 +369,15 @@ impl<C: Clock> RedisLedger<C> {
         }
         Ok(Verdict::Fit { server, ahead_ms: ahead_ms(connection, &self.clock).await?, replicas })
     }
+}
 
-    /// Says loudly what `--allow-volatile` has let pass, whenever that changes.
-    fn warn_of(&self, weaker: &[String]) {
-        let mut told = self.told.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        if *told != weaker {
-            for finding in weaker {
-                tracing::warn!(%finding, "sales can be lost: volatile settings were allowed");
-            }
-            *told = weaker.to_vec();
+/// Says loudly what `--allow-volatile` has let pass, whenever that changes.
+fn warn_of(weaker: &[String], told: &mut Vec<String>) {
+    if *told != weaker {
+        for finding in weaker {
+            tracing::warn!(%finding, "sales can be lost: volatile settings were allowed");
         }
+        *told = weaker.to_vec();
     }
 }
 
@@ -356,7 +386,7 @@ fn behind(barrier: &Barrier, Behind { units, acknowledged }: &Behind) -> String 
     format!(
         "Redis is behind what was acknowledged: {} of this process in {} is {units}, and {acknowledged} was acknowledged. Sales were \
          lost: it came back with old data, or two servers failed at once. Bring the newer data back; what is lost stands in the \
-         journals of the terminals and in the audit; to go on without it, start every instance anew",
+         journals of the terminals and in the audit; to go on without it, and let those whose sales were lost buy again, start every instance anew",
         barrier.process,
         String::from_utf8_lossy(&barrier.key)
     )
