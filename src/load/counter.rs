@@ -16,9 +16,11 @@ use crate::terminal::{COMES_BACK_WITHIN, CallError, Gateway, Opened, Seat, Sessi
 pub(super) const NO_SESSION: &str = "NO_SESSION";
 /// What a gateway says when its stream has ended before the call was sent.
 const STREAM_ENDED: &str = "STREAM_ENDED";
-/// The pause before a session is asked for again that was not given.
-const ASK_AGAIN: Duration = Duration::from_secs(1);
-/// The first reconnect after a lost instance falls evenly into so long, as it does at every terminal.
+/// A session that was lost or not given is asked for again at a moment that falls evenly into so long, as the first time at
+/// every terminal.
+///
+/// Here it is so every time. A terminal stays away for longer the more often it fails, and pays for what it repeats; whoever did
+/// that here would take its own absence for the service's: a run is given up after so long without a session.
 pub(super) const RECONNECT: Duration = COMES_BACK_WITHIN;
 
 /// One purchase, as every call about it names it.
@@ -154,7 +156,7 @@ impl Counter {
                     if self.hold(*session, &over).await {
                         return;
                     }
-                    RECONNECT.mul_f64(chance.unit())
+                    asks_again(None, &mut chance)
                 }
                 Ok(Opened::SiteFull(_)) => {
                     let mut doorway = self.doorway.lock().unwrap_or_else(PoisonError::into_inner);
@@ -165,9 +167,9 @@ impl Counter {
                     known.take();
                     return;
                 }
-                Ok(Opened::Shut(shut)) => shut.retry_after.and_then(|after| after.try_into().ok()).unwrap_or(ASK_AGAIN),
-                Err(CallError::NotExecuted { retry_after: Some(after), .. }) => after,
-                Err(_) => ASK_AGAIN,
+                Ok(Opened::Shut(shut)) => asks_again(shut.retry_after.and_then(|it| it.try_into().ok()), &mut chance),
+                Err(CallError::NotExecuted { retry_after, .. }) => asks_again(retry_after, &mut chance),
+                Err(CallError::Unknown(_)) => asks_again(None, &mut chance),
             };
         }
     }
@@ -235,6 +237,14 @@ impl Counter {
             Call::GetPurchase(purchase) => self.terminal.resolve(purchase).await?.result,
         };
         one(result.into_iter().collect())
+    }
+}
+
+/// How long a counter stays away that has no session: never shorter than the service asks, and never what others were told too.
+pub(super) fn asks_again(told: Option<Duration>, chance: &mut Chance) -> Duration {
+    match told {
+        Some(after) => after.mul_f64(1.0 + chance.unit()),
+        None => RECONNECT.mul_f64(chance.unit()),
     }
 }
 
@@ -342,6 +352,16 @@ mod tests {
     use super::*;
     use crate::load::population::People;
     use purchase_result::Outcome as Told;
+
+    #[test]
+    fn counters_that_lost_the_same_instance_do_not_come_back_together() {
+        let pauses = |told| (0..4_000).map(move |nth| asks_again(told, &mut Chance::of(1, "reconnects", nth)));
+        let mut seconds = [0; 8];
+        pauses(None).for_each(|pause| seconds[usize::try_from(pause.as_secs()).unwrap()] += 1);
+        assert!(seconds.iter().all(|second| (400..600).contains(second)), "{seconds:?}");
+        let asked = Duration::from_secs(30);
+        assert!(pauses(Some(asked)).all(|pause| (asked..2 * asked).contains(&pause)));
+    }
 
     #[test]
     fn an_answer_that_belongs_to_another_call_is_told_by_every_field() {

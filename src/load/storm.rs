@@ -31,6 +31,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::audit::{self, Audit};
+use super::chance::Chance;
 use super::history::Asked;
 use super::programme::Carried;
 use super::recorder::RunClock;
@@ -197,7 +198,8 @@ async fn play(
         .collect::<Result<_, LoadError>>()?;
     for (nth, pharmacy) in counters.iter().enumerate() {
         let stagger = opening.mul_f64(nth as f64 / counters.len() as f64);
-        tasks.spawn(pharmacy.clone().keep_session(stagger, notes.clone(), over.clone()));
+        let chance = Chance::of(morning.seed, "tills", u64::try_from(nth).unwrap_or_default());
+        tasks.spawn(pharmacy.clone().keep_session(stagger, chance, notes.clone(), over.clone()));
     }
 
     let watching = watch(scene, &notes, tick);

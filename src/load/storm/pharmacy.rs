@@ -9,13 +9,11 @@ use tokio_util::task::TaskTracker;
 use super::notes::{Held, Notes};
 use super::programme;
 use crate::ids::{RequestId, SiteId};
-use crate::load::counter::{Counter, Matter};
+use crate::load::chance::Chance;
+use crate::load::counter::{Counter, Matter, asks_again};
 use crate::load::history::{Asked, Verb};
 use crate::load::population::People;
 use crate::terminal::{CallError, Opened, Session, Terminal};
-
-/// The pause before a session is asked for again that was not given.
-const ASK_AGAIN: Duration = Duration::from_secs(1);
 
 /// A pharmacy with its one terminal.
 pub(super) struct Pharmacy {
@@ -31,22 +29,35 @@ impl Pharmacy {
     }
 
     /// Opens the session and keeps it, and opens another when it is lost, until the run is over.
-    pub(super) async fn keep_session(self: Arc<Self>, stagger: Duration, notes: Arc<Notes>, over: CancellationToken) {
+    pub(super) async fn keep_session(
+        self: Arc<Self>,
+        stagger: Duration,
+        mut chance: Chance,
+        notes: Arc<Notes>,
+        over: CancellationToken,
+    ) {
         over.run_until_cancelled(async {
             tokio::time::sleep(stagger).await;
             loop {
                 let asked = notes.now();
+                let mut told = None;
                 match self.terminal.open_session().await {
                     Ok(Opened::Admitted(session)) => {
                         self.counter.admitted(&session, notes.now() - asked);
                         self.hold(*session, notes.admitted(self.number)).await;
                     }
                     Ok(Opened::SiteFull(_)) => notes.refused("SITE_FULL"),
-                    Ok(Opened::Shut(_)) => notes.refused("SHUT"),
-                    Err(CallError::NotExecuted { reason, .. }) => notes.refused(&reason),
+                    Ok(Opened::Shut(shut)) => {
+                        notes.refused("SHUT");
+                        told = shut.retry_after.and_then(|after| after.try_into().ok());
+                    }
+                    Err(CallError::NotExecuted { reason, retry_after, .. }) => {
+                        notes.refused(&reason);
+                        told = retry_after;
+                    }
                     Err(CallError::Unknown(why)) => notes.refused(&why),
                 }
-                tokio::time::sleep(ASK_AGAIN).await;
+                tokio::time::sleep(asks_again(told, &mut chance)).await;
             }
         })
         .await;
