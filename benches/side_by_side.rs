@@ -11,6 +11,7 @@
 mod side_by_side {
     pub mod buyers;
     pub mod client;
+    pub mod durability;
     pub mod echo;
     pub mod grown;
     pub mod machine;
@@ -22,6 +23,7 @@ mod side_by_side {
     pub mod processes;
     pub mod raw;
     pub mod redis;
+    pub mod replicas;
     pub mod report;
     pub mod service;
     pub mod systems;
@@ -29,6 +31,7 @@ mod side_by_side {
 
 use std::process::ExitCode;
 
+use side_by_side::durability::Durability;
 use side_by_side::grown::Grown;
 use side_by_side::machine::Machine;
 use side_by_side::options::{Asked, Options, System};
@@ -128,6 +131,12 @@ async fn measure(options: &Options) -> Result<Report, Failure> {
         match Overload::measure(options).await {
             Ok(overload) => report.overload = Some(overload),
             Err(failure) => report.failed("overload", &failure),
+        }
+    }
+    if options.durability {
+        match Durability::measure(options).await {
+            Ok(durability) => report.durability = Some(durability),
+            Err(failure) => report.failed("durability", &failure),
         }
     }
     if options.grown {

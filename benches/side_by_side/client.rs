@@ -1,6 +1,7 @@
 //! The load client: terminals that have opened their sessions, each on a connection of its own, and sell.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use rationd::grpc::v1::{
@@ -28,6 +29,8 @@ const SESSION: &str = "rationd-session";
 /// How long a service is offered calls before they count.
 const WARM_UP: Duration = Duration::from_secs(1);
 
+static NEXT_TERMINAL: AtomicU32 = AtomicU32::new(0);
+
 /// Terminals and what they talk to.
 pub struct Counters {
     terminals: Vec<Terminal>,
@@ -49,10 +52,17 @@ impl Counters {
     pub async fn open(address: &str, options: &Options) -> Result<Self, Failure> {
         let sites: Vec<String> = Sites::demo().iter().map(|site| site.id.to_string()).collect();
         let mut terminals = Vec::new();
-        for (number, site) in sites.iter().cycle().take(options.connections).enumerate() {
-            terminals.push(Terminal::open(address, site, &format!("w{number}")).await?);
+        for site in sites.iter().cycle().take(options.connections) {
+            // No two of a run have one name: two services may share a door.
+            let name = format!("w{}", NEXT_TERMINAL.fetch_add(1, Ordering::Relaxed));
+            terminals.push(Terminal::open(address, site, &name).await?);
         }
         Ok(Self { terminals, in_flight_each: options.in_flight_each(), on_stream: options.on_stream })
+    }
+
+    /// One of them, which makes one call after the other.
+    pub fn one(&self) -> Self {
+        Self { terminals: self.terminals.iter().take(1).cloned().collect(), in_flight_each: 1, on_stream: 1 }
     }
 
     /// The same without sessions, before a server that has none. The token is of the same length.

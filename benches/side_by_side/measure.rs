@@ -65,6 +65,14 @@ impl Measured {
         cpu.as_secs_f64() * 1e6 / self.decisions.max(1) as f64
     }
 
+    /// All rounds of one system.
+    pub fn sum(rounds: &[Self]) -> Option<Self> {
+        rounds.iter().cloned().reduce(|mut sum, round| {
+            sum.add(round);
+            sum
+        })
+    }
+
     /// Adds another round of the same system.
     pub fn add(&mut self, round: Self) {
         let sum = |a: Option<Duration>, b: Option<Duration>| a.zip(b).map(|(a, b)| a + b);

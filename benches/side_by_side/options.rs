@@ -19,7 +19,8 @@ cargo bench --bench side_by_side -- [OPTION...]
   --on-stream N      calls under way on each stream (128: a gateway keeps its stream full, as redis-benchmark its pipeline)
   --grown            also: unary with 10,000,000 buyers stored beside 10,000 (minutes, 4 GB of memory, 2 GB of disk)
   --overload         also: five times the load that the service can take
-  --all              both of these
+  --durability       also: what `appendfsync always` costs beside `everysec`, and what `WAIT` costs behind Sentinels
+  --all              all of these
   --json             one object with every figure instead of the table
   --help             this text
 
@@ -82,6 +83,8 @@ pub struct Options {
     pub grown: bool,
     /// Measure under too much load too.
     pub overload: bool,
+    /// Measure weaker promises too.
+    pub durability: bool,
     pub json: bool,
 }
 
@@ -122,6 +125,7 @@ pub fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Asked, Strin
         open: true,
         grown: false,
         overload: false,
+        durability: false,
         json: false,
     };
     while let Some(argument) = arguments.next() {
@@ -134,7 +138,8 @@ pub fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Asked, Strin
             "--json" => options.json = true,
             "--grown" => options.grown = true,
             "--overload" => options.overload = true,
-            "--all" => (options.grown, options.overload) = (true, true),
+            "--durability" => options.durability = true,
+            "--all" => (options.grown, options.overload, options.durability) = (true, true, true),
             "--seconds" => {
                 let seconds: f64 = number(&argument, &value()?)?;
                 if !(0.3..=3600.0).contains(&seconds) {

@@ -73,6 +73,8 @@ pub enum Cpu {
     Ended,
     /// One process.
     Of(u32),
+    /// A primary and its replicas.
+    Three([u32; 3]),
     /// One process, the processes that it has started, and those of them that have ended.
     Family(u32),
 }
@@ -84,6 +86,13 @@ impl Cpu {
             Self::Own => Stat::read("self")?.own,
             Self::Ended => Stat::read("self")?.ended_children,
             Self::Of(process) => Stat::read(&process.to_string())?.own,
+            Self::Three(processes) => {
+                let mut ticks = 0;
+                for process in processes {
+                    ticks += Stat::read(&process.to_string())?.own;
+                }
+                ticks
+            }
             Self::Family(parent) => {
                 let stat = Stat::read(&parent.to_string())?;
                 stat.own + stat.ended_children + children_of(parent)?

@@ -25,8 +25,10 @@ pub const DURABLE: [&str; 8] = [
     "0",
 ];
 
+/// The name that a primary is watched under.
+pub const WATCHED: &str = "store";
 /// How long the server may take to answer.
-const PATIENCE: Duration = Duration::from_secs(20);
+pub const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A running server. Its files go with it.
 pub struct Redis {
@@ -37,13 +39,28 @@ pub struct Redis {
 
 impl Redis {
     pub async fn start(settings: &[&str]) -> Result<Self, Failure> {
+        let store = ["--save", "", "--maxmemory-policy", "noeviction"];
+        Self::launch(tempfile::tempdir()?, &[&store, settings].concat()).await
+    }
+
+    /// One of the Sentinels that watch over this primary. Nobody is to fail over while something is measured, so it is as
+    /// patient as it is without being told.
+    pub async fn sentinel(primary: &Self) -> Result<Self, Failure> {
         let files = tempfile::tempdir()?;
+        std::fs::write(
+            files.path().join("sentinel.conf"),
+            format!("sentinel monitor {WATCHED} 127.0.0.1 {} 2\n", primary.port),
+        )?;
+        Self::launch(files, &["sentinel.conf", "--sentinel"]).await
+    }
+
+    /// A file with settings comes first, if there is one.
+    async fn launch(files: TempDir, settings: &[&str]) -> Result<Self, Failure> {
         let port = free_port()?;
         let process = Process::start(
             Command::new("redis-server")
-                .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--daemonize", "no"])
-                .args(["--maxmemory-policy", "noeviction"])
                 .args(settings)
+                .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--daemonize", "no"])
                 .current_dir(&files)
                 .stdin(Stdio::null())
                 .stdout(Stdio::null())
@@ -69,8 +86,12 @@ impl Redis {
         self.port
     }
 
+    pub fn process(&self) -> u32 {
+        self.process.id()
+    }
+
     pub fn cpu(&self) -> Cpu {
-        Cpu::Of(self.process.id())
+        Cpu::Of(self.process())
     }
 
     pub async fn connect(&self) -> Result<MultiplexedConnection, Failure> {

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
+use super::durability::{self, Cost, Durability, Promise, Spread};
 use super::grown::Grown;
 use super::machine::Machine;
 use super::measure::{Measured, quantile};
@@ -23,6 +24,7 @@ pub struct Report {
     failures: Vec<String>,
     pub open: Option<Open>,
     pub overload: Option<Overload>,
+    pub durability: Option<Durability>,
     pub grown: Option<Grown>,
 }
 
@@ -54,7 +56,8 @@ impl Report {
                 "the stores' files are in memory, where a sync costs nothing: set TMPDIR to a place on a disk".into(),
             );
         }
-        Self { machine, options, measured, notes, failures: Vec::new(), open: None, overload: None, grown: None }
+        let (open, overload, durability, grown) = (None, None, None, None);
+        Self { machine, options, measured, notes, failures: Vec::new(), open, overload, durability, grown }
     }
 
     /// A round of a system.
@@ -181,6 +184,9 @@ impl Report {
                 json!({ "group": group, "peak": figures(peak), "answered": offered(*rate, answered) }),
             );
         }
+        if let Some(durability) = &self.durability {
+            object.insert("durability".into(), costs(durability));
+        }
         if let Some(Grown { few, many }) = &self.grown {
             object.insert("grown".into(), json!({ "few": figures(few), "many": figures(many) }));
         }
@@ -201,6 +207,20 @@ fn offered(rate: f64, answered: &Offered) -> Value {
         "shed_p50_ms": of(&answered.shed, 0.5),
         "shed_p99_ms": of(&answered.shed, 0.99),
     })
+}
+
+/// What promises cost, and what was measured of each.
+fn costs(durability: &Durability) -> Value {
+    let spread = |Spread { least, median, most }: &Spread| json!({ "least": rounded(*least), "median": rounded(*median), "most": rounded(*most) });
+    let ratios = durability.costs().into_iter().map(|Cost { name, throughput, p50, p99, .. }| {
+        let (throughput, p50, p99) = (spread(&throughput), spread(&p50), spread(&p99));
+        (name.to_owned(), json!({ "throughput": throughput, "alone_p50": p50, "alone_p99": p99 }))
+    });
+    let sum = |rounds: &[Measured]| Measured::sum(rounds).as_ref().map(figures);
+    let promises = durability.promises().iter().map(|Promise { name, busy, alone, .. }| {
+        ((*name).to_owned(), json!({ "busy": sum(busy), "alone": sum(alone) }))
+    });
+    Value::Object(ratios.chain(promises).collect())
 }
 
 /// One system's figures.
@@ -252,6 +272,13 @@ fn line(f: &mut fmt::Formatter<'_>, label: &str, measured: &Measured) -> fmt::Re
     writeln!(f, "{label:26}{per_second:>11.0}{p50:>9}{p99:>9}{p999:>9}{client:>17}{server:>8}{store:>8}")
 }
 
+impl fmt::Display for Spread {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { least, median, most } = self;
+        write!(f, "{median:.2} ({least:.2} to {most:.2})")
+    }
+}
+
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Machine { cores, model, kernel, sync } = &self.machine;
@@ -297,6 +324,13 @@ impl fmt::Display for Report {
             line(f, "Purchase, 10,000 stored", few)?;
             line(f, "Purchase, 10,000,000 stored", many)?;
         }
+        for Promise { label, busy, alone, .. } in self.durability.iter().flat_map(Durability::promises) {
+            for (label, rounds) in [(*label, busy), ("  one call at a time", alone)] {
+                if let Some(measured) = Measured::sum(rounds) {
+                    line(f, label, &measured)?;
+                }
+            }
+        }
         writeln!(f)?;
         for Ratio { label, goal, value, .. } in self.ratios() {
             let Some(value) = value else { continue };
@@ -305,6 +339,14 @@ impl fmt::Display for Report {
                 Goal::AtMost(bound) => (value <= bound, format!("at most {bound}")),
             };
             writeln!(f, "{label:30}{value:>8.2}   {goal}{}", if reached { "" } else { ": missed" })?;
+        }
+        if let Some(durability) = &self.durability {
+            let head = format!("\nmedian of {} pairs (least to most)", durability::ROUNDS);
+            writeln!(f, "{head:37}{:>20}{:>26}{:>20}", "decisions/s", "one call at a time: p50", "p99")?;
+            for Cost { label, throughput, p50, p99, .. } in durability.costs() {
+                let [throughput, p50, p99] = [throughput, p50, p99].map(|spread| spread.to_string());
+                writeln!(f, "{label:36}{throughput:>20}{p50:>26}{p99:>20}")?;
+            }
         }
         for (at, line) in self.notes.iter().chain(&self.failures).enumerate() {
             writeln!(f, "{}{line}", if at == 0 { "\n" } else { "" })?;
