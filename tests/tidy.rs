@@ -13,6 +13,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use rationd::museum::Mutant;
 use rationd::policy::Refusal;
 use tidy::imports::{Fences, Imports};
 use tidy::source::{Source, Token, after_group, lex};
@@ -253,6 +254,34 @@ fn every_refusal_has_a_proto_value_and_a_row_in_the_vectors() {
     none(findings);
 }
 
+/// Where the museum's table in this text is not what `tests/run museum` prints of these mutants and this catalogue.
+fn museum_findings(readme: &str, catalogue: &str, mutants: &[&str]) -> Vec<String> {
+    let words = |line: &str| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+    let table = readme.lines().skip_while(|line| words(line) != ["mutant", "verdict", "caught", "by"]).skip(1);
+    let rows: Vec<Vec<String>> = table.take_while(|line| *line != "```").map(words).collect();
+    let tests: Vec<Vec<String>> = catalogue.lines().map(words).filter(|test| test.len() == 3).collect();
+    let is_true = |row: &[String]| match row {
+        [name, verdict, ..] if name == "control" => verdict == "alive",
+        [name, verdict, by @ ..] => {
+            let has = |test: &Vec<String>| test[0] == *name && by.iter().any(|by| by.contains(&test[2]));
+            verdict == "caught" && tests.iter().any(has)
+        }
+        _ => false,
+    };
+    let shown: Vec<&str> = rows.iter().filter_map(|row| row.first().map(String::as_str)).collect();
+    let others =
+        (shown != mutants).then(|| format!("README.md: its museum shows {shown:?}, src/museum.rs {mutants:?}"));
+    let untrue = rows.iter().filter(|row| !is_true(row));
+    let untrue = untrue.map(|row| format!("README.md: {row:?} is not what tests/museum/catalogue makes of it"));
+    others.into_iter().chain(untrue).collect()
+}
+
+#[test]
+fn the_readme_shows_the_whole_museum() {
+    let read = |path: &str| fs::read_to_string(root().join(path)).expect("a readable file");
+    none(museum_findings(&read("README.md"), &read("tests/museum/catalogue"), &Mutant::ALL.map(|(_, name)| name)));
+}
+
 /// The checks themselves, on small texts: each finds what it is there to find, and no more.
 mod proofs {
     use super::*;
@@ -261,6 +290,19 @@ mod proofs {
         let table = "\n main → app\n app → ledger, ledger::redis\n grpc → policy::Refusal\n ledger → policy::{Used, Window}, ids\n\
                      ledger::redis → ledger\n policy → ids\n ids →\n museum →\n anyone → museum";
         Imports::parse(table, 100).violations(&Source::new(path, text))
+    }
+
+    #[test]
+    fn a_museum_that_is_told_otherwise_is_found() {
+        let table = |rows: &str| format!("Text\n```text\nmutant  verdict  caught by\n{rows}```\n");
+        let found = |rows, mutants: &[&str]| {
+            museum_findings(&table(rows), "# Which\nno-wait  stores  waits_for\nno-wait  lib  waits_too", mutants).len()
+        };
+        let true_rows = "control  alive   -\nno-wait  caught  a::it_waits_too b::…\n";
+        assert_eq!(found(true_rows, &["control", "no-wait"]), 0);
+        assert_eq!(found(true_rows, &["control", "no-wait", "new"]), 1);
+        assert_eq!(found("control  alive -\nno-wait  caught  it_waits\n", &["control", "no-wait"]), 1);
+        assert_eq!(found("control  caught -\nno-wait  alive  it_waits_too\n", &["control", "no-wait"]), 2);
     }
 
     #[test]
