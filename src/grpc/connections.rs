@@ -30,7 +30,7 @@ use tonic::Extensions;
 use tonic::body::Body;
 use tower::{Service, service_fn};
 
-use super::accept::{GREETED_WITHIN, Socket, Speaks, Taken, callers};
+use super::accept::{GREETED_WITHIN, Speaks, Taken, callers};
 use super::corked::Corked;
 use super::identity::Peer;
 use crate::museum::Mutant;
@@ -60,8 +60,7 @@ pub(super) struct Listens {
     pub(super) age: Option<Duration>,
 }
 
-/// What a call knows of the connection on which it came.
-#[derive(Clone)]
+/// What a call knows of the connection on which it came. Calls share it (`Arc<Link>`).
 pub(super) struct Link {
     pub(super) peer: Peer,
     /// Cancelled when the connection is to end, whatever the reason: whoever holds a stream open on it is told to open another.
@@ -71,7 +70,7 @@ pub(super) struct Link {
 impl Link {
     /// When the connection of a call is to end. One that nobody has looked at never ends.
     pub(super) fn ending(extensions: &Extensions) -> CancellationToken {
-        extensions.get::<Self>().map(|link| link.ending.clone()).unwrap_or_default()
+        extensions.get::<Arc<Self>>().map(|link| link.ending.clone()).unwrap_or_default()
     }
 }
 
@@ -84,7 +83,7 @@ impl Listens {
         S::Future: Send,
     {
         let Self { speaks, http1, most, age } = self;
-        let http = Arc::new(http(http1));
+        let http = http(http1);
         let mut live = JoinSet::new();
         {
             let mut taken = pin!(callers(listener, speaks, Arc::new(Semaphore::new(most))));
@@ -94,13 +93,8 @@ impl Listens {
                     Some(_) = live.join_next() => continue,
                     taken = taken.next() => taken,
                 };
-                let Some(Taken { socket, place }) = taken else { break };
-                let link = Link { peer: socket.peer(), ending: CancellationToken::new() };
-                let (http, service, stop) = (http.clone(), service.clone(), stop.clone());
-                live.spawn(async move {
-                    let _place = place;
-                    live_and_end(&http, socket, service, link, age, &stop).await;
-                });
+                let Some(taken) = taken else { break };
+                live.spawn(live_and_end(&http, taken, service.clone(), age, stop.clone()));
             }
         }
         while live.join_next().await.is_some() {}
@@ -128,18 +122,21 @@ fn http(http1: bool) -> auto::Builder<TokioExecutor> {
     builder
 }
 
-async fn live_and_end<S>(
+/// A connection takes memory for as long as it is there, and there are as many as terminals. It is made before the future that
+/// waits for it and stands in a box of its own: as an argument and a variable of it, all of it would take its room twice.
+fn live_and_end<S>(
     http: &auto::Builder<TokioExecutor>,
-    socket: Socket,
+    Taken { socket, place }: Taken,
     mut service: S,
-    link: Link,
     age: Option<Duration>,
-    stop: &CancellationToken,
-) where
+    stop: CancellationToken,
+) -> impl Future<Output = ()> + Send + use<S>
+where
     S: Service<Request<Body>, Response = Response<Body>, Error = Infallible> + Clone + Send + 'static,
     S::Future: Send,
 {
-    let ending = link.ending.clone();
+    let ending = CancellationToken::new();
+    let link = Arc::new(Link { peer: socket.peer(), ending: ending.clone() });
     let call = service_fn(move |request: Request<_>| {
         let mut request = request.map(Body::new);
         request.extensions_mut().insert(link.clone());
@@ -147,43 +144,48 @@ async fn live_and_end<S>(
     });
     let (heard, first_words) = oneshot::channel();
     let io = TokioIo::new(Corked::new(socket).tells_after(PREFACE, heard));
-    let mut served = pin!(http.serve_connection(io, TowerToHyperService::new(call)));
-    let spoke = tokio::select! {
-        _ = &mut served => return,
-        spoke = timeout(GREETED_WITHIN, first_words) => spoke.is_ok(),
-        () = stop.cancelled() => false,
-    };
-    // It has asked for nothing and is told nothing.
-    if !spoke && !Mutant::DrainWaitsForAll.is_on() {
-        return;
-    }
-    let is_old = async {
-        match age {
-            Some(age) => sleep(age.mul_f64(1.0 - JITTER + 2.0 * JITTER * chance())).await,
-            None => std::future::pending().await,
+    let served = Box::pin(http.serve_connection(io, TowerToHyperService::new(call)).into_owned());
+    async move {
+        // It comes free when the connection is gone.
+        let _place = place;
+        let mut served = served;
+        let spoke = tokio::select! {
+            _ = &mut served => return,
+            spoke = timeout(GREETED_WITHIN, first_words) => spoke.is_ok(),
+            () = stop.cancelled() => false,
+        };
+        // It has asked for nothing and is told nothing.
+        if !spoke && !Mutant::DrainWaitsForAll.is_on() {
+            return;
         }
-    };
-    tokio::select! {
-        _ = &mut served => return,
-        () = stop.cancelled() => {}
-        () = is_old => {
-            if Mutant::CutWhenOld.is_on() {
-                return;
+        let is_old = async {
+            match age {
+                Some(age) => sleep(age.mul_f64(1.0 - JITTER + 2.0 * JITTER * chance())).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            _ = &mut served => return,
+            () = stop.cancelled() => {}
+            () = is_old => {
+                if Mutant::CutWhenOld.is_on() {
+                    return;
+                }
             }
         }
-    }
-    served.as_mut().graceful_shutdown();
-    // It is told before its streams are: a client that goes on at once does so over another connection.
-    tokio::select! {
-        biased;
-        _ = &mut served => return,
-        () = yield_now() => ending.cancel(),
-    }
-    if stop.is_cancelled() {
-        // How long everybody together may take is bounded elsewhere.
-        let _ = served.await;
-    } else {
-        let _ = timeout(ENDS_WITHIN, served).await;
+        served.as_mut().graceful_shutdown();
+        // It is told before its streams are: a client that goes on at once does so over another connection.
+        tokio::select! {
+            biased;
+            _ = &mut served => return,
+            () = yield_now() => ending.cancel(),
+        }
+        if stop.is_cancelled() {
+            // How long everybody together may take is bounded elsewhere.
+            let _ = served.await;
+        } else {
+            let _ = timeout(ENDS_WITHIN, served).await;
+        }
     }
 }
 

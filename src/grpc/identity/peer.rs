@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use rustls::pki_types::CertificateDer;
 use tonic::Extensions;
@@ -120,7 +121,7 @@ impl Peer {
 
     /// The peer of the connection on which a call came. One that nobody has looked at is nobody.
     pub(in crate::grpc) fn of(extensions: &Extensions) -> &Self {
-        extensions.get::<Link>().map_or(&Self::Uncertified, |link| &link.peer)
+        extensions.get::<Arc<Link>>().map_or(&Self::Uncertified, |link| &link.peer)
     }
 
     /// Its identity; `None` in the clear, where there is none.
