@@ -9,6 +9,7 @@ mod support;
 mod program {
     mod broken;
     mod canary;
+    mod cluster;
     mod command_line;
     mod descriptors;
     mod drain;

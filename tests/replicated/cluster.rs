@@ -21,18 +21,6 @@ async fn exported(ledger: &Redis) -> Result<HashSet<BuyerKey>, LedgerError> {
     }
 }
 
-/// The primary that has something under this tag.
-async fn keeper(nodes: &Nodes, tag: &str) -> usize {
-    let slot: u16 = nodes.all[0].tell(&["CLUSTER", "KEYSLOT", tag]).await.unwrap();
-    for (primary, _) in nodes.shards().await {
-        let keys: u64 = nodes.all[primary].tell(&["CLUSTER", "COUNTKEYSINSLOT", &slot.to_string()]).await.unwrap();
-        if keys > 0 {
-            return primary;
-        }
-    }
-    panic!("nobody has anything under {tag}");
-}
-
 /// Sells to one buyer of every partition; how many could be sold to.
 async fn sold_everywhere(ledger: &Redis, from: u64) -> usize {
     let mut sold = 0;
@@ -108,7 +96,7 @@ async fn slots_move_while_counters_sell() {
     let load = Load::begin(&instance.ledger);
     load.sells(2_000).await;
     // The slots of partition 00, with the ledger's identity, and of other first partitions are among them.
-    let home = keeper(&nodes, "{00}").await;
+    let home = nodes.keeper("{00}").await;
     let lines = nodes.lines().await;
     let id = |nth| lines.iter().find(|line| line.nth == nth).unwrap().id.clone();
     let to = *nodes.shards().await.keys().find(|nth| **nth != home).unwrap();
@@ -116,7 +104,7 @@ async fn slots_move_while_counters_sell() {
     let words = ["--cluster", "reshard", &at, "--cluster-from", &id(home), "--cluster-to", &id(to)];
     let words = words.iter().chain(&["--cluster-slots", "2400", "--cluster-yes", "--cluster-pipeline", "100"]);
     nodes.redis_cli(&words.map(ToString::to_string).collect::<Vec<_>>());
-    assert_eq!(keeper(&nodes, "{00}").await, to, "the identity has moved");
+    assert_eq!(nodes.keeper("{00}").await, to, "the identity has moved");
     load.sells(1_000).await;
     let started = Instant::now();
     while sold_everywhere(&instance.ledger, 1_000_000).await < 256 {
@@ -137,7 +125,7 @@ async fn a_slot_that_was_half_moved_when_its_primary_was_lost_sells_to_nobody_tw
     let mut nodes = Nodes::start(1).await;
     let instance = Instance::open_at(&nodes.url(), false).await;
     assert_eq!(sold_everywhere(&instance.ledger, 0).await, 256);
-    let from = keeper(&nodes, "{05}").await;
+    let from = nodes.keeper("{05}").await;
     let to = *nodes.shards().await.keys().find(|nth| **nth != from).unwrap();
     let lines = nodes.lines().await;
     let id = |nth| lines.iter().find(|line| line.nth == nth).unwrap().id.clone();
@@ -165,8 +153,8 @@ async fn a_slot_that_was_half_moved_when_its_primary_was_lost_sells_to_nobody_tw
     let same_shard = {
         let mut same = None;
         for partition in (0..=255_u64).filter(|partition| *partition != MOVED) {
-            let at = keeper(&nodes, &format!("{{{partition:02x}}}")).await;
-            if at == keeper(&nodes, "{05}").await {
+            let at = nodes.keeper(&format!("{{{partition:02x}}}")).await;
+            if at == nodes.keeper("{05}").await {
                 same = Some(partition);
                 break;
             }
@@ -208,7 +196,7 @@ async fn a_shard_waits_for_every_replica_that_has_not_failed() {
     let sell =
         async |nth: u64| instance.ledger.claim(buyer(0x100 * nth + partition), call(RequestId::random()), sale()).await;
     assert!(sell(0).await.is_ok());
-    let primary = keeper(&nodes, tag).await;
+    let primary = nodes.keeper(tag).await;
     let replicas = nodes.shards().await[&primary].clone();
     let mut number = 1;
     for (round, replica) in replicas.iter().enumerate() {
@@ -240,7 +228,7 @@ async fn a_shard_that_comes_back_empty_sells_nothing_and_the_others_do() {
     let mut nodes = Nodes::start(1).await;
     let instance = Instance::open_at(&nodes.url(), false).await;
     assert_eq!(sold_everywhere(&instance.ledger, 0).await, 256);
-    let home = keeper(&nodes, "{00}").await;
+    let home = nodes.keeper("{00}").await;
     let shards = nodes.shards().await;
     let other = *shards.keys().find(|primary| **primary != home).unwrap();
     let mut expected = 256;
@@ -309,7 +297,7 @@ async fn places_of_the_line_outlive_the_primary_that_keeps_them() {
     for site in 0..100 {
         places.push(place(&door, site).await);
     }
-    let owner = keeper(&nodes, "{door}").await;
+    let owner = nodes.keeper("{door}").await;
     tokio::time::sleep(Duration::from_millis(500)).await;
     nodes.all[owner].kill();
     nodes.replaced(owner).await;

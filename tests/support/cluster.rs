@@ -100,6 +100,18 @@ impl Nodes {
         lines.iter().filter(|it| it.has_slots).map(|it| (it.nth, replicas(&it.id))).collect()
     }
 
+    /// The primary that has something under this tag.
+    pub async fn keeper(&self, tag: &str) -> usize {
+        let slot: u16 = self.all[0].tell(&["CLUSTER", "KEYSLOT", tag]).await.unwrap();
+        for (primary, _) in self.shards().await {
+            let keys: u64 = self.all[primary].tell(&["CLUSTER", "COUNTKEYSINSLOT", &slot.to_string()]).await.unwrap();
+            if keys > 0 {
+                return primary;
+            }
+        }
+        panic!("nobody has anything under {tag}");
+    }
+
     /// Waits until this one is the primary of nothing any more.
     pub async fn replaced(&self, old: usize) {
         let started = Instant::now();
