@@ -20,7 +20,7 @@ mod support;
 #[path = "replicated/cluster.rs"]
 mod cluster;
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -41,6 +41,10 @@ use tokio_util::task::AbortOnDropHandle;
 
 /// Calls that are under way all the time.
 const CALLERS: usize = 128;
+/// So many are under way when a failover is struck, at least.
+const UNDER_WAY: usize = 100;
+/// How long each caller pauses after a call from then on until all servers are well again.
+const REST: Duration = Duration::from_millis(250);
 
 type Redis = RedisLedger<SystemClock>;
 
@@ -108,6 +112,8 @@ enum Came {
 struct Load {
     said: Arc<Mutex<Vec<(u64, RequestId, Came)>>>,
     not_executed: Arc<AtomicU64>,
+    under_way: Arc<AtomicUsize>,
+    rests: Arc<AtomicBool>,
     /// When the last receipt came, and the longest time without one since [`Load::mark`].
     receipts: Arc<Mutex<(Instant, Duration)>>,
     over: Arc<AtomicBool>,
@@ -125,13 +131,18 @@ impl Load {
         let (receipts, over) =
             (Arc::new(Mutex::new((Instant::now(), Duration::ZERO))), Arc::new(AtomicBool::new(false)));
         let (next, mut tasks) = (Arc::new(AtomicU64::new(first)), JoinSet::new());
+        let (under_way, rests): (Arc<AtomicUsize>, Arc<AtomicBool>) = Default::default();
         for _ in 0..CALLERS {
             let (ledger, said, not_executed) = (ledger.clone(), said.clone(), not_executed.clone());
             let (receipts, over, next) = (receipts.clone(), over.clone(), next.clone());
+            let (under_way, rests) = (under_way.clone(), rests.clone());
             tasks.spawn(async move {
                 while !over.load(Ordering::Relaxed) {
                     let (number, request) = (next.fetch_add(1, Ordering::Relaxed), RequestId::random());
-                    match ledger.claim(buyer(number), call(request), sale()).await {
+                    under_way.fetch_add(1, Ordering::Relaxed);
+                    let answer = ledger.claim(buyer(number), call(request), sale()).await;
+                    under_way.fetch_sub(1, Ordering::Relaxed);
+                    match answer {
                         Ok(answer) => {
                             assert!(matches!(answer.outcome, Claimed::Recorded(_)), "{answer:?}");
                             said.lock().unwrap().push((number, request, Came::Sold));
@@ -146,10 +157,13 @@ impl Load {
                             tokio::time::sleep(Duration::from_millis(20)).await;
                         }
                     }
+                    if rests.load(Ordering::Relaxed) {
+                        tokio::time::sleep(REST).await;
+                    }
                 }
             });
         }
-        Self { said, not_executed, receipts, over, tasks }
+        Self { said, not_executed, under_way, rests, receipts, over, tasks }
     }
 
     fn sold(&self) -> usize {
@@ -179,6 +193,24 @@ impl Load {
             assert!(started.elapsed() < Duration::from_secs(40), "sells no more");
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
+    }
+
+    /// Calls come one after the other again, if they did not; returns when enough are under way, and says how many.
+    async fn rushes(&self) -> usize {
+        self.rests.store(false, Ordering::Relaxed);
+        let started = Instant::now();
+        loop {
+            match self.under_way.load(Ordering::Relaxed) {
+                enough if enough >= UNDER_WAY => return enough,
+                few => assert!(started.elapsed() < Duration::from_secs(20), "{few} calls under way"),
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+
+    /// From now on each caller pauses after a call.
+    fn rests(&self) {
+        self.rests.store(true, Ordering::Relaxed);
     }
 
     /// Ends it, and holds what was said against the ledger.
@@ -248,18 +280,6 @@ impl Audit {
     }
 }
 
-/// Waits for a primary that is another server than this one.
-async fn replaced(group: &Replicas, old: usize) -> usize {
-    let started = Instant::now();
-    loop {
-        match group.primary().await {
-            Some(now) if now != old => return now,
-            _ => assert!(started.elapsed() < Duration::from_secs(30), "no failover"),
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn failovers_lose_no_acknowledged_sale() {
     let failovers: usize = std::env::var("FAILOVERS").ok().map_or(4, |many| many.parse().expect("a number"));
@@ -271,6 +291,7 @@ async fn failovers_lose_no_acknowledged_sale() {
     let (mut longest, mut gaps) = (Duration::ZERO, Vec::new());
     for nth in 0..failovers {
         let old = group.primary().await.expect("a primary");
+        let under_way = load.rushes().await;
         load.mark();
         let how = match nth % 4 {
             0 => {
@@ -290,11 +311,13 @@ async fn failovers_lose_no_acknowledged_sale() {
                 "cut off from the Sentinels"
             }
         };
-        let new = replaced(&group, old).await;
+        load.rests();
+        let new = group.replaced(old).await;
         load.sells(300).await;
         let gap = load.gap();
         println!(
-            "failover {}: server {old} {how}, server {new} took over, {:.2} s without a receipt",
+            "failover {}: server {old} {how} with {under_way} calls under way, server {new} took over, {:.2} s without a \
+             receipt",
             nth + 1,
             gap.as_secs_f64()
         );
@@ -328,7 +351,7 @@ async fn a_primary_cut_off_from_the_sentinels_alone_makes_no_promise_that_is_bro
     load.sells(300).await;
     let old = group.primary().await.expect("a primary");
     group.fronts[old].cut_off(&[Side::Sentinels]);
-    replaced(&group, old).await;
+    group.replaced(old).await;
     load.sells(300).await;
     group.fronts[old].heal();
     let audit = load.audit(&instance.ledger).await;
@@ -348,7 +371,7 @@ async fn struck_while_the_replicas_lag(allow_volatile: bool) -> Audit {
     group.fronts[old].cut_off(&[Side::Servers]);
     tokio::time::sleep(Duration::from_millis(1_200)).await;
     group.servers[old].kill();
-    replaced(&group, old).await;
+    group.replaced(old).await;
     load.sells(300).await;
     load.audit(&instance.ledger).await
 }
@@ -496,7 +519,7 @@ async fn no_number_of_the_line_is_given_out_twice_although_a_failover_lost_some(
     }
     group.servers[old].kill();
     replicas().for_each(|nth| group.servers[nth].resume());
-    replaced(&group, old).await;
+    group.replaced(old).await;
     // Younger places are gone; whoever comes first now gets a number that nobody ever had.
     let mut given_out: std::collections::BTreeSet<u64> = old_places.iter().chain(&lost).copied().collect();
     assert_eq!(given_out.len(), 300);
