@@ -18,7 +18,9 @@ mod fault {
     mod crowd;
     mod damage;
     mod disk;
+    mod failover;
     mod kills;
+    mod line;
     mod linear;
     mod network;
     mod proxy;

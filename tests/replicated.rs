@@ -4,7 +4,7 @@
 //! What counts is what was acknowledged: a sale whose answer was a receipt is in the ledger of whoever is the primary
 //! afterwards, and whatever was answered with "nobody can say" can be resolved by its id.
 //!
-//! `FAILOVERS=200 cargo test --release --test replicated -- failovers --nocapture` is the long form.
+//! `FAILOVERS=200 cargo test --test replicated -- failovers --nocapture` is the long form.
 #![allow(unreachable_pub, reason = "a test binary exports nothing")]
 #![allow(
     clippy::unwrap_used,

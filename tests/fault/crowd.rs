@@ -93,7 +93,7 @@ impl Crowd {
         let scenario = scenario(seed);
         let (mut counters, mut keepers) = (Vec::new(), JoinSet::new());
         let (enough, at_once) = (CancellationToken::new(), CancellationToken::new());
-        for site in places.sites() {
+        for site in &places.sites()[..usize::try_from(scenario.sites.count).unwrap()] {
             let mut of_site = Vec::new();
             for number in 0..scenario.sites.terminals {
                 let connection = Connection::open(&format!("http://127.0.0.1:{port}"), None).await.unwrap();

@@ -49,7 +49,7 @@ fn redis_log_cut_at_its_tail() {
 
 /// Redis itself refuses to start over such a file. Its operator has the whole file.
 #[test]
-#[ignore = "for tests/faults: a row of the short form in CI is like it"]
+#[ignore = "tests/faults runs it; in CI redis_log_cut_at_its_tail damages the end of the file, not its middle"]
 fn redis_log_damaged_in_its_body() {
     alone(async {
         let mut scene = Scene::redis().await;
@@ -117,7 +117,7 @@ fn redis_an_old_backup() {
 }
 
 #[test]
-#[ignore = "for tests/faults: a row of the short form in CI is like it"]
+#[ignore = "tests/faults runs it; in CI tests/redis_store.rs sets one at run time, without load"]
 fn redis_weaker_settings_at_run_time() {
     alone(async {
         let mut scene = Scene::redis().await;
@@ -160,7 +160,7 @@ fn embedded_damaged_page() {
 }
 
 #[test]
-#[ignore = "for tests/faults: a row of the short form in CI is like it"]
+#[ignore = "tests/faults runs it; in CI tests/stores/files.rs has such a file refused, without load"]
 fn embedded_newer_file() {
     let spoil = |file: &Path, _: &mut Chance| {
         let database = redb::Database::create(file).unwrap();

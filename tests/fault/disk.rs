@@ -61,7 +61,7 @@ fn redis_sync_stalls() {
 }
 
 #[test]
-#[ignore = "for tests/faults: a row of the short form in CI is like it"]
+#[ignore = "tests/faults runs it; in CI embedded_sync_fails has the same fault with the other store"]
 fn redis_sync_fails() {
     alone(async {
         let shim = Shim::build();
@@ -147,7 +147,7 @@ fn redis_clock_steps() {
 }
 
 #[test]
-#[ignore = "for tests/faults: a row of the short form in CI is like it"]
+#[ignore = "tests/faults runs it; in CI redis_sync_stalls has the same fault with the other store"]
 fn embedded_sync_stalls() {
     alone(async {
         let shim = Shim::build();
@@ -173,7 +173,7 @@ fn embedded_sync_fails() {
 }
 
 #[test]
-#[ignore = "for tests/faults: a row of the short form in CI is like it"]
+#[ignore = "tests/faults runs it; in CI redis_disk_full has the same fault with the other store"]
 fn embedded_disk_full() {
     alone(async {
         let mut scene = Scene::embedded(&[]).await;

@@ -96,7 +96,7 @@ fn redis_cut_before_the_reply() {
 }
 
 #[test]
-#[ignore = "for tests/faults: a row of the short form in CI is like it"]
+#[ignore = "tests/faults runs it; in CI redis_trickle delays the same connections, by more"]
 fn redis_latency() {
     let fault = |_: &mut Chance| (Fault::Latency(Duration::from_millis(120)), Lasts::For(Duration::from_millis(1_000)));
     alone(Between::ServiceAndRedis.play(row("240 ms away", "", "redis", 1, 30), fault));
@@ -109,21 +109,21 @@ fn redis_trickle() {
 }
 
 #[test]
-#[ignore = "for tests/faults: a row of the short form in CI is like it"]
+#[ignore = "tests/faults runs it; in CI redis_paused has the same connections silent for as long"]
 fn redis_silent() {
     let fault = |_: &mut Chance| (Fault::Silence, Lasts::For(LONG));
     alone(Between::ServiceAndRedis.play(row("cut off in silence", "F49", "redis", 1, 30), fault));
 }
 
 #[test]
-#[ignore = "for tests/faults: a row of the short form in CI is like it"]
+#[ignore = "tests/faults runs it; no row in CI has connections to Redis that stay silent for good"]
 fn redis_half_open() {
     let fault = |_: &mut Chance| (Fault::HalfOpen, Lasts::For(LONG));
     alone(Between::ServiceAndRedis.play(row("half-open connections", "F49", "redis", 1, 30), fault));
 }
 
 #[test]
-#[ignore = "for tests/faults: a row of the short form in CI is like it"]
+#[ignore = "tests/faults runs it; in CI counters_cut_before_the_reply resets them, each at a moment that is its own"]
 fn counters_reset() {
     let fault = |_: &mut Chance| (Fault::Reset, Lasts::UntilBroken);
     alone(Between::CountersAndService.play(row("counters reset", "", "redis", 3, 300), fault));
@@ -142,21 +142,21 @@ fn counters_cut_before_the_reply() {
 }
 
 #[test]
-#[ignore = "for tests/faults: a row of the short form in CI is like it"]
+#[ignore = "tests/faults runs it; in CI redis_trickle crumbles the other connections of a service, not these"]
 fn counters_trickle() {
     let fault = |_: &mut Chance| (Fault::Trickle(Duration::from_millis(1)), Lasts::For(Duration::from_millis(1_000)));
     alone(Between::CountersAndService.play(row("counters a byte at a time", "", "redis", 1, 30), fault));
 }
 
 #[test]
-#[ignore = "for tests/faults: a row of the short form in CI is like it"]
+#[ignore = "tests/faults runs it; no row in CI has counters that are silent"]
 fn counters_silent() {
     let fault = |_: &mut Chance| (Fault::Silence, Lasts::For(LONG));
     alone(Between::CountersAndService.play(row("counters cut off in silence", "F20", "redis", 1, 30), fault));
 }
 
 #[test]
-#[ignore = "for tests/faults: a row of the short form in CI is like it"]
+#[ignore = "tests/faults runs it; no row in CI has counters that are silent"]
 fn counters_half_open() {
     let fault = |_: &mut Chance| (Fault::HalfOpen, Lasts::For(Duration::from_millis(100)));
     alone(Between::CountersAndService.play(row("counters half-open", "F22", "redis", 1, 10), fault));

@@ -12,6 +12,7 @@ use rationd::load::programme::Carried;
 use serde::Serialize;
 
 use super::crowd::{Crowd, Heard, workload};
+use super::line::Kept;
 use super::linear;
 use super::scene::Scene;
 use super::seeds::{Plan, Settings};
@@ -20,6 +21,11 @@ use super::seeds::{Plan, Settings};
 const UNDER_WAY: usize = 100;
 /// Goodput is back within this time of every fault's end (`G28`).
 const BACK_WITHIN: Duration = Duration::from_secs(15);
+/// The gap at a failover that is aimed at (`G23`). The Sentinels draw when they begin, and a row sees a draw or two of it: one
+/// that is longer is told.
+const AIMED_AT: Duration = Duration::from_secs(5);
+/// One that is longer than this fails the row.
+const TAKEN_OVER: Duration = Duration::from_secs(15);
 /// How long the load runs before the first fault; goodput is what it was in the second half.
 const QUIET: Duration = Duration::from_millis(1_000);
 
@@ -46,6 +52,10 @@ pub struct Row {
     /// How often in the long form.
     pub long: u32,
     pub expected: Expected,
+    /// Whether another server takes over, and sales go on in time.
+    pub takeover: bool,
+    /// The reason that counters must be given for what was not executed.
+    pub given: Option<&'static str>,
 }
 
 /// What came of a row.
@@ -74,6 +84,8 @@ struct Result {
     /// Until goodput was back, seconds after the end of a fault, the longest; absent if it never was.
     back_s: Option<f64>,
     goodput: u64,
+    /// What became of those who held seats and stood in line.
+    line: Option<Kept>,
     note: &'static str,
 }
 
@@ -103,11 +115,15 @@ impl Row {
         let (mut under_way, mut worst) = (usize::MAX, Some(Duration::ZERO));
         let begun = crowd.now();
         for pause in &pauses {
+            scene.settled().await;
             tokio::time::sleep(*pause).await;
             under_way = under_way.min(crowd.rush(UNDER_WAY).await);
             strike(scene, &mut chance).await;
             let back = crowd.back(goodput, crowd.now(), BACK_WITHIN).await;
             worst = worst.zip(back).map(|(worst, back)| worst.max(back));
+            if let Some(line) = &mut scene.line {
+                line.look().await;
+            }
         }
         let ended = crowd.now();
         let Heard { history, unknown, unresolved } = crowd.leave().await;
@@ -118,6 +134,7 @@ impl Row {
             &Default::default(),
         );
         let (ordered_buyers, unexplained) = linear::search(&history);
+        let gap = longest_gap(&history, begun, ended);
         let count = |kinds: &[CaseKind]| kinds.iter().filter_map(|kind| found.found.get(kind)).sum();
         let (lost, double_sales) =
             (count(&[CaseKind::SaleLost]), count(&[CaseKind::RecordedTwice, CaseKind::AboveWindow]));
@@ -137,15 +154,20 @@ impl Row {
             double_sales,
             other_findings: found.total() - lost - double_sales + unexplained.len() as u64,
             ordered_buyers,
-            gap_s: longest_gap(&history, begun, ended).as_secs_f64(),
+            gap_s: gap.as_secs_f64(),
             back_s: worst.map(|worst| worst.as_secs_f64()),
             goodput: goodput as u64,
+            line: scene.line.as_ref().map(|line| line.kept),
             note: match self.expected {
-                Expected::Kept => "",
                 Expected::Lost => "control: must lose",
+                Expected::Kept if self.takeover && gap > AIMED_AT => "longer than is aimed at",
+                Expected::Kept => "",
             },
         };
         result.write_down(settings.out.as_deref());
+        let was_given =
+            |reason| history.iter().any(|call| matches!(&call.outcome, Outcome::NotExecuted(given) if given == reason));
+        assert!(self.given.is_none_or(was_given), "nobody was given {:?}: {}", self.given, result.line());
         self.judge(&result, &found, &unexplained, goodput);
     }
 
@@ -165,6 +187,9 @@ impl Row {
             Expected::Kept => {
                 assert_eq!((result.lost, result.other_findings), (0, 0), "{}", told());
                 assert!(result.back_s.is_some(), "goodput did not come back: {}", told());
+                assert!(result.line.as_ref().is_none_or(Kept::is_all), "seats or places were lost: {}", told());
+                let in_time = !self.takeover || result.gap_s <= TAKEN_OVER.as_secs_f64();
+                assert!(in_time, "nobody took over in time: {}", told());
             }
             Expected::Lost => assert!(result.lost > 0, "the control has lost nothing: {}", told()),
         }
@@ -199,6 +224,9 @@ impl Result {
             self.other_findings,
             self.gap_s,
         );
+        if let Some(kept) = &self.line {
+            let _ = write!(line, "  ({kept})");
+        }
         if !self.note.is_empty() {
             let _ = write!(line, "  ({})", self.note);
         }

@@ -12,12 +12,16 @@ use rationd::terminal::{Connection, Operator, Terminal};
 use tempfile::TempDir;
 use tokio::task::block_in_place;
 
+use super::line::Line;
 use crate::program::service::{Ran, Service, rationd, signal};
 use crate::support::proxy::Proxy;
 use crate::support::redis::RedisServer;
+use crate::support::replicas::Replicas;
 
 /// How long a process may take to do what it is asked, on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(40);
+/// Seats and places that are younger at a failover may be lost, as they wait for no replica.
+const OLD_ENOUGH: Duration = Duration::from_secs(5);
 /// Seats for all terminals of a site.
 const SEATS: (&str, &str) = ("RATIOND_SESSIONS__CAP_DEFAULT", "100");
 
@@ -25,6 +29,8 @@ const SEATS: (&str, &str) = ("RATIOND_SESSIONS__CAP_DEFAULT", "100");
 pub enum Store {
     /// One Redis, and the proxy through which the service reaches it.
     Redis(Box<RedisServer>, Proxy),
+    /// A primary with two replicas, and their Sentinels.
+    Replicated(Box<Replicas>),
     /// A file in the service's directory.
     Embedded,
 }
@@ -34,7 +40,10 @@ pub struct Scene {
     pub store: Store,
     /// Between counters and service.
     pub front: Proxy,
+    /// The sites: first those of the crowd, then those of the line.
     pub places: Places,
+    /// Who stands behind the crowd, where a row is about them.
+    pub line: Option<Line>,
     service: Option<Service>,
     home: TempDir,
     arguments: Vec<String>,
@@ -50,30 +59,75 @@ impl Scene {
     /// A service with these further arguments on this Redis.
     pub async fn on_redis(server: RedisServer, arguments: &[&str]) -> Self {
         let back = Proxy::to(server.port()).await;
-        let url = format!("redis://127.0.0.1:{}/", back.port());
-        Self::start(Store::Redis(Box::new(server), back), &url, arguments, &[]).await
+        Self::start(Store::Redis(Box::new(server), back), arguments, &[]).await
+    }
+
+    /// A service on one Redis, and a line in front of it.
+    pub async fn redis_with_a_line() -> Self {
+        let server = RedisServer::start();
+        let back = Proxy::to(server.port()).await;
+        Self::start(Store::Redis(Box::new(server), back), &[], &Line::VARIABLES).await.with_a_line()
+    }
+
+    /// A service with these further arguments on a primary with two replicas.
+    pub async fn replicated(arguments: &[&str]) -> Self {
+        Self::start(Store::Replicated(Box::new(Replicas::start(2).await)), arguments, &[]).await
+    }
+
+    /// The same with a line in front of it.
+    pub async fn replicated_with_a_line() -> Self {
+        let group = Replicas::start(2).await;
+        Self::start(Store::Replicated(Box::new(group)), &[], &Line::VARIABLES).await.with_a_line()
     }
 
     /// A service on the embedded store, with these variables in its environment.
     pub async fn embedded(variables: &[(&str, &str)]) -> Self {
-        Self::start(Store::Embedded, "embedded:./data", &[], variables).await
+        Self::start(Store::Embedded, &[], variables).await
     }
 
-    async fn start(store: Store, url: &str, arguments: &[&str], variables: &[(&str, &str)]) -> Self {
+    async fn start(store: Store, arguments: &[&str], variables: &[(&str, &str)]) -> Self {
         let scenario = Scenario::built_in("canonical").unwrap().unwrap();
-        let places = Places::made_up(&super::crowd::scenario(scenario.seed).sites, scenario.seed);
+        let mut sites = super::crowd::scenario(scenario.seed).sites;
+        sites.count += Line::SITES;
+        let places = Places::made_up(&sites, scenario.seed);
+        let url = match &store {
+            Store::Redis(_, back) => format!("redis://127.0.0.1:{}/", back.port()),
+            Store::Replicated(group) => group.url(),
+            Store::Embedded => "embedded:./data".to_owned(),
+        };
         let home = tempfile::tempdir().unwrap();
         prepare(&home.path().join("service"), &places).unwrap();
         let files = ["--policies", "programmes", "--sites", "sites.csv", "--keys", "keys.toml"];
-        let arguments = ["--store", url].iter().chain(&files).chain(arguments).map(ToString::to_string).collect();
+        let arguments =
+            ["--store", url.as_str()].iter().chain(&files).chain(arguments).map(ToString::to_string).collect();
         let variables =
             [SEATS].iter().chain(variables).map(|(name, value)| (name.to_string(), value.to_string())).collect();
         // Nobody calls before there is somebody behind it.
         let front = Proxy::to(0).await;
-        let mut scene = Self { store, front, places, service: None, home, arguments, variables };
+        let mut scene = Self { store, front, places, line: None, service: None, home, arguments, variables };
         scene.start_service();
         scene.serving().await;
         scene
+    }
+
+    fn with_a_line(mut self) -> Self {
+        let of_line = usize::try_from(Line::SITES).unwrap();
+        let (_, sites) = self.places.sites().split_at(self.places.sites().len() - of_line);
+        self.line = Some(Line::of(self.front.port(), sites));
+        self
+    }
+
+    /// Returns when everything is as it is to be at the next strike: servers have found each other again, and the line stands.
+    pub async fn settled(&mut self) {
+        if let Store::Replicated(group) = &self.store {
+            group.whole().await;
+        }
+        if let Some(line) = &mut self.line
+            && line.forms().await
+            && matches!(self.store, Store::Replicated(_))
+        {
+            tokio::time::sleep(OLD_ENOUGH).await;
+        }
     }
 
     /// The service's directory.
@@ -122,6 +176,12 @@ impl Scene {
     pub fn server(&mut self) -> &mut RedisServer {
         let Store::Redis(server, _) = &mut self.store else { panic!("there is no Redis here") };
         server
+    }
+
+    /// The primary and its replicas.
+    pub fn group(&mut self) -> &mut Replicas {
+        let Store::Replicated(group) = &mut self.store else { panic!("there are no replicas here") };
+        group
     }
 
     /// Between service and Redis.
