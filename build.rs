@@ -7,7 +7,7 @@ const FILES: [&str; 3] =
     ["rationd/v1/operator_service.proto", "rationd/v1/purchase_service.proto", "rationd/v1/session_service.proto"];
 
 /// Messages that can carry a buyer's number, and those that contain one: they get no `Debug`, so that nobody can print them.
-const WITHOUT_DEBUG: [&str; 11] = [
+const WITHOUT_DEBUG: [&str; 13] = [
     ".rationd.v1.Buyer",
     ".rationd.v1.OpaqueBuyer",
     ".rationd.v1.Line",
@@ -19,6 +19,8 @@ const WITHOUT_DEBUG: [&str; 11] = [
     ".rationd.v1.VoidPurchaseRequest",
     ".rationd.v1.GetPurchaseRequest",
     ".rationd.v1.PurchaseStreamRequest",
+    ".rationd.v1.LookUpBuyerRequest",
+    ".rationd.v1.VoidForBuyerRequest",
 ];
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {

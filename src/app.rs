@@ -1,5 +1,6 @@
 //! Composition: from a checked configuration to a running service. The only module that names concrete stores.
 
+mod certificates;
 mod descriptors;
 mod files;
 mod objective;
@@ -8,20 +9,22 @@ mod tasks;
 mod upkeep;
 
 use std::ffi::OsString;
+use std::future::pending;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use futures_util::future::{BoxFuture, FutureExt};
+use futures_util::future::{BoxFuture, Either, FutureExt};
 use secrecy::ExposeSecret;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{Config, ConfigErrors, Keys, LogFormat, Store, environment};
+use crate::audit::LogTrail;
+use crate::config::{Config, ConfigErrors, Keys, LogFormat, Store, TlsFiles, environment};
 use crate::drain::{Asked, Drain, TimeUp};
 use crate::export::Exports;
-use crate::grpc::{Admin, Counters, Health, Tls};
+use crate::grpc::{Admin, Counters, Health};
 use crate::ledger::embedded::EmbeddedLedger;
 use crate::ledger::redis::{FirstCheck, Lanes, RedisLedger, RedisOptions};
 use crate::ledger::{Durability, Ledger, Terms};
@@ -38,6 +41,7 @@ use crate::telemetry::metrics::Metrics;
 use crate::telemetry::scrape::Page;
 use crate::telemetry::{self, Telemetry, TelemetryError, TelemetryOptions};
 use crate::time::{Clock, SystemClock, Timestamp};
+use certificates::Certificates;
 use files::Loaded;
 use objective::Objective;
 use observed::Observed;
@@ -160,7 +164,8 @@ async fn serve_watched(config: Config, telemetry: &Telemetry, greet: impl FnOnce
 /// Starts the service. When this returns, it listens. Problems with the configuration are found before anything is bound.
 pub async fn start<C: Clock>(config: Config, clock: C, watched: Watched) -> Result<Running, AppError> {
     let keys = config.load_keys()?;
-    let tls = config.load_tls()?.map(|(own, clients)| Tls::new(&own, &clients));
+    let load = |files| Certificates::load(files, watched.metrics.clone());
+    let certificates = config.tls.clone().map(load).transpose()?;
     let loaded = Loaded::read(&config)?;
     let lease = Lease { length: config.sessions.lease, ..Lease::DEFAULT };
     let drain = Drain::default();
@@ -197,7 +202,21 @@ pub async fn start<C: Clock>(config: Config, clock: C, watched: Watched) -> Resu
                 ),
             ];
             let ledger = Observed::new(ledger, clock.clone(), watched.metrics.clone(), objective.clone(), "redb");
-            run(Parts { config, clock, watched, keys, tls, loaded, lease, ledger, objective, door, drain, store }).await
+            run(Parts {
+                config,
+                clock,
+                watched,
+                keys,
+                certificates,
+                loaded,
+                lease,
+                ledger,
+                objective,
+                door,
+                drain,
+                store,
+            })
+            .await
         }
         Store::Redis(url) => {
             let unusable = |error: crate::redis_pool::BadRedisUrl| AppError::Store(error.to_string());
@@ -221,7 +240,21 @@ pub async fn start<C: Clock>(config: Config, clock: C, watched: Watched) -> Resu
             };
             let store: Vec<(_, BoxFuture<'static, End>)> = vec![("the watch over Redis", Box::pin(watch))];
             let ledger = Observed::new(ledger, clock.clone(), watched.metrics.clone(), objective.clone(), "redis");
-            run(Parts { config, clock, watched, keys, tls, loaded, lease, ledger, objective, door, drain, store }).await
+            run(Parts {
+                config,
+                clock,
+                watched,
+                keys,
+                certificates,
+                loaded,
+                lease,
+                ledger,
+                objective,
+                door,
+                drain,
+                store,
+            })
+            .await
         }
     }
 }
@@ -238,7 +271,7 @@ pub fn check(config: &Config) -> Result<String, String> {
         _ if config.make_keys => "will be made at the first start",
         _ => return Err(format!("{}: there is no key file; put one there with mode 0600", config.keys.display())),
     };
-    config.load_tls().map_err(|e| e.to_string())?;
+    config.tls.as_ref().map(TlsFiles::load).transpose().map_err(|e| e.to_string())?;
     let programmes: Vec<_> = loaded.policies.load().iter().map(|p| p.id().to_string()).collect();
     Ok(format!(
         "{}\n# programmes: {}\n# sites: {}\n# keys: {} {keys}",
@@ -255,7 +288,7 @@ struct Parts<L, D, C> {
     clock: C,
     watched: Watched,
     keys: Keys,
-    tls: Option<Tls>,
+    certificates: Option<Certificates>,
     loaded: Loaded,
     lease: Lease,
     ledger: L,
@@ -267,8 +300,20 @@ struct Parts<L, D, C> {
 }
 
 async fn run<L: Ledger, D: Door, C: Clock>(parts: Parts<L, D, C>) -> Result<Running, AppError> {
-    let Parts { config, clock, watched, keys, tls, loaded, lease, ledger, objective, door, drain, store: store_tasks } =
-        parts;
+    let Parts {
+        config,
+        clock,
+        watched,
+        keys,
+        certificates,
+        loaded,
+        lease,
+        ledger,
+        objective,
+        door,
+        drain,
+        store: store_tasks,
+    } = parts;
     let counters = bind(config.counters).await?;
     let admin = bind(config.admin).await?;
     let (counters_at, admin_at) = (address(&counters, config.counters), address(&admin, config.admin));
@@ -279,12 +324,18 @@ async fn run<L: Ledger, D: Door, C: Clock>(parts: Parts<L, D, C>) -> Result<Runn
     let (at_start, sites_at_start) = (policies.load_full(), sites.load_full());
     let volatile = ledger.durability() == Durability::Volatile;
     let (store, since, simulated) = (config.store.to_string(), clock.now(), clock.is_simulated());
-    let encrypted = tls.is_some();
+    let encrypted = certificates.is_some();
+    let tls = certificates.as_ref().map(Certificates::tls);
+    let follow_certificates = match certificates.zip(tls.clone()) {
+        Some((certificates, tls)) => Either::Left(certificates.follow(tls, config.reload)),
+        None => Either::Right(pending()),
+    };
     let named = ledger.clone();
+    let purchases = Purchases::new(ledger.clone(), clock.clone(), policies.clone(), Arc::new(keys.ring));
     let edge = Counters {
-        purchases: Purchases::new(ledger.clone(), clock.clone(), policies.clone(), Arc::new(keys.ring)),
+        purchases: purchases.clone(),
         registry: registry.clone(),
-        sites,
+        sites: sites.clone(),
         door_key: Arc::new(DoorKey::new(*keys.door.expose_secret())),
         lease: lease.length,
         ledger: Arc::new(move || named.id()),
@@ -295,6 +346,7 @@ async fn run<L: Ledger, D: Door, C: Clock>(parts: Parts<L, D, C>) -> Result<Runn
         max_in_flight: usize::try_from(config.max_in_flight.get()).unwrap_or(usize::MAX),
         max_connections: descriptors::room(&config),
         connection_age: config.connection_age,
+        look_ups_per_minute: config.look_ups_per_minute,
         reflection: config.reflection,
     };
 
@@ -309,6 +361,9 @@ async fn run<L: Ledger, D: Door, C: Clock>(parts: Parts<L, D, C>) -> Result<Runn
     });
     let operators = Admin {
         exports: Exports::new(ledger.clone(), policies.clone()),
+        purchases,
+        sites,
+        trail: Arc::new(LogTrail),
         registry: registry.clone(),
         draining: drain.closing.clone(),
         metrics: watched.metrics.clone(),
@@ -329,6 +384,7 @@ async fn run<L: Ledger, D: Door, C: Clock>(parts: Parts<L, D, C>) -> Result<Runn
     };
     let upkeep = [
         ("health", until(&drain.closing, follow_health.map(Ok))),
+        ("the reload of certificates", until(&drain.closing, follow_certificates.map(Ok))),
         ("the reload of files", until(&drain.closing, loaded.follow(config.clone(), metrics).map(Ok))),
         ("the sweep", until(&drain.closing, upkeep::sweep(ledger, clock, policies).map(Ok))),
         ("the registry of sessions", until(&drain.closing, keep_registry)),

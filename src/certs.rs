@@ -8,14 +8,14 @@
 use std::time::Duration;
 
 use rcgen::{
-    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
-    SanType, date_time_ymd,
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, DnType, ExtendedKeyUsagePurpose, IsCa,
+    Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose, RevokedCertParams, SanType, SerialNumber, date_time_ymd,
 };
 use zeroize::Zeroizing;
 
-use crate::ids::{GatewayId, OperatorId, SiteId, TerminalId};
+use crate::ids::{FeedId, GatewayId, OperatorId, SiteId, TerminalId};
 use crate::time::Timestamp;
-use crate::tls::{BadPem, Identity};
+use crate::tls::{BadPem, Identity, Withdrawn, serial};
 
 /// What the authority calls itself. It is never read from its certificate, so it is never changed.
 const AUTHORITY: &str = "rationd development authority";
@@ -37,6 +37,8 @@ pub enum Subject {
     Gateway(GatewayId),
     /// Whoever runs the service.
     Operator(OperatorId),
+    /// Whoever takes the stock of all sites to the public.
+    Feed(FeedId),
 }
 
 /// A certificate and its private key.
@@ -60,6 +62,12 @@ pub enum CertError {
     /// Two files are not those of an authority.
     #[error("the authority's {} {}", .0.part, .0.problem)]
     Authority(BadPem),
+    /// What was given is no certificate.
+    #[error("the certificate {}", .0.problem)]
+    Certificate(BadPem),
+    /// The list of revoked certificates cannot be read.
+    #[error("the list {}", .0.problem)]
+    List(BadPem),
     /// The name of a host cannot stand in a certificate, or no key can be made.
     #[error("no certificate can be made: {0}")]
     Made(#[from] rcgen::Error),
@@ -74,6 +82,7 @@ impl Subject {
             Self::Terminal(site, terminal) => Some(format!("rationd://site/{site}/{terminal}")),
             Self::Gateway(name) => Some(format!("rationd://gateway/{name}")),
             Self::Operator(name) => Some(format!("rationd://operator/{name}")),
+            Self::Feed(name) => Some(format!("rationd://feed/{name}")),
         }
     }
 
@@ -128,6 +137,32 @@ impl Authority {
         Ok(Pem { certificate: certificate.pem(), key: key.serialize_pem().into() })
     }
 
+    /// A certificate of its own, taken back now.
+    pub fn withdraw(&self, certificate: &[u8]) -> Result<Withdrawn, CertError> {
+        let serial = serial(certificate).map_err(CertError::Certificate)?;
+        Ok(Withdrawn { serial, at: self.now.since(Timestamp::EPOCH).as_secs() })
+    }
+
+    /// Its list of the certificates that it has taken back, in PEM.
+    pub fn revoked(&self, withdrawn: &[Withdrawn]) -> Result<String, CertError> {
+        let instant = |at: Timestamp| date_time_ymd(1970, 1, 1) + at.since(Timestamp::EPOCH);
+        let revoked = |one: &Withdrawn| RevokedCertParams {
+            serial_number: SerialNumber::from_slice(&one.serial),
+            revocation_time: instant(Timestamp::EPOCH.plus(Duration::from_secs(one.at))),
+            reason_code: None,
+            invalidity_date: None,
+        };
+        let params = CertificateRevocationListParams {
+            this_update: instant(self.now),
+            next_update: instant(self.good_until()),
+            crl_number: SerialNumber::from(self.now.since(Timestamp::EPOCH).as_secs()),
+            issuing_distribution_point: None,
+            revoked_certs: withdrawn.iter().map(revoked).collect(),
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        Ok(params.signed_by(&self.issuer)?.pem()?)
+    }
+
     /// Until when what it issues is good.
     pub fn good_until(&self) -> Timestamp {
         self.now.plus(GOOD_FOR)
@@ -141,7 +176,7 @@ fn params() -> CertificateParams {
     params.distinguished_name = rcgen::DistinguishedName::new();
     params.distinguished_name.push(DnType::CommonName, AUTHORITY);
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
-    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::DigitalSignature];
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign, KeyUsagePurpose::DigitalSignature];
     params
 }
 

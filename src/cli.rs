@@ -125,6 +125,9 @@ pub struct Settings {
     /// The authorities of callers' certificates (PEM)
     #[arg(long, value_name = "FILE")]
     tls_client_ca: Option<String>,
+    /// The authorities' lists of certificates that they have revoked (PEM, CRL), one of each
+    #[arg(long, value_name = "FILE")]
+    tls_revoked: Option<String>,
     /// Log lines for people or as JSON: human or json
     #[arg(long, value_name = "FORMAT")]
     log_format: Option<String>,
@@ -156,6 +159,7 @@ impl Settings {
             tls_certificate: self.tls_certificate,
             tls_key: self.tls_key,
             tls_client_ca: self.tls_client_ca,
+            tls_revoked: self.tls_revoked,
             log_format: self.log_format,
             clock: self.clock,
             allow_volatile: self.allow_volatile,

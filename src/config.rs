@@ -28,7 +28,7 @@ pub use store_url::{BadStore, RedisUrl, Store};
 use crate::ids::{Channel, SiteId};
 use crate::sites::Sites;
 use crate::time::Timestamp;
-use crate::tls::{Authorities, BadPem, Identity, Part};
+use crate::tls::{BadPem, Clients, Identity, Part};
 use file::Settings;
 
 /// Beside the place where the process was started, so that trying it out leaves nothing elsewhere.
@@ -62,6 +62,8 @@ const DEFAULT_GROUP: u32 = 128;
 const DEFAULT_QUEUE: u32 = 4096;
 /// Long enough that connecting anew costs nothing, short enough that new instances soon have their share.
 const DEFAULT_CONNECTION_AGE_SECONDS: u32 = 600;
+/// Four times what a trained seller manages: see `conduct`.
+const DEFAULT_LOOK_UPS_PER_MINUTE: u32 = 4;
 /// The bound on a clean stop.
 const DEFAULT_DRAIN_SECONDS: u32 = 10;
 
@@ -83,10 +85,12 @@ const MAX_GROUP: u32 = 4096;
 const MAX_QUEUE: u32 = 1_000_000;
 /// The oldest connection: a day.
 const MAX_CONNECTION_AGE_SECONDS: u32 = 86_400;
+/// The most look-ups: a larger number is a slip, and 0 says the same.
+const MAX_LOOK_UPS_PER_MINUTE: u32 = 6_000;
 /// The longest stop.
 const MAX_DRAIN_SECONDS: u32 = 600;
 
-/// The fields of `[tls]`.
+/// The fields of `[tls]` that must all be there or none.
 const TLS: [&str; 3] = ["certificate", "key", "client_ca"];
 
 /// The sections of the file.
@@ -116,6 +120,8 @@ pub struct Config {
     pub counters: SocketAddr,
     /// How old a terminal's connection becomes, give or take a tenth, before it is asked to connect anew.
     pub connection_age: Duration,
+    /// How many people a site may look up in a minute, for each of its seats, beside those to whom it sells; 0: any number.
+    pub look_ups_per_minute: u32,
     /// Where operators, metrics and health probes call.
     pub admin: SocketAddr,
     /// The directory of the programme files; `None`: the built-in programmes.
@@ -133,7 +139,7 @@ pub struct Config {
     pub lanes: Lanes,
     /// What is logged, and how.
     pub telemetry: Telemetry,
-    /// How often policies and sites are looked at for changes.
+    /// How often policies, sites and certificates are looked at for changes.
     pub reload: Duration,
     /// Whether clients may ask which services and messages there are.
     pub reflection: bool,
@@ -152,6 +158,8 @@ pub struct TlsFiles {
     pub key: PathBuf,
     /// The authorities whose certificates callers show.
     pub client_ca: PathBuf,
+    /// Their lists of revoked certificates; `None`: none is ever taken back.
+    pub revoked: Option<PathBuf>,
 }
 
 /// Who may be connected, and for how long without a sign of life.
@@ -237,6 +245,8 @@ pub struct Overrides {
     pub tls_key: Option<String>,
     /// `--tls-client-ca`
     pub tls_client_ca: Option<String>,
+    /// `--tls-revoked`
+    pub tls_revoked: Option<String>,
     /// `--log-format`
     pub log_format: Option<String>,
     /// `--clock`
@@ -327,6 +337,7 @@ impl Config {
             DEFAULT_CONNECTION_AGE_SECONDS,
             MAX_CONNECTION_AGE_SECONDS,
         );
+        let look_ups = s.number(&["counters", "look_ups_per_minute"], 0, MAX_LOOK_UPS_PER_MINUTE);
         let admin = s.text(&["admin", "listen"], address);
         let policies = s.text(&["policies"], some_path);
         let sites = s.text(&["sites"], some_path);
@@ -366,6 +377,7 @@ impl Config {
             tls,
             counters,
             connection_age,
+            look_ups_per_minute: look_ups.unwrap_or(DEFAULT_LOOK_UPS_PER_MINUTE),
             admin,
             policies,
             sites,
@@ -387,31 +399,6 @@ impl Config {
         if self.make_keys { Keys::load_or_create(&self.keys) } else { Keys::load(&self.keys) }
     }
 
-    /// The service's own certificate and the authorities of its callers; `None` where nothing is encrypted. Everything that is
-    /// wrong with the three files is told at once.
-    pub fn load_tls(&self) -> Result<Option<(Identity, Authorities)>, ConfigErrors> {
-        let Some(TlsFiles { certificate, key, client_ca }) = &self.tls else { return Ok(None) };
-        let told = |bad: BadPem| {
-            let path = match bad.part {
-                Part::Certificate => certificate,
-                Part::Key => key,
-                Part::Authorities => client_ca,
-            };
-            ConfigError::new(path.display().to_string(), bad.problem)
-        };
-        let own = match (read(certificate), keys::read_private(key, "name the key of tls.certificate")) {
-            (Ok(certificate), Ok(key)) => Identity::from_pem(certificate.as_bytes(), key.as_bytes())
-                .map_err(|bad| bad.into_iter().map(told).collect::<Vec<_>>()),
-            (certificate, key) => Err([certificate.err(), key.err()].into_iter().flatten().flat_map(|e| e.0).collect()),
-        };
-        let clients = read(client_ca).map_err(|errors| errors.0);
-        let clients = clients.and_then(|pem| Authorities::from_pem(pem.as_bytes()).map_err(|bad| vec![told(bad)]));
-        match (own, clients) {
-            (Ok(own), Ok(clients)) => Ok(Some((own, clients))),
-            (own, clients) => Err(ConfigErrors([own.err(), clients.err()].into_iter().flatten().flatten().collect())),
-        }
-    }
-
     /// The site registry, or the demo sites if none is named.
     pub fn load_sites(&self) -> Result<Sites, ConfigErrors> {
         let Some(path) = &self.sites else { return Ok(Sites::demo()) };
@@ -419,6 +406,49 @@ impl Config {
             let place = |error: &crate::sites::SiteError| format!("{}:{}: {}", error.file, error.line, error.column);
             ConfigErrors(errors.0.iter().map(|error| ConfigError::new(place(error), &error.problem)).collect())
         })
+    }
+}
+
+impl TlsFiles {
+    /// The service's own certificate with its key. Everything that is wrong with the two files is told at once.
+    pub fn load_own(&self) -> Result<Identity, ConfigErrors> {
+        match (read(&self.certificate), keys::read_private(&self.key, "name the key of tls.certificate")) {
+            (Ok(certificate), Ok(key)) => Identity::from_pem(certificate.as_bytes(), key.as_bytes())
+                .map_err(|bad| ConfigErrors(bad.into_iter().map(|bad| self.told(bad)).collect())),
+            (certificate, key) => {
+                let errors = [certificate.err(), key.err()];
+                Err(ConfigErrors(errors.into_iter().flatten().flat_map(|errors| errors.0).collect()))
+            }
+        }
+    }
+
+    /// Whose certificates are believed.
+    pub fn load_clients(&self) -> Result<Clients, ConfigErrors> {
+        let authorities = read(&self.client_ca)?;
+        let revoked = self.revoked.as_deref().map(read).transpose()?;
+        Clients::from_pem(authorities.as_bytes(), revoked.as_ref().map(String::as_bytes))
+            .map_err(|bad| ConfigErrors(vec![self.told(bad)]))
+    }
+
+    /// All of it, and everything that is wrong with any of it at once.
+    pub fn load(&self) -> Result<(Identity, Clients), ConfigErrors> {
+        match (self.load_own(), self.load_clients()) {
+            (Ok(own), Ok(clients)) => Ok((own, clients)),
+            (own, clients) => {
+                let errors = [own.err(), clients.err()];
+                Err(ConfigErrors(errors.into_iter().flatten().flat_map(|errors| errors.0).collect()))
+            }
+        }
+    }
+
+    fn told(&self, bad: BadPem) -> ConfigError {
+        let path = match bad.part {
+            Part::Certificate => &self.certificate,
+            Part::Key => &self.key,
+            Part::Authorities => &self.client_ca,
+            Part::Revoked => self.revoked.as_ref().unwrap_or(&self.client_ca),
+        };
+        ConfigError::new(path.display().to_string(), bad.problem)
     }
 }
 
@@ -462,6 +492,7 @@ impl Overrides {
             (&["tls", "certificate"], "--tls-certificate", self.tls_certificate),
             (&["tls", "key"], "--tls-key", self.tls_key),
             (&["tls", "client_ca"], "--tls-client-ca", self.tls_client_ca),
+            (&["tls", "revoked"], "--tls-revoked", self.tls_revoked),
             (&["telemetry", "log_format"], "--log-format", self.log_format),
             (&["allow_volatile"], "--allow-volatile", self.allow_volatile.then(|| "true".to_owned())),
         ] {
@@ -536,18 +567,19 @@ fn counters(text: &str, encrypted: bool, store_named: bool) -> Result<SocketAddr
     Err(format!("must be on loopback (127.0.0.1 or [::1]) unless {}", missing.join(" and ")))
 }
 
-/// All three files, or none.
+/// All three files, or none; and with them a list of revoked certificates, or none.
 fn tls_files(settings: &mut Settings) -> Option<TlsFiles> {
     let written = TLS.map(|field| settings.has(&["tls", field]));
     let files = TLS.map(|field| settings.text(&["tls", field], some_path));
+    let revoked = settings.text(&["tls", "revoked"], some_path);
     for (field, written) in TLS.into_iter().zip(written) {
-        if !written && files.iter().any(Option::is_some) {
+        if !written && (revoked.is_some() || files.iter().any(Option::is_some)) {
             let problem = "is missing: TLS needs certificate, key and client_ca; write all three or none";
             settings.problem(format!("tls.{field}"), problem);
         }
     }
     let [certificate, key, client_ca] = files;
-    Some(TlsFiles { certificate: certificate?, key: key?, client_ca: client_ca? })
+    Some(TlsFiles { certificate: certificate?, key: key?, client_ca: client_ca?, revoked })
 }
 
 fn some_path(text: &str) -> Result<PathBuf, &'static str> {

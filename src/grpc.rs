@@ -1,6 +1,6 @@
 //! The gRPC edge: one file per service, `convert` between wire and domain, `codec` for the wire's buffers, `status` for errors,
-//! `accept` for how connections begin, `connections` for how they live and end, `identity` for who is calling, `layers` for what
-//! every call passes through.
+//! `accept` for how connections begin, `connections` for how they live and end, `trust` for whose certificates are believed
+//! meanwhile, `identity` for who is calling, `roles` for who may make which call, `layers` for what every call passes through.
 //!
 //! Knows the use cases and the door, never a concrete store and never configuration.
 
@@ -14,10 +14,12 @@ mod identity;
 mod layers;
 mod operator;
 mod purchase;
+mod roles;
 mod session;
 mod status;
+mod trust;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -28,9 +30,10 @@ use tokio_util::task::TaskTracker;
 use tonic::service::Routes;
 use tower::Layer;
 
-pub use accept::Tls;
 pub use health::Health;
+pub use trust::Tls;
 
+use crate::audit::Trail;
 use crate::export::Exports;
 use crate::ids::LedgerId;
 use crate::ledger::Ledger;
@@ -45,7 +48,7 @@ use accept::Speaks;
 use connections::Listens;
 use identity::Callers;
 use layers::OutermostLayer;
-use operator::OperatorEdge;
+use operator::{Accesses, OperatorEdge};
 use purchase::PurchaseEdge;
 use session::SessionEdge;
 use v1::operator_service_server::OperatorServiceServer;
@@ -113,6 +116,8 @@ pub struct Counters<L, D, C> {
     pub max_connections: usize,
     /// How old a connection becomes, give or take a tenth.
     pub connection_age: Duration,
+    /// How many people a site may look up in a minute, for each of its seats, beside those to whom it sells; 0: any number.
+    pub look_ups_per_minute: u32,
     /// Whether reflection is served.
     pub reflection: bool,
 }
@@ -122,7 +127,7 @@ impl<L: Ledger, D: Door, C: Clock> Counters<L, D, C> {
     pub async fn serve(self, listener: TcpListener, health: Health, stop: CancellationToken) {
         let layer = OutermostLayer::new(self.metrics.clone(), self.clock.clone(), self.max_in_flight);
         let listens = Listens {
-            speaks: self.tls.as_ref().map_or(Speaks::Clear, Tls::with_certificates),
+            speaks: self.tls.clone().map_or(Speaks::Clear, Speaks::Tls),
             http1: false,
             most: self.max_connections,
             age: Some(self.connection_age),
@@ -143,6 +148,9 @@ impl<L: Ledger, D: Door, C: Clock> Counters<L, D, C> {
             tasks: self.tasks,
             streamed: Semaphore::new(self.max_in_flight),
             visits: Arc::new(Semaphore::new(self.max_in_flight)),
+            conduct: Mutex::default(),
+            look_ups_per_minute: self.look_ups_per_minute,
+            clock: self.clock,
             metrics: self.metrics.clone(),
         });
         let session = Arc::new(SessionEdge {
@@ -167,6 +175,12 @@ impl<L: Ledger, D: Door, C: Clock> Counters<L, D, C> {
 pub struct Admin<L, D, C> {
     /// What operators may export.
     pub exports: Exports<L>,
+    /// What they may look up and take back.
+    pub purchases: Purchases<L, C>,
+    /// Whose sites there are.
+    pub sites: Arc<ArcSwap<Sites>>,
+    /// Where such accesses are put on record.
+    pub trail: Arc<dyn Trail>,
     /// The door, for its switches.
     pub registry: Arc<Registry<D, C>>,
     /// Cancelled when the instance begins to drain.
@@ -183,10 +197,18 @@ impl<L: Ledger, D: Door, C: Clock> Admin<L, D, C> {
     /// Serves what operators and probes ask: `OperatorService` and health over gRPC and `scrape` over HTTP, on one listener.
     pub async fn serve(self, listener: TcpListener, health: Health, scrape: Page, stop: CancellationToken) {
         let (at, certificates) = (listener.local_addr().ok(), self.tls.is_some());
-        let edge = OperatorEdge::new(self.exports, self.registry, self.clock.clone(), at, certificates, self.draining);
+        let access = Accesses {
+            purchases: self.purchases,
+            sites: self.sites,
+            trail: self.trail,
+            operators: Mutex::default(),
+            metrics: self.metrics.clone(),
+            clock: self.clock.clone(),
+        };
+        let edge = OperatorEdge::new(self.exports, access, self.registry, at, certificates, self.draining);
         let service = OperatorServiceServer::new(edge).max_decoding_message_size(MAX_SWITCHES);
         let listens = Listens {
-            speaks: self.tls.as_ref().map_or(Speaks::Clear, Tls::or_clear),
+            speaks: self.tls.clone().map_or(Speaks::Clear, Speaks::Either),
             http1: true,
             most: MAX_ADMIN_CONNECTIONS,
             age: None,

@@ -136,6 +136,11 @@ name!(
     |t| t.bytes().all(code)
 );
 name!(
+    /// Whoever takes the stock of all sites to the public, as a certificate names them.
+    FeedId, 32, "a feed's name", "1 to 32 letters, digits, hyphens or underscores",
+    |t| t.bytes().all(code)
+);
+name!(
     /// A kind of site that rules and session caps speak of: `pharmacy`, `post_office`, `mart`.
     Channel, 24, "a channel", "1 to 24 lower-case letters, digits or underscores",
     |t| t.bytes().all(|c| lower(c) || c == b'_')

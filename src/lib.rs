@@ -35,6 +35,7 @@
 //! | [`session`] | seats of terminals and the line in front of them: the limiter, pure; the doors in Redis and redb; the registry of one instance |
 //! | [`purchase`] | the use case; [`purchase::receipt`], what a receipt says and the MAC that it is checked by |
 //! | [`export`] | the records of a programme, for an audit |
+//! | [`audit`], [`conduct`] | accesses to a record that are no counter's business, put on record; how much of what somebody may do |
 //! | [`grpc`] | the services, errors as statuses, how connections begin, who is calling |
 //! | [`terminal`] | the client library |
 //! | [`load`] | the load harness and its audit |
@@ -80,6 +81,8 @@ pub mod ledger;
 pub mod redis_pool;
 pub mod session;
 
+pub mod audit;
+pub mod conduct;
 pub mod export;
 pub mod purchase;
 

@@ -66,13 +66,15 @@ pub enum Mutant {
     ReceiptWithoutQuantity,
     /// Whoever asks about an id that is not recorded is told so, and the id is not closed.
     NotRecordedWithoutClosing,
+    /// A certificate is looked at when its connection begins, and never again.
+    StandingNotLookedAt,
     /// A trip to Redis that brings no answer is taken for one that did nothing.
     UnknownAsNotExecuted,
 }
 
 impl Mutant {
     /// Every exhibit, with the name that chooses it.
-    pub const ALL: [(Self, &'static str); 32] = [
+    pub const ALL: [(Self, &'static str); 33] = [
         (Self::Control, "control"),
         (Self::CheckThenWrite, "check-then-write"),
         (Self::SweptTooEarly, "swept-too-early"),
@@ -104,6 +106,7 @@ impl Mutant {
         (Self::DeadlineOnEntryOnly, "deadline-on-entry-only"),
         (Self::ReceiptWithoutQuantity, "receipt-without-quantity"),
         (Self::NotRecordedWithoutClosing, "not-recorded-without-closing"),
+        (Self::StandingNotLookedAt, "standing-not-looked-at"),
         (Self::UnknownAsNotExecuted, "unknown-as-not-executed"),
     ];
 

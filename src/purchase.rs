@@ -254,6 +254,11 @@ impl<L: Ledger, C: Clock> Purchases<L, C> {
         })
     }
 
+    /// Everything that is recorded for a buyer.
+    pub async fn record(&self, of: RecordKey) -> Result<Record, LedgerError> {
+        self.ledger.usage(of).await
+    }
+
     /// What became of a request id.
     pub async fn resolve(&self, known: Known, caller: &Caller) -> LineAnswer {
         if Mutant::NotRecordedWithoutClosing.is_on()

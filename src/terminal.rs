@@ -42,7 +42,7 @@ const BREAKS: u32 = 30;
 const DOMAIN: &str = "rationd";
 /// The reasons that mean that nothing was executed. One that a later service may add is not among them, and so leaves the
 /// outcome unknown.
-const NOT_EXECUTED: [&str; 33] = [
+const NOT_EXECUTED: [&str; 37] = [
     "NOT_AN_OPERATOR",
     "NOT_ON_LOOPBACK",
     "SWITCHES_CHANGED",
@@ -54,6 +54,7 @@ const NOT_EXECUTED: [&str; 33] = [
     "COMPRESSION_UNKNOWN",
     "CERTIFICATE_REQUIRED",
     "CERTIFICATE_UNCLEAR",
+    "CERTIFICATE_NOT_BELIEVED",
     "SITE_REQUIRED",
     "SITE_UNKNOWN",
     "SITE_NOT_YOURS",
@@ -71,6 +72,9 @@ const NOT_EXECUTED: [&str; 33] = [
     "REQUEST_ID_CLOSED",
     "OTHER_LEDGER",
     "OVERLOADED",
+    "LOOK_UPS_WITHOUT_SALES",
+    "LOOK_UPS_LIMITED",
+    "AUDIT_UNAVAILABLE",
     "BUYER_RECORD_FULL",
     "STORE_UNAVAILABLE",
     "REPLICAS_MISSING",

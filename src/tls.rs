@@ -3,14 +3,22 @@
 //!
 //! Knows nothing about files, and nothing about who calls whom.
 
+mod clients;
+mod revoked;
+
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustls::RootCertStore;
 use rustls::crypto::ring;
 use rustls::pki_types::pem::{Error, PemObject};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 use rustls::sign::CertifiedKey;
+use webpki::{EndEntityCert, KeyUsage};
+
+pub use clients::Clients;
+pub use revoked::{Withdrawn, withdrawn};
 
 /// A certificate with its chain, and the private key that belongs to it.
 #[derive(Debug, Clone)]
@@ -29,6 +37,8 @@ pub enum Part {
     Key,
     /// The certificates of authorities.
     Authorities,
+    /// The authorities' lists of certificates that they have revoked.
+    Revoked,
 }
 
 impl fmt::Display for Part {
@@ -37,6 +47,7 @@ impl fmt::Display for Part {
             Self::Certificate => "certificate",
             Self::Key => "key",
             Self::Authorities => "authorities",
+            Self::Revoked => "lists of revoked certificates",
         })
     }
 }
@@ -80,6 +91,29 @@ impl Identity {
         let certified = CertifiedKey::from_der(chain, key, &ring::default_provider());
         Ok(Self(Arc::new(certified.map_err(|error| vec![wrong(error)])?)))
     }
+
+    /// The last second in which its certificate is good, since 1970.
+    pub fn good_until(&self) -> Option<Duration> {
+        self.0.cert.first().and_then(good_until)
+    }
+}
+
+/// A certificate has one key: who shows the same chain is the same.
+impl PartialEq for Identity {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.cert == other.0.cert
+    }
+}
+
+/// The last second in which a certificate is good, since 1970; `None` if it cannot be read.
+pub fn good_until(certificate: &CertificateDer<'_>) -> Option<Duration> {
+    let certificate = EndEntityCert::try_from(certificate).ok()?;
+    // Asked at the end of time, it says so before anything else is looked at.
+    let end = UnixTime::since_unix_epoch(Duration::from_secs(u64::MAX));
+    match certificate.verify_for_usage(&[], &[], &[], end, KeyUsage::client_auth(), None, None) {
+        Err(webpki::Error::CertExpired { not_after, .. }) => Some(Duration::from_secs(not_after.as_secs())),
+        _ => None,
+    }
 }
 
 impl Authorities {
@@ -93,6 +127,13 @@ impl Authorities {
         }
         Ok(Self(Arc::new(roots)))
     }
+}
+
+/// The serial number of the first certificate.
+pub fn serial(certificate: &[u8]) -> Result<Vec<u8>, BadPem> {
+    let read = certificates(certificate, Part::Certificate)?;
+    let first = read.first().and_then(|der| EndEntityCert::try_from(der).ok().map(|read| read.serial().to_vec()));
+    first.ok_or_else(|| BadPem::new(Part::Certificate, "cannot be read"))
 }
 
 fn certificates(pem: &[u8], part: Part) -> Result<Vec<CertificateDer<'static>>, BadPem> {
@@ -135,5 +176,16 @@ mod tests {
         let broken = wrong(&certificate, &key.replace(inside, &format!("*{inside}")));
         assert!(parts(&broken) == [Part::Key] && !broken[0].1.contains(inside), "{broken:?}");
         assert_eq!(Authorities::from_pem(key.as_bytes()).unwrap_err().part, Part::Authorities);
+    }
+
+    #[test]
+    fn a_certificate_says_until_when_it_is_good() {
+        let mut params = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+        params.not_after = rcgen::date_time_ymd(2028, 11, 21);
+        let key = rcgen::KeyPair::generate().unwrap();
+        let certificate = params.self_signed(&key).unwrap();
+        let identity = Identity::from_pem(certificate.pem().as_bytes(), key.serialize_pem().as_bytes()).unwrap();
+        assert_eq!(identity.good_until(), Some(Duration::from_secs(1_858_377_600)));
+        assert_eq!(good_until(&CertificateDer::from(vec![1, 2, 3])), None);
     }
 }

@@ -17,9 +17,11 @@ mod service {
     #[macro_use]
     pub mod harness;
 
+    mod accesses;
     mod ageing;
     mod bad_input;
     mod behaviour;
+    mod certificates;
     mod gateway;
     mod holds;
     mod instances;
@@ -27,6 +29,7 @@ mod service {
     mod operator;
     mod outages;
     mod replay;
+    mod roles;
     mod sessions;
     mod stream;
     mod stream_load;

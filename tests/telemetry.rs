@@ -13,7 +13,10 @@ use opentelemetry_proto::tonic::collector::metrics::v1::metrics_service_server::
 use opentelemetry_proto::tonic::collector::metrics::v1::{ExportMetricsServiceRequest, ExportMetricsServiceResponse};
 use opentelemetry_proto::tonic::collector::trace::v1::trace_service_server::{TraceService, TraceServiceServer};
 use opentelemetry_proto::tonic::collector::trace::v1::{ExportTraceServiceRequest, ExportTraceServiceResponse};
-use rationd::telemetry::metrics::{Kind, Metrics, ReloadOutcome, SessionOutcome, StoreVerb, TABLE, TripOutcome, Verb};
+use rationd::telemetry::metrics::{
+    Kind, Metrics, RefusedWhen, RefusedWhy, ReloadOutcome, SessionOutcome, StoreVerb, TABLE, TlsPart, TripOutcome,
+    Verb, VoidedBy,
+};
 use rationd::telemetry::{self, FLUSH_LIMIT, Telemetry, TelemetryError, TelemetryOptions};
 use rationd::time::{Clock, SystemClock};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -62,6 +65,13 @@ fn measure_everything(metrics: &Metrics) {
     metrics.session_opened(SessionOutcome::Admitted);
     metrics.foreign_token();
     metrics.policy_reloaded(ReloadOutcome::Applied);
+    metrics.tls_reloaded(TlsPart::Own, ReloadOutcome::Rejected);
+    metrics.tls_expires(Duration::from_secs(1_858_377_600));
+    metrics.tls_revoked(1);
+    metrics.certificate_refused(RefusedWhy::Revoked, RefusedWhen::Greeting);
+    metrics.look_up_slowed();
+    metrics.voided(VoidedBy::Site);
+    metrics.unusual_voids();
 }
 
 #[derive(Clone)]

@@ -23,18 +23,20 @@ use tidy::source::{Source, Token, after_group, lex};
 const IMPORTS_LINE: usize = line!() as usize + 1;
 const IMPORTS: &str = "
     main               → cli, app
-    app                → config, telemetry, drain, grpc, feed, purchase, export, stock, journal, redis_pool, sites
+    app                → config, telemetry, drain, grpc, feed, purchase, export, stock, journal, redis_pool, sites, tls, audit
     app                → ledger, ledger::{redis, embedded}, session, session::{redis, embedded}
     app                → buyer, policy, ids, time
     cli                → config, policy, session::{switches, Mode, Switches}, terminal, load, grpc::{v1, PURCHASE_SERVICE}, certs, tls, sites, ids, time
     cli                → purchase::receipt
     certs              → tls, ids, time
     grpc               → purchase, export, session, stock, journal, ledger::Ledger, policy::{LineSet, Place, Refusal}
-    grpc               → sites, ids, time, tls, telemetry, drain
+    grpc               → sites, ids, time, tls, telemetry, drain, audit, conduct
     feed               → stock, ids, time
     terminal           → grpc::{v1, MAX_MESSAGE}, ids, time
     load               → terminal, grpc::{v1, PURCHASE_SERVICE}, sites, ids, time
     purchase           → buyer, policy, ledger, sites, ids, time
+    audit              → ledger::RecordKey, ids, time
+    conduct            → ids
     export             → buyer::BuyerKey, policy::Policies, ledger, ids
     journal            → ledger, policy, buyer, ids, time
     stock              → ledger, ids, time
@@ -65,8 +67,9 @@ const FENCES: &str = "
     redis, deadpool, deadpool_redis → redis_pool.rs redis_pool/ ledger/redis.rs ledger/redis/ session/redis.rs session/redis/
     redb → ledger/embedded.rs ledger/embedded/ session/embedded.rs session/embedded/
     clap, rpassword → cli.rs cli/
-    rustls → tls.rs grpc/ main.rs
-    webpki, tokio_rustls → grpc/
+    rustls → tls.rs tls/ grpc/ main.rs
+    webpki → tls.rs tls/ grpc/
+    tokio_rustls → grpc/
     rcgen → certs.rs
     axum → telemetry.rs telemetry/ feed.rs feed/
     jiff → time.rs policy.rs policy/
@@ -75,7 +78,7 @@ const FENCES: &str = "
     tracing_opentelemetry, prometheus → telemetry.rs telemetry/
     hdrhistogram → load.rs load/
     hyper_util → grpc/
-    rustix → load.rs load/ app/descriptors.rs
+    rustix → load.rs load/ app/descriptors.rs config/keys.rs
     std::env → config.rs config/ museum.rs
     std::time::Instant, std::time::SystemTime → time.rs
     std::process::exit →
@@ -84,7 +87,7 @@ const FENCES: &str = "
 /// Parts that are pure: no I/O, no tasks, no logging.
 const PURE_LINE: usize = line!() as usize + 1;
 const PURE: &str = "
-    ids.rs policy.rs policy/ buyer/kr_resident.rs buyer/opaque.rs ledger/rules.rs ledger/packed.rs purchase/receipt.rs sites.rs tls.rs certs.rs → tokio, tracing, std::fs, std::net, std::io
+    ids.rs policy.rs policy/ buyer/kr_resident.rs buyer/opaque.rs ledger/rules.rs ledger/packed.rs purchase/receipt.rs sites.rs tls.rs tls/ certs.rs conduct.rs → tokio, tracing, std::fs, std::net, std::io
 ";
 
 fn root() -> PathBuf {

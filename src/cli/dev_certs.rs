@@ -12,25 +12,28 @@ use super::greeting::first_sale;
 use super::{complain, exit, print};
 use crate::certs::{Authority, CertError, Pem, Subject};
 use crate::config::program;
-use crate::ids::{GatewayId, OperatorId, SiteId, TerminalId};
+use crate::ids::{FeedId, GatewayId, OperatorId, SiteId, TerminalId};
 use crate::policy::Policies;
 use crate::sites::Sites;
 use crate::time::{Clock, SystemClock, Timestamp};
+use crate::tls::withdrawn;
 
 /// What the service is called on its own machine.
 const OWN_HOSTS: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
 /// The gateway of the demo sites.
 const DEMO_GATEWAY: &str = "demo-gateway";
+/// The file of the authority's list of revoked certificates.
+const LIST: &str = "revoked.pem";
 /// An operator, where nobody has named one.
 const DEMO_OPERATOR: &str = "demo-operator";
 
 const AFTER_HELP: &str = "With no options: an authority, and certificates for the service on this machine, the first demo site, \
 the demo sites' gateway and an operator. Into a directory that has an authority already only what the options name is added. \
-Nothing is ever overwritten.
+Nothing is ever overwritten but the list of revoked certificates.
 
 FOR DEVELOPMENT: whoever reads the authority's key can be every site. In production an authority of your own issues \
 certificates with the same URI names (rationd://site/CODE, rationd://site/CODE/TERMINAL, rationd://gateway/NAME, \
-rationd://operator/NAME).";
+rationd://operator/NAME, rationd://feed/NAME).";
 
 /// `dev-certs`
 #[derive(Args)]
@@ -51,6 +54,12 @@ pub struct DevCerts {
     /// An operator
     #[arg(long = "operator", value_name = "NAME")]
     operators: Vec<OperatorId>,
+    /// A feed of stock to the public
+    #[arg(long = "feed", value_name = "NAME")]
+    feeds: Vec<FeedId>,
+    /// A certificate that is taken back: it is put on the authority's list, revoked.pem, which is made anew
+    #[arg(long = "revoke", value_name = "FILE")]
+    revoked: Vec<PathBuf>,
     /// A name or an address by which the service is called, beside localhost, 127.0.0.1 and ::1
     #[arg(long = "host", value_name = "NAME_OR_IP")]
     hosts: Vec<String>,
@@ -90,6 +99,8 @@ struct Made {
     directory: PathBuf,
     authority_is_new: bool,
     subjects: Vec<Subject>,
+    /// Certificates on the authority's list, where it was made.
+    revoked: Option<usize>,
     good_until: Timestamp,
     now: Timestamp,
 }
@@ -98,6 +109,7 @@ fn make(command: DevCerts) -> Result<Made, Trouble> {
     let now = SystemClock::real().now();
     let directory = command.directory.clone();
     let authority_is_new = !exists(&file(&directory, "ca", "pem"))?;
+    let lost = command.revoked.clone();
     let subjects = subjects(command, authority_is_new);
     let stems = authority_is_new.then(|| "ca".to_owned()).into_iter().chain(subjects.iter().map(stem));
     let mut taken = Vec::new();
@@ -122,6 +134,7 @@ fn make(command: DevCerts) -> Result<Made, Trouble> {
     for subject in &subjects {
         made.push((stem(subject), authority.issue(subject).map_err(failed)?));
     }
+    let list = (authority_is_new || !lost.is_empty()).then(|| revoke(&directory, &authority, &lost)).transpose()?;
     let cannot = |what, file: &Path| {
         let file = file.to_owned();
         move |why| Trouble::File { file, what, why }
@@ -137,17 +150,42 @@ fn make(command: DevCerts) -> Result<Made, Trouble> {
             write(&path, mode, text).map_err(cannot("cannot be written", &path))?;
         }
     }
-    Ok(Made { directory, authority_is_new, subjects, good_until: authority.good_until(), now })
+    let revoked = list.map(|(list, revoked)| {
+        // In one step, so that a service that reads it meanwhile finds the old list or the new one.
+        let (path, new) = (directory.join(LIST), directory.join(format!(".{LIST}.new")));
+        let replaced = fs::write(&new, list).and_then(|()| fs::rename(&new, &path));
+        replaced.map_err(cannot("cannot be written", &path)).map(|()| revoked)
+    });
+    let revoked = revoked.transpose()?;
+    Ok(Made { directory, authority_is_new, subjects, revoked, good_until: authority.good_until(), now })
+}
+
+/// The authority's list with these certificates beside those that it has revoked already, and how many they are.
+fn revoke(directory: &Path, authority: &Authority, lost: &[PathBuf]) -> Result<(String, usize), Trouble> {
+    let failed = |path: &Path, why| Trouble::Certificate { directory: path.to_owned(), why };
+    let path = directory.join(LIST);
+    let mut all = Vec::new();
+    if exists(&path)? {
+        all = withdrawn(read(&path)?.as_bytes()).map_err(|bad| failed(&path, CertError::List(bad)))?;
+    }
+    for path in lost {
+        let one = authority.withdraw(read(path)?.as_bytes()).map_err(|why| failed(path, why))?;
+        if all.iter().all(|other| other.serial != one.serial) {
+            all.push(one);
+        }
+    }
+    Ok((authority.revoked(&all).map_err(|why| failed(&path, why))?, all.len()))
 }
 
 /// For whom certificates are to be made.
 fn subjects(command: DevCerts, authority_is_new: bool) -> Vec<Subject> {
-    let DevCerts { directory: _, sites, terminals, gateways, operators, hosts } = command;
+    let DevCerts { directory: _, sites, terminals, gateways, operators, feeds, revoked, hosts } = command;
     let mut subjects: Vec<Subject> = sites.into_iter().map(Subject::Site).collect();
     subjects.extend(terminals.into_iter().map(|(site, name)| Subject::Terminal(site, name)));
     subjects.extend(gateways.into_iter().map(Subject::Gateway));
     subjects.extend(operators.into_iter().map(Subject::Operator));
-    let nothing_named = subjects.is_empty() && hosts.is_empty();
+    subjects.extend(feeds.into_iter().map(Subject::Feed));
+    let nothing_named = subjects.is_empty() && hosts.is_empty() && revoked.is_empty();
     if nothing_named {
         subjects.extend(Sites::demo().iter().next().map(|site| Subject::Site(site.id)));
         subjects.extend(DEMO_GATEWAY.parse().ok().map(Subject::Gateway));
@@ -168,6 +206,7 @@ fn stem(subject: &Subject) -> String {
         Subject::Terminal(site, terminal) => format!("site-{site}.{terminal}"),
         Subject::Gateway(name) => format!("gateway-{name}"),
         Subject::Operator(name) => format!("operator-{name}"),
+        Subject::Feed(name) => format!("feed-{name}"),
     }
 }
 
@@ -189,7 +228,7 @@ fn write(path: &Path, mode: u32, text: &str) -> io::Result<()> {
 
 impl fmt::Display for Made {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { directory, authority_is_new, subjects, good_until, now } = self;
+        let Self { directory, authority_is_new, subjects, revoked, good_until, now } = self;
         let until: String = good_until.to_string().chars().take(10).collect();
         writeln!(f, "FOR DEVELOPMENT, in {}, good until {until}:", directory.display())?;
         if *authority_is_new {
@@ -203,21 +242,29 @@ impl fmt::Display for Made {
             };
             writeln!(f, "  {stem}.pem, {stem}.key: {who}")?;
         }
+        if let Some(revoked) = revoked {
+            let so_far = if *revoked == 0 { "none so far".to_owned() } else { format!("{revoked} so far") };
+            writeln!(f, "  {LIST}: the authority's list of revoked certificates, {so_far}")?;
+        }
+        if !authority_is_new && subjects.is_empty() {
+            return write!(f, "A service that was started with --tls-revoked goes by it in a few seconds.");
+        }
         let path = |stem: &str, kind| file(directory, stem, kind).display().to_string();
         let (ca, program) = (path("ca", "pem"), program());
         write!(f, "To serve with them:")?;
         write!(
             f,
-            "\n  {program} serve --tls-certificate {} --tls-key {} --tls-client-ca {ca}",
+            "\n  {program} serve --tls-certificate {} --tls-key {} --tls-client-ca {ca} --tls-revoked {}",
             path("server", "pem"),
             path("server", "key"),
+            directory.join(LIST).display(),
         )?;
         let Some((number, site)) = first_sale(&Policies::built_in(), &Sites::demo(), *now) else { return Ok(()) };
         let seller = subjects.iter().find_map(|subject| match subject {
             Subject::Site(_) => Some((subject, String::new())),
             Subject::Terminal(_, name) => Some((subject, format!(" --terminal {name}"))),
             Subject::Gateway(_) => Some((subject, format!(" --site {site}"))),
-            Subject::Service(_) | Subject::Operator(_) => None,
+            Subject::Service(_) | Subject::Operator(_) | Subject::Feed(_) => None,
         });
         if let Some((seller, who)) = seller {
             let stem = stem(seller);

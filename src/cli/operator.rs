@@ -1,4 +1,6 @@
-//! `rationd operator …`: how the door stands, and the switches of it.
+//! `rationd operator …`: how the door stands and the switches of it, and what is done for a buyer who complains.
+
+mod access;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -32,7 +34,7 @@ pub struct OperatorCommand {
     address: String,
     #[command(flatten)]
     tls: TlsFiles,
-    /// Why, for the log and the head of the document
+    /// Why, for the log, the head of the document and the record of accesses
     #[arg(long, value_name = "TEXT", default_value = "", global = true)]
     reason: String,
     /// Answer as one line of JSON
@@ -81,6 +83,10 @@ enum What {
         #[arg(value_name = "SITES_PER_SECOND")]
         rate: Option<f64>,
     },
+    /// Shows what is recorded for a buyer; needs --reason, and stands on record. The number comes as for `check`
+    LookUp(access::LookUp),
+    /// Takes a purchase back for a person who was wrongly blocked; needs --reason, and stands on record
+    Void(access::Void),
     /// Puts a whole document (TOML, as `show` prints it) in the place of the one there is
     Apply {
         /// The document
@@ -149,6 +155,11 @@ pub(super) async fn run(command: OperatorCommand) -> u8 {
             return code;
         }
     };
+    let what = match what {
+        What::LookUp(wanted) => return access::look_up(&operator, wanted, reason, json).await,
+        What::Void(wanted) => return access::void(&operator, wanted, reason, json).await,
+        what => what,
+    };
     let Some(change) = (match change(what) {
         Ok(change) => change,
         Err(problem) => {
@@ -174,7 +185,7 @@ async fn connect(address: &str, tls: &TlsFiles) -> Result<Operator, (u8, String)
 fn change(what: What) -> Result<Option<Change>, String> {
     let cap = |seats: u32| u16::try_from(seats).map_err(|_| format!("{seats} seats are more than any site has"));
     Ok(Some(match what {
-        What::Show => return Ok(None),
+        What::Show | What::LookUp(_) | What::Void(_) => return Ok(None),
         What::Mode { mode } => Change::of(move |s| s.mode = mode),
         What::Capacity { seats, below_live } => Change { below_live, ..Change::of(move |s| s.capacity = seats) },
         What::OneTerminal { state } => Change::of(move |s| s.one_terminal = matches!(state, OnOff::On)),

@@ -90,6 +90,13 @@ pub(super) struct Whose {
     birth_date: Option<String>,
 }
 
+impl Whose {
+    /// The programme.
+    pub(super) fn programme(&self) -> ProgrammeId {
+        self.programme
+    }
+}
+
 /// What is asked for.
 #[derive(Args)]
 pub(super) struct What {
@@ -296,7 +303,7 @@ async fn sell(command: Sell, hold_for: Option<Duration>) -> Result<Shown, Troubl
 
 async fn confirm(command: Follow) -> Result<Shown, Trouble> {
     let programme = command.whose.programme;
-    let buyer = buyer(&command.whose)?;
+    let buyer = buyer(&command.whose).map_err(Trouble::Usage)?;
     let terminal = connect(&command.at).await?;
     let session = open(&terminal).await?;
     let (request_id, ledger_id) = command.ids();
@@ -316,7 +323,7 @@ enum Following {
 
 async fn follow(command: Follow, verb: Following) -> Result<Shown, Trouble> {
     let programme = command.whose.programme;
-    let (programme_id, buyer) = (programme.to_string(), Some(buyer(&command.whose)?));
+    let (programme_id, buyer) = (programme.to_string(), Some(buyer(&command.whose).map_err(Trouble::Usage)?));
     let (request_id, ledger_id) = command.ids();
     let terminal = connect(&command.at).await?;
     let result = match verb {
@@ -421,21 +428,22 @@ fn agent(what: &What) -> Option<v1::Agent> {
 fn line(what: &What, request_id: String) -> Result<v1::Line, Trouble> {
     Ok(v1::Line {
         request_id,
-        buyer: Some(buyer(&what.whose)?),
+        buyer: Some(buyer(&what.whose).map_err(Trouble::Usage)?),
         quantity: what.quantity,
         relation: what.relation.map(|r| r.to_string()).unwrap_or_default(),
         papers: what.papers.iter().map(ToString::to_string).collect(),
     })
 }
 
-fn buyer(whose: &Whose) -> Result<v1::Buyer, Trouble> {
+/// The buyer that is named; what is wrong otherwise.
+pub(super) fn buyer(whose: &Whose) -> Result<v1::Buyer, String> {
     let number = match &whose.number {
         Some(number) if whose.programme.as_str() != DEMO || !SYNTHETIC.contains(&number.as_str()) => {
-            return Err(Trouble::Usage(format!(
+            return Err(format!(
                 "a number on the command line is read by others: leave --number out and type it at the prompt or pipe it \
                  in; only the synthetic ones ({}, …) are taken there, under {DEMO}",
                 SYNTHETIC.first().copied().unwrap_or_default()
-            )));
+            ));
         }
         Some(number) => number.clone(),
         None => ask_number()?,
@@ -448,8 +456,8 @@ fn buyer(whose: &Whose) -> Result<v1::Buyer, Trouble> {
 }
 
 /// From a prompt that does not show what is typed, or the first line of standard input.
-fn ask_number() -> Result<String, Trouble> {
-    let unread = |e: std::io::Error| Trouble::Usage(format!("the buyer's number could not be read: {e}"));
+fn ask_number() -> Result<String, String> {
+    let unread = |e: std::io::Error| format!("the buyer's number could not be read: {e}");
     let line = if std::io::stdin().is_terminal() {
         rpassword::prompt_password("buyer's number (not shown): ").map_err(unread)?
     } else {
@@ -459,7 +467,7 @@ fn ask_number() -> Result<String, Trouble> {
     };
     let number = line.trim();
     if number.is_empty() {
-        return Err(Trouble::Usage("the buyer's number is missing: type it at the prompt, or pipe it in".into()));
+        return Err("the buyer's number is missing: type it at the prompt, or pipe it in".into());
     }
     Ok(number.to_string())
 }

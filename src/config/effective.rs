@@ -32,7 +32,11 @@ impl Config {
         );
         out.path("site registry (CSV); left out: the demo sites", "sites", self.sites.as_ref());
         out.path("key file, mode 0600", "keys", Some(&self.keys));
-        out.seconds("policies and sites are looked at for changes so often", "reload_seconds", self.reload);
+        out.seconds(
+            "policies, sites and certificates are looked at for changes so often",
+            "reload_seconds",
+            self.reload,
+        );
         out.value("clients may ask which services and messages there are", "reflection", self.reflection);
         out.value("calls worked on at once; more are told to come back", "max_in_flight", self.max_in_flight);
         out.seconds("calls under way may take so long after the signal to stop", "drain_seconds", self.drain);
@@ -41,12 +45,22 @@ impl Config {
         out.path("the service's certificate with its chain (PEM)", "certificate", file(|tls| &tls.certificate));
         out.path("its private key (PEM), mode 0600", "key", file(|tls| &tls.key));
         out.path("the authorities of callers' certificates (PEM)", "client_ca", file(|tls| &tls.client_ca));
+        out.path(
+            "their lists of revoked certificates (PEM, CRL), one of each; left out: none is ever taken back",
+            "revoked",
+            self.tls.as_ref().and_then(|tls| tls.revoked.as_ref()),
+        );
         out.section("counters");
         out.text("where terminals call; off loopback only with TLS", "listen", self.counters);
         out.seconds(
             "a connection so old, give or take a tenth, is asked to connect anew; its calls end first",
             "connection_age_seconds",
             self.connection_age,
+        );
+        out.value(
+            "people that a site may look up in a minute, for each seat, beside those to whom it sells; 0: any number",
+            "look_ups_per_minute",
+            self.look_ups_per_minute,
         );
         out.section("admin");
         out.text("where operators, metrics and health probes call", "listen", self.admin);

@@ -15,7 +15,7 @@
 
 use std::fs;
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use secrecy::ExposeSecret;
@@ -191,7 +191,7 @@ pub(super) fn read_private(path: &Path, if_absent: &str) -> Result<Zeroizing<Str
         return Err(error("is not a file; name the key file itself".into()));
     }
     let mode = metadata.permissions().mode() & 0o777;
-    if mode & 0o077 != 0 {
+    if others_can_read(mode, metadata.uid(), rustix::process::geteuid().as_raw()) {
         let path = path.display();
         return Err(error(format!("can be read by others than its owner (mode {mode:04o}): run `chmod 600 {path}`")));
     }
@@ -200,6 +200,13 @@ pub(super) fn read_private(path: &Path, if_absent: &str) -> Result<Zeroizing<Str
     let mut text = Zeroizing::new(String::with_capacity(size + 1));
     file.read_to_string(&mut text).map_err(|e| error(cannot("be read", &e)))?;
     Ok(text)
+}
+
+/// Whether anybody can read a file of this mode and owner but its owner and us. A Kubernetes Secret is root's, and reaches us
+/// through our group: then the group may read it.
+fn others_can_read(mode: u32, owner: u32, we: u32) -> bool {
+    let allowed = if owner == 0 && we != 0 { 0o740 } else { 0o700 };
+    mode & !allowed != 0
 }
 
 /// Makes a key file with random keys. If another process was faster, its file stays.
@@ -400,6 +407,14 @@ mod tests {
                 Keys::load(&path).unwrap_err().to_string(),
                 format!("{shown}: can be read by others than its owner (mode {mode:04o}): run `chmod 600 {shown}`")
             );
+        }
+    }
+
+    #[test]
+    fn what_is_roots_may_reach_us_through_our_group() {
+        assert!(!others_can_read(0o440, 0, 65_532) && !others_can_read(0o400, 0, 65_532));
+        for (mode, owner, we) in [(0o440, 65_532, 65_532), (0o440, 0, 0), (0o460, 0, 65_532), (0o444, 0, 65_532)] {
+            assert!(others_can_read(mode, owner, we), "{mode:o} of {owner} for {we}");
         }
     }
 

@@ -374,6 +374,7 @@ fn off_loopback_certificates_and_a_store_must_be_named() {
             "tls.{field}: is missing: TLS needs certificate, key and client_ca; write all three or none"
         ))
     );
+    assert_eq!(problems(with(&[("RATIOND_TLS__REVOKED", "revoked.pem")])).len(), 3);
     assert!(with(&files).is_ok(), "on loopback too");
 }
 
@@ -391,8 +392,8 @@ fn everything_that_is_wrong_with_the_files_of_certificates_is_told_at_once() {
     ))
     .unwrap();
     let found = || -> Vec<String> {
-        let shown: Vec<_> =
-            config.load_tls().err().into_iter().flat_map(|errors| errors.0).map(|e| e.to_string()).collect();
+        let loaded = config.tls.as_ref().unwrap().load();
+        let shown: Vec<_> = loaded.err().into_iter().flat_map(|errors| errors.0).map(|e| e.to_string()).collect();
         shown.iter().map(|problem| problem.replace(&format!("{}/", directory.path().display()), "")).collect()
     };
     assert_eq!(found().len(), 3, "{:?}", found());

@@ -13,10 +13,6 @@ use std::time::Duration;
 
 use futures_util::future::Either;
 use futures_util::{Stream, StreamExt, stream};
-use rustls::ServerConfig;
-use rustls::crypto::ring;
-use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
-use rustls::sign::SingleCertAndKey;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -27,7 +23,8 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::corked::Corked;
 use super::identity::Peer;
-use crate::tls::{Authorities, Identity};
+use super::trust::{Shown, Tls};
+use crate::telemetry::metrics::RefusedWhen;
 
 /// How long a greeting may take, and after it the first words: some round trips of the worst line.
 pub(super) const GREETED_WITHIN: Duration = Duration::from_secs(5);
@@ -40,60 +37,15 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 /// How a TLS connection begins: a record of the handshake. Nothing else that is spoken here begins so.
 const CLIENT_HELLO: u8 = 0x16;
 
-/// How the service speaks TLS. Clones share it.
-#[derive(Clone)]
-pub struct Tls {
-    counters: Arc<ServerConfig>,
-    admin: Arc<ServerConfig>,
-}
-
 /// What is spoken on a listener.
 #[derive(Clone)]
 pub(super) enum Speaks {
     /// Nothing is encrypted.
     Clear,
-    /// TLS and nothing else.
-    Tls(Arc<ServerConfig>),
-    /// TLS with those who begin with it.
-    Either(Arc<ServerConfig>),
-}
-
-impl Tls {
-    /// Speaks as `own`, and takes `clients` at their word about whose certificate is whose.
-    pub fn new(own: &Identity, clients: &Authorities) -> Self {
-        Self { counters: config(own, clients, true), admin: config(own, clients, false) }
-    }
-
-    /// TLS alone, with those who show a certificate.
-    pub(super) fn with_certificates(&self) -> Speaks {
-        Speaks::Tls(self.counters.clone())
-    }
-
+    /// TLS and nothing else, with those who show a certificate.
+    Tls(Tls),
     /// TLS with those who begin with it, whether or not they show a certificate.
-    pub(super) fn or_clear(&self) -> Speaks {
-        Speaks::Either(self.admin.clone())
-    }
-}
-
-#[expect(clippy::expect_used, reason = "there is an authority, and ring speaks every version that is on by default")]
-fn config(own: &Identity, clients: &Authorities, required: bool) -> Arc<ServerConfig> {
-    let provider = Arc::new(ring::default_provider());
-    let verifier = WebPkiClientVerifier::builder_with_provider(clients.0.clone(), provider.clone());
-    let verifier = if required { verifier } else { verifier.allow_unauthenticated() };
-    let mut config = ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .expect("versions")
-        .with_client_cert_verifier(verifier.build().expect("an authority"))
-        .with_cert_resolver(Arc::new(SingleCertAndKey::from(own.0.clone())));
-    config.alpn_protocols.push(b"h2".to_vec());
-    if !required {
-        // Scrapes.
-        config.alpn_protocols.push(b"http/1.1".to_vec());
-    }
-    // Nothing is resumed: every connection shows its certificate, which has to be good on that day.
-    config.session_storage = Arc::new(NoServerSessionStorage {});
-    config.send_tls13_tickets = 0;
-    Arc::new(config)
+    Either(Tls),
 }
 
 /// A connection, in the clear or not.
@@ -107,6 +59,8 @@ pub(super) enum Socket {
 /// A connection that has been greeted. Its place comes free with it.
 pub(super) struct Taken {
     pub(super) socket: Socket,
+    /// The certificate that was shown, if one was.
+    pub(super) shown: Option<Shown>,
     pub(super) place: OwnedSemaphorePermit,
 }
 
@@ -119,7 +73,8 @@ pub(super) fn callers(listener: TcpListener, speaks: Speaks, room: Arc<Semaphore
     });
     let (tls, or_clear) = match speaks {
         Speaks::Clear => {
-            return Either::Left(taken.map(|(socket, place)| Taken { socket: Socket::Clear(socket), place }));
+            let clear = |(socket, place)| Taken { socket: Socket::Clear(socket), shown: None, place };
+            return Either::Left(taken.map(clear));
         }
         Speaks::Tls(tls) => (tls, false),
         Speaks::Either(tls) => (tls, true),
@@ -128,7 +83,8 @@ pub(super) fn callers(listener: TcpListener, speaks: Speaks, room: Arc<Semaphore
     let greeting = move |(socket, place)| {
         let tls = tls.clone();
         AbortOnDropHandle::new(tokio::spawn(async move {
-            Some(Taken { socket: greet(tls, or_clear, socket).await?, place })
+            let (socket, shown) = greet(tls, or_clear, socket).await?;
+            Some(Taken { socket, shown, place })
         }))
     };
     let greeted = taken.map(greeting).buffer_unordered(GREETINGS);
@@ -165,15 +121,23 @@ fn is_of_the_peer(error: &io::Error) -> bool {
 }
 
 /// Shakes hands, unless the peer speaks in the clear and may. `None`: there will be no connection.
-async fn greet(tls: Arc<ServerConfig>, or_clear: bool, socket: TcpStream) -> Option<Socket> {
+async fn greet(tls: Tls, or_clear: bool, socket: TcpStream) -> Option<(Socket, Option<Shown>)> {
     let from = socket.peer_addr().ok();
     let greeted = timeout(GREETED_WITHIN, async {
         if or_clear && !speaks_tls(&socket).await.ok()? {
-            return Some(Socket::Clear(socket));
+            return Some((Socket::Clear(socket), None));
         }
-        match TlsAcceptor::from(tls).accept(socket).into_fallible().await {
-            Ok(stream) => Some(Socket::Tls(Box::new(stream))),
+        let (spoken, believed) = tls.spoken(!or_clear);
+        match TlsAcceptor::from(spoken).accept(socket).into_fallible().await {
+            Ok(stream) => {
+                let chain = stream.get_ref().1.peer_certificates();
+                let shown = chain.map(|chain| Shown::new(chain.to_vec(), believed, tls));
+                Some((Socket::Tls(Box::new(stream)), shown))
+            }
             Err((error, socket)) => {
+                if let Some(error) = error.get_ref().and_then(|error| error.downcast_ref()) {
+                    tls.refuses(error, RefusedWhen::Greeting);
+                }
                 // What a peer says that goes away before it has said anything is no news.
                 if error.kind() == io::ErrorKind::InvalidData {
                     tracing::info!(from = from.map(tracing::field::display), %error, "a connection was refused");

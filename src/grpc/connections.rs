@@ -12,11 +12,14 @@
 //! one that never speaks. Knows nothing about what is called.
 
 use std::convert::Infallible;
+use std::future::{pending, ready};
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures_util::StreamExt;
+use futures_util::future::{Either, OptionFuture};
 use http::{Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
@@ -33,6 +36,8 @@ use tower::{Service, service_fn};
 use super::accept::{GREETED_WITHIN, Speaks, Taken, callers};
 use super::corked::Corked;
 use super::identity::Peer;
+use super::status;
+use super::trust::Shown;
 use crate::museum::Mutant;
 
 /// A peer that vanished without a word keeps its streams, and so its seats are renewed, until a ping goes unanswered: this
@@ -42,6 +47,8 @@ const PEER_ASKED_EVERY: Duration = Duration::from_secs(3);
 const PEER_ANSWERS_WITHIN: Duration = Duration::from_secs(2);
 /// How long an old connection may take to end: the longest call, and a while to take its answer.
 const ENDS_WITHIN: Duration = Duration::from_secs(12);
+/// How long a connection may take to end whose certificate is believed no more: what is under way is answered, or never will be.
+const DISBELIEVED_ENDS_WITHIN: Duration = Duration::from_secs(3);
 /// How much is kept of answers that a stream's client does not take.
 const UNTAKEN: usize = 64 * 1024;
 /// By which part of it ages differ, to either side.
@@ -126,7 +133,7 @@ fn http(http1: bool) -> auto::Builder<TokioExecutor> {
 /// waits for it and stands in a box of its own: as an argument and a variable of it, all of it would take its room twice.
 fn live_and_end<S>(
     http: &auto::Builder<TokioExecutor>,
-    Taken { socket, place }: Taken,
+    Taken { socket, shown, place }: Taken,
     mut service: S,
     age: Option<Duration>,
     stop: CancellationToken,
@@ -135,12 +142,16 @@ where
     S: Service<Request<Body>, Response = Response<Body>, Error = Infallible> + Clone + Send + 'static,
     S::Future: Send,
 {
-    let ending = CancellationToken::new();
-    let link = Arc::new(Link { peer: socket.peer(), ending: ending.clone() });
+    let (peer, ending, disbelieved) = (socket.peer(), CancellationToken::new(), Arc::<AtomicBool>::default());
+    let link = Arc::new(Link { peer, ending: ending.clone() });
+    let is_disbelieved = disbelieved.clone();
     let call = service_fn(move |request: Request<_>| {
+        if is_disbelieved.load(Ordering::Relaxed) {
+            return Either::Left(ready(Ok(status::certificate_disbelieved().into_http())));
+        }
         let mut request = request.map(Body::new);
         request.extensions_mut().insert(link.clone());
-        service.call(request)
+        Either::Right(service.call(request))
     });
     let (heard, first_words) = oneshot::channel();
     let io = TokioIo::new(Corked::new(socket).tells_after(PREFACE, heard));
@@ -161,12 +172,18 @@ where
         let is_old = async {
             match age {
                 Some(age) => sleep(age.mul_f64(1.0 - JITTER + 2.0 * JITTER * chance())).await,
-                None => std::future::pending().await,
+                None => pending().await,
             }
         };
+        let mut ends_within = ENDS_WITHIN;
         tokio::select! {
             _ = &mut served => return,
             () = stop.cancelled() => {}
+            Some(why) = OptionFuture::from(shown.map(Shown::disbelieved)) => {
+                tracing::warn!(%peer, %why, "a connection is ended: its certificate is not believed any more");
+                disbelieved.store(true, Ordering::Relaxed);
+                ends_within = DISBELIEVED_ENDS_WITHIN;
+            }
             () = is_old => {
                 if Mutant::CutWhenOld.is_on() {
                     return;
@@ -184,12 +201,12 @@ where
             // How long everybody together may take is bounded elsewhere.
             let _ = served.await;
         } else {
-            let _ = timeout(ENDS_WITHIN, served).await;
+            let _ = timeout(ends_within, served).await;
         }
     }
 }
 
 /// Evenly from 0 to 1.
-fn chance() -> f64 {
+pub(super) fn chance() -> f64 {
     f64::from(getrandom::u32().unwrap_or(u32::MAX / 2)) / f64::from(u32::MAX)
 }

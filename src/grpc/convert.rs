@@ -116,6 +116,17 @@ pub(super) fn known<'a>(wire: &WireKnown<'a>) -> Result<(ProgrammeId, Named<'a>,
     }
 }
 
+/// Whose record.
+pub(super) fn whose<'a>(
+    wire: &str,
+    wire_buyer: Option<&'a v1::Buyer>,
+) -> Result<(ProgrammeId, Named<'a>), Vec<BadField>> {
+    match (programme(wire), buyer(wire_buyer, "buyer")) {
+        (Ok(programme), Ok(buyer)) => Ok((programme, buyer)),
+        (programme, buyer) => Err(programme.err().into_iter().chain(buyer.err()).collect()),
+    }
+}
+
 /// A ledger's id; `None` where the field is empty.
 pub(super) fn ledger(text: &str) -> Result<Option<LedgerId>, BadField> {
     let unread = |e| BadField::new("ledger_id", format!("cannot be read: {e}"));
@@ -161,6 +172,11 @@ fn birth_year(year: i32, path: &str, bad: &mut Vec<BadField>) -> Option<i16> {
         bad.push(BadField::new(path, "must be a year of birth, 1800 to 2200"));
     }
     known
+}
+
+/// Fields that the use case did not accept.
+pub(super) fn bad_fields(invalid: Vec<Invalid>) -> Fault {
+    status::invalid(invalid.into_iter().map(bad_field).collect())
 }
 
 /// A field that the use case did not accept, by its path in the message.
@@ -288,7 +304,8 @@ pub(super) fn exported(ordinal: u64, record: &Record) -> v1::ExportedRecord {
     v1::ExportedRecord { ordinal, entries: record.entries().iter().map(exported_entry).collect() }
 }
 
-fn exported_entry(entry: &Entry) -> v1::ExportedEntry {
+/// One line of a record.
+pub(super) fn exported_entry(entry: &Entry) -> v1::ExportedEntry {
     let state = match entry.state {
         State::Sold => v1::EntryState::Sold,
         State::Held => v1::EntryState::Held,

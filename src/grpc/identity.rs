@@ -10,8 +10,7 @@ use arc_swap::ArcSwap;
 use tonic::Extensions;
 use tonic::metadata::MetadataMap;
 
-use peer::Seller;
-pub(super) use peer::{Identity, Peer};
+pub(super) use peer::{Identity, Peer, Seller};
 
 use super::status::{self, Fault};
 use crate::ids::{SiteId, TerminalId};

@@ -1,5 +1,5 @@
-//! What every call passes through, outermost first: a bound on calls under way, a span and a measurement, a deadline, a panic
-//! caught, and a reason on errors that the transport itself makes.
+//! What every call passes through, outermost first: whether it is for the caller's role, a bound on calls under way, a span and a
+//! measurement, a deadline, a panic caught, and a reason on errors that the transport itself makes.
 
 use std::convert::Infallible;
 use std::panic::AssertUnwindSafe;
@@ -18,30 +18,12 @@ use tonic::{Code, Status};
 use tower::{Layer, Service};
 use tracing::Instrument;
 
-use super::{LONGEST_CALL, status};
+use super::identity::Peer;
+use super::{LONGEST_CALL, roles, status};
 use crate::museum::Mutant;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::propagation::adopt_parent;
 use crate::time::Clock;
-
-/// The methods that are measured under their own name; every other path is `_OTHER`, so that nobody can make up labels.
-const METHODS: [&str; 15] = [
-    "rationd.v1.OperatorService/ExportRecords",
-    "rationd.v1.OperatorService/GetSwitches",
-    "rationd.v1.OperatorService/SetSwitches",
-    "rationd.v1.PurchaseService/CheckPurchase",
-    "rationd.v1.PurchaseService/Purchase",
-    "rationd.v1.PurchaseService/HoldPurchase",
-    "rationd.v1.PurchaseService/ConfirmHold",
-    "rationd.v1.PurchaseService/ReleaseHold",
-    "rationd.v1.PurchaseService/VoidPurchase",
-    "rationd.v1.PurchaseService/GetPurchase",
-    "rationd.v1.PurchaseService/PurchaseStream",
-    "rationd.v1.SessionService/OpenSession",
-    "rationd.v1.SessionService/PollSession",
-    "rationd.v1.SessionService/RenewSession",
-    "rationd.v1.SessionService/CloseSession",
-];
 
 /// Puts [`Outermost`] around every service of a server.
 #[derive(Clone)]
@@ -105,6 +87,7 @@ where
         // The permit is for the work; a session's stream does not keep it once it has begun.
         // The admin listener speaks HTTP/1.1 too, and so does any page in a browser on the same machine.
         let refused = (request.version() != http::Version::HTTP_2).then(status::not_http_2);
+        let refused = refused.or_else(|| roles::may(*Peer::of(request.extensions()), request.uri().path()).err());
         let permit = permits.try_acquire_owned().map_err(|_| status::overloaded());
         let permit = refused.map_or(permit, Err);
         let patience = patience(request.headers());
@@ -155,9 +138,9 @@ impl<S: NamedService, C> NamedService for Outermost<S, C> {
     const NAME: &'static str = S::NAME;
 }
 
+/// The name under which a call is measured; every other path is `_OTHER`, so that nobody can make up labels.
 fn method_of(path: &str) -> &'static str {
-    let path = path.strip_prefix('/').unwrap_or(path);
-    METHODS.into_iter().find(|method| *method == path).unwrap_or("_OTHER")
+    roles::method(path).unwrap_or("_OTHER")
 }
 
 /// gRPC's name of the code of a response. A response without one in its header has begun well.
@@ -205,10 +188,7 @@ fn reasoned(response: http::Response<Body>) -> http::Response<Body> {
         Code::Unimplemented if !bare.message().is_empty() => {
             status::status(Code::Unimplemented, "COMPRESSION_UNKNOWN", bare.message().to_string()).into_http()
         }
-        Code::Unimplemented => {
-            status::status(Code::Unimplemented, "METHOD_UNKNOWN", "no such method; reflection lists what there is")
-                .into_http()
-        }
+        Code::Unimplemented => status::method_unknown().into_http(),
         _ => response,
     }
 }

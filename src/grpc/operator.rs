@@ -5,6 +5,8 @@
 //!
 //! An export is read as it is taken: a reader that is slow, or gone, leaves the store alone.
 
+mod accesses;
+
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -17,6 +19,8 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
 use super::convert;
+pub(super) use accesses::Accesses;
+
 use super::identity::{Identity, Peer};
 use super::status::{self, BadField, Fault};
 use super::v1::{self, operator_service_server::OperatorService};
@@ -38,8 +42,8 @@ const MAX_REASON: usize = 200;
 /// The service over one ledger and one door.
 pub(super) struct OperatorEdge<L, D, C> {
     exports: Exports<L>,
+    accesses: Accesses<L, C>,
     registry: Arc<Registry<D, C>>,
-    clock: C,
     answers: Answers,
     /// Cancelled when the instance begins to drain.
     draining: CancellationToken,
@@ -85,14 +89,14 @@ impl<L, D: Door, C: Clock> OperatorEdge<L, D, C> {
     /// `listens` is where it is served, `None` if nobody knows; `certificates` whether they tell there who calls.
     pub(super) fn new(
         exports: Exports<L>,
+        accesses: Accesses<L, C>,
         registry: Arc<Registry<D, C>>,
-        clock: C,
         listens: Option<SocketAddr>,
         certificates: bool,
         draining: CancellationToken,
     ) -> Self {
         let answers = Answers::of(listens, certificates);
-        Self { exports, registry, clock, answers, draining, room: Arc::new(Semaphore::new(EXPORTS)) }
+        Self { exports, accesses, registry, answers, draining, room: Arc::new(Semaphore::new(EXPORTS)) }
     }
 
     /// Everything that is looked at before a document is put there.
@@ -148,6 +152,22 @@ impl<L: Ledger, D: Door, C: Clock> OperatorService for OperatorEdge<L, D, C> {
         }))))
     }
 
+    async fn look_up_buyer(
+        &self,
+        request: Request<v1::LookUpBuyerRequest>,
+    ) -> Result<Response<v1::LookUpBuyerResponse>, Status> {
+        let operator = self.answers.operator(*Peer::of(request.extensions()))?;
+        Ok(Response::new(self.accesses.look_up(operator, request.get_ref()).await?))
+    }
+
+    async fn void_for_buyer(
+        &self,
+        request: Request<v1::VoidForBuyerRequest>,
+    ) -> Result<Response<v1::VoidForBuyerResponse>, Status> {
+        let operator = self.answers.operator(*Peer::of(request.extensions()))?;
+        Ok(Response::new(self.accesses.void(operator, request.get_ref()).await?))
+    }
+
     async fn get_switches(
         &self,
         request: Request<v1::GetSwitchesRequest>,
@@ -172,12 +192,9 @@ impl<L: Ledger, D: Door, C: Clock> OperatorService for OperatorEdge<L, D, C> {
         let wanted = request.into_inner();
         let switches = self.checked(&wanted).await?;
         let v1::SetSwitchesRequest { version, reason, .. } = wanted;
-        let by = match operator {
-            Peer::Clear => "somebody on this machine".to_owned(),
-            peer => peer.to_string(),
-        };
+        let by = accesses::name(operator);
         let why = if reason.is_empty() { String::new() } else { format!(": {reason}") };
-        let who = format!("set at {} by {by}{why}", self.clock.now());
+        let who = format!("set at {} by {by}{why}", self.accesses.clock.now());
         let Some(kept) = self.registry.switch(version, &switches, &who).await.map_err(|error| {
             tracing::warn!(%error, %operator, version, "nobody can say whether the switches were changed");
             status::switches_unconfirmed()

@@ -6,7 +6,7 @@
 
 mod stream;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
@@ -21,11 +21,12 @@ use super::convert::{self, WireKnown, WireVisit};
 use super::identity::{Callers, Credentials};
 use super::status::{self, Fault};
 use super::v1::{self, purchase_service_server::PurchaseService, purchase_stream_request::Call};
-use crate::ids::ProgrammeId;
+use crate::conduct::{Conduct, Rules};
+use crate::ids::{Channel, ProgrammeId, SiteId};
 use crate::ledger::Ledger;
 use crate::purchase::{Caller, Known, LineAnswer, Outcome, Prepared, Purchases};
 use crate::session::{Door, Seat};
-use crate::telemetry::metrics::{Metrics, Verb};
+use crate::telemetry::metrics::{Metrics, Verb, VoidedBy};
 use crate::time::Clock;
 
 /// How long a call of a stream waits for a place.
@@ -41,8 +42,15 @@ pub(super) struct PurchaseEdge<L, D, C> {
     pub(super) streamed: Semaphore,
     /// Visits of several lines that are under way at once, whether or not their callers still wait for them.
     pub(super) visits: Arc<Semaphore>,
+    /// What the sites have done lately.
+    pub(super) conduct: Mutex<Conduct>,
+    pub(super) look_ups_per_minute: u32,
+    pub(super) clock: C,
     pub(super) metrics: Arc<Metrics>,
 }
+
+/// Where a call comes from, as far as it matters how much is called from there.
+type Origin = (SiteId, Channel);
 
 /// A call of a known caller whose every field is good. What is left is to ask the ledger.
 struct Ready {
@@ -69,6 +77,7 @@ impl<L: Ledger, D: Door, C: Clock> PurchaseEdge<L, D, C> {
     /// nobody finds half a family served; every other call is one step of the store.
     async fn alone(self: &Arc<Self>, call: Call, who: Credentials<'_>) -> Result<Vec<v1::PurchaseResult>, Fault> {
         let Ready { caller, seat, programme, verb, act } = self.ready(call, who).await?;
+        let from = (caller.site, caller.place.channel);
         let answers = match act {
             Act::Buy(visit) if visit.lines() > 1 => {
                 let place = self.visits.clone().try_acquire_owned().map_err(|_| status::overloaded())?;
@@ -85,7 +94,7 @@ impl<L: Ledger, D: Door, C: Clock> PurchaseEdge<L, D, C> {
                 self.ask(act, &caller).await
             }
         };
-        self.results(answers, programme, verb, seat)
+        self.results(answers, programme, verb, seat, from)
     }
 
     /// A call of a stream. It waits a while for a place: clients send as fast as they are read, and most are soon served.
@@ -101,7 +110,7 @@ impl<L: Ledger, D: Door, C: Clock> PurchaseEdge<L, D, C> {
         let ready = self.ready(call, who.with_token(&session_token)).await?;
         let Ready { caller, seat, programme, verb, act } = ready;
         let answers = self.ask(act, &caller).await;
-        self.results(answers, programme, verb, seat)
+        self.results(answers, programme, verb, seat, (caller.site, caller.place.channel))
     }
 
     /// Everything that is looked at before the ledger is asked: who calls, and each field. The message with the number in it
@@ -116,6 +125,7 @@ impl<L: Ledger, D: Door, C: Clock> PurchaseEdge<L, D, C> {
                         with_ids: false,
                         ..WireVisit::of(&wire.programme, wire.agent.as_ref(), &wire.lines, &wire.family_birth_years)
                     })?;
+                    self.looks_up((caller.site, caller.place.channel), visit.lines())?;
                     Ok(Ready {
                         caller,
                         seat: None,
@@ -221,6 +231,44 @@ impl<L: Ledger, D: Door, C: Clock> PurchaseEdge<L, D, C> {
         Err(status::invalid(bad))
     }
 
+    fn rules(&self, (site, channel): Origin) -> Rules {
+        Rules::of(self.look_ups_per_minute, self.callers.registry.cap(site, channel))
+    }
+
+    /// Whoever looks up many people to whom it does not sell is told to come back, and told of. Sales are never held up.
+    fn looks_up(&self, from: Origin, people: usize) -> Result<(), Fault> {
+        let (rules, now) = (self.rules(from), self.clock.monotonic());
+        let people = u32::try_from(people).unwrap_or(u32::MAX);
+        let looked = self.conduct.lock().unwrap_or_else(PoisonError::into_inner).look_up(from.0, people, rules, now);
+        looked.map_err(|slowed| {
+            self.metrics.look_up_slowed();
+            if slowed.tell {
+                tracing::warn!(site = %from.0, "a site looks up many people to whom it does not sell; it is slowed");
+            }
+            status::looks_up_too_many(slowed.retry_after)
+        })
+    }
+
+    /// What a site's calls came to.
+    fn came_to(&self, answers: &[LineAnswer], from: Origin) {
+        let count = |is: fn(&Outcome) -> bool| answers.iter().filter(|a| !a.replayed && is(&a.outcome)).count();
+        let sold = count(|outcome| matches!(outcome, Outcome::Approved(_)));
+        let voided = count(|outcome| matches!(outcome, Outcome::Voided(_)));
+        if sold + voided == 0 {
+            return;
+        }
+        let (rules, now) = (self.rules(from), self.clock.monotonic());
+        let mut conduct = self.conduct.lock().unwrap_or_else(PoisonError::into_inner);
+        conduct.sold(from.0, u32::try_from(sold).unwrap_or(u32::MAX), rules);
+        for _ in 0..voided {
+            self.metrics.voided(VoidedBy::Site);
+            if conduct.voided(from.0, rules, now) {
+                self.metrics.unusual_voids();
+                tracing::warn!(site = %from.0, "a site takes back unusually many of its sales; ask it why");
+            }
+        }
+    }
+
     /// A request id means something only under the ledger that it was written down with.
     fn same_ledger(&self, wire: &str) -> Result<(), Fault> {
         let wanted = convert::ledger(wire).map_err(|bad| status::invalid(vec![bad]))?;
@@ -235,8 +283,7 @@ impl<L: Ledger, D: Door, C: Clock> PurchaseEdge<L, D, C> {
     fn known(&self, wire: &WireKnown<'_>) -> Result<Box<Known>, Fault> {
         self.same_ledger(wire.ledger_id)?;
         let (programme, buyer, request) = convert::known(wire).map_err(status::invalid)?;
-        let known = self.purchases.prepare_known(programme, buyer, request);
-        known.map(Box::new).map_err(|bad| status::invalid(bad.into_iter().map(convert::bad_field).collect()))
+        self.purchases.prepare_known(programme, buyer, request).map(Box::new).map_err(convert::bad_fields)
     }
 
     /// Boxed: what waits for the store is then in pieces that an allocator hands out quickly.
@@ -260,10 +307,12 @@ impl<L: Ledger, D: Door, C: Clock> PurchaseEdge<L, D, C> {
         programme: ProgrammeId,
         verb: Verb,
         seat: Option<Seat>,
+        from: Origin,
     ) -> Result<Vec<v1::PurchaseResult>, Fault> {
         for answer in &answers {
             self.count(answer, programme, verb);
         }
+        self.came_to(&answers, from);
         let sells = |answer: &LineAnswer| matches!(answer.outcome, Outcome::Approved(_));
         if let Some(seat) = seat.filter(|_| answers.iter().any(sells)) {
             self.callers.registry.sold(&seat);

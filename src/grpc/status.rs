@@ -129,8 +129,15 @@ pub(crate) fn certificate_required() -> Fault {
 /// The certificate is good and says nothing that is clear.
 pub(crate) fn certificate_unclear() -> Fault {
     let message = "the certificate must carry exactly one URI name of rationd://site/CODE, rationd://site/CODE/TERMINAL, \
-                   rationd://gateway/NAME or rationd://operator/NAME";
+                   rationd://gateway/NAME, rationd://operator/NAME or rationd://feed/NAME";
     status(Code::Unauthenticated, "CERTIFICATE_UNCLEAR", message)
+}
+
+/// The certificate of this connection was good once.
+pub(crate) fn certificate_disbelieved() -> Fault {
+    let message = "the certificate of this connection has expired, was revoked, or is of an authority that is not believed any \
+                   more; nothing was executed";
+    status(Code::Unauthenticated, "CERTIFICATE_NOT_BELIEVED", message)
 }
 
 /// The caller must say which site it is.
@@ -151,9 +158,9 @@ pub(crate) fn terminal_not_yours() -> Fault {
     status(Code::PermissionDenied, "TERMINAL_NOT_YOURS", message)
 }
 
-/// An operator asked for what sites do.
+/// Somebody else asked for what sites do.
 pub(crate) fn not_a_site() -> Fault {
-    let message = "this certificate is an operator's; only sites and their gateways check, sell and open sessions";
+    let message = "this certificate is not that of a site or a gateway; only they check, sell and open sessions";
     status(Code::PermissionDenied, "NOT_A_SITE", message)
 }
 
@@ -268,6 +275,11 @@ pub(crate) fn not_on_loopback() -> Fault {
     status(Code::PermissionDenied, "NOT_ON_LOOPBACK", message)
 }
 
+/// The path leads nowhere.
+pub(crate) fn method_unknown() -> Fault {
+    status(Code::Unimplemented, "METHOD_UNKNOWN", "no such method; reflection lists what there is")
+}
+
 /// gRPC is not spoken over this version of HTTP.
 pub(crate) fn not_http_2() -> Fault {
     status(Code::Unimplemented, "HTTP2_REQUIRED", "calls are answered over HTTP/2 only")
@@ -290,6 +302,24 @@ pub(crate) fn other_ledger(ours: LedgerId) -> Fault {
 pub(crate) fn overloaded() -> Fault {
     status(Code::ResourceExhausted, "OVERLOADED", "too many calls are under way; this one was not tried")
         .retry(RETRY_LOAD)
+}
+
+/// The site looks people up to whom it does not sell.
+pub(crate) fn looks_up_too_many(retry_after: Duration) -> Fault {
+    let message = "this site has looked up many people to whom it does not sell; wait, or sell: sales are not held up";
+    status(Code::ResourceExhausted, "LOOK_UPS_WITHOUT_SALES", message).retry(retry_after)
+}
+
+/// The operator looks into too many records.
+pub(crate) fn looks_too_often(retry_after: Duration) -> Fault {
+    let message = "you have looked into many buyers' records; nothing was shown or changed; wait";
+    status(Code::ResourceExhausted, "LOOK_UPS_LIMITED", message).retry(retry_after)
+}
+
+/// What cannot be put on record is not done.
+pub(crate) fn not_on_record() -> Fault {
+    let message = "the access cannot be put on record now, so nothing was shown or changed; try again";
+    status(Code::Unavailable, "AUDIT_UNAVAILABLE", message).retry(RETRY_STORE)
 }
 
 /// The caller's deadline had passed when the call came.

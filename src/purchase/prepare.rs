@@ -127,6 +127,13 @@ impl<L: Ledger, C: Clock> Purchases<L, C> {
         Ok(Known { programme, person, request, key, echo })
     }
 
+    /// Checks the fields of a look into a buyer's record, and says which one it is.
+    pub fn record_of(&self, programme: ProgrammeId, buyer: Named<'_>) -> Result<RecordKey, Vec<Invalid>> {
+        let programme = self.programme(programme).map_err(|e| vec![e])?;
+        let identified = self.identify(&programme, buyer);
+        identified.map(|(_, key, _)| key).map_err(|(field, problem)| vec![Invalid::visit(field, problem)])
+    }
+
     fn programme(&self, id: ProgrammeId) -> Result<Arc<Programme>, Invalid> {
         let policies = self.policies.load();
         policies.get(id).cloned().ok_or_else(|| Invalid::visit("programme", policies.not_known()))

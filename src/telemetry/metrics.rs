@@ -121,9 +121,58 @@ const POLICY_RELOADS: Row = Row {
     help: "Readings of the policy files while running, by whether they were taken.",
     labels: &["outcome"],
 };
+const TLS_RELOADS: Row = Row {
+    name: "rationd.tls.reloads",
+    kind: Kind::Counter,
+    unit: "{reload}",
+    help: "Changes of the files of certificates while running, by what they are for and whether they were taken.",
+    labels: &["part", "outcome"],
+};
+const TLS_EXPIRY: Row = Row {
+    name: "rationd.tls.certificate.expiry",
+    kind: Kind::Gauge,
+    unit: "s",
+    help: "When the service's own certificate expires, in seconds since 1970.",
+    labels: &[],
+};
+const TLS_REVOKED: Row = Row {
+    name: "rationd.tls.revoked",
+    kind: Kind::Gauge,
+    unit: "{certificate}",
+    help: "Certificates on the lists of revoked ones that this instance goes by.",
+    labels: &[],
+};
+const TLS_REFUSED: Row = Row {
+    name: "rationd.tls.refused",
+    kind: Kind::Counter,
+    unit: "{connection}",
+    help: "Connections whose certificate was not believed, when they began or while they stood, by why.",
+    labels: &["why", "when"],
+};
+const LOOK_UPS_SLOWED: Row = Row {
+    name: "rationd.look_ups.slowed",
+    kind: Kind::Counter,
+    unit: "{call}",
+    help: "Look-ups turned away because their site looks up many people to whom it does not sell; the log names the site.",
+    labels: &[],
+};
+const VOIDS: Row = Row {
+    name: "rationd.voids",
+    kind: Kind::Counter,
+    unit: "{sale}",
+    help: "Sales taken back, by whom.",
+    labels: &["by"],
+};
+const VOIDS_UNUSUAL: Row = Row {
+    name: "rationd.voids.unusual",
+    kind: Kind::Counter,
+    unit: "{warning}",
+    help: "Warnings of sites that take back unusually many of their sales; the log names the site.",
+    labels: &[],
+};
 
 /// Every instrument of the service.
-pub const TABLE: [Row; 12] = [
+pub const TABLE: [Row; 19] = [
     DECISIONS,
     NEAR_LIMIT,
     RPC_DURATION,
@@ -136,6 +185,13 @@ pub const TABLE: [Row; 12] = [
     SESSIONS_OPENED,
     SESSIONS_FOREIGN_TOKENS,
     POLICY_RELOADS,
+    TLS_RELOADS,
+    TLS_EXPIRY,
+    TLS_REVOKED,
+    TLS_REFUSED,
+    LOOK_UPS_SLOWED,
+    VOIDS,
+    VOIDS_UNUSUAL,
 ];
 
 /// Upper bounds of the histograms' buckets in seconds: the targets of the service lie between 1 ms and 1 s.
@@ -256,12 +312,58 @@ label! {
 }
 
 label! {
-    /// What became of a reading of the policy files.
+    /// What became of a reading of changed files.
     ReloadOutcome {
-        /// The new rules are in force.
+        /// What they say is in force.
         Applied = "applied",
-        /// The files were refused; the old rules stay.
+        /// The files were refused; what was in force stays so.
         Rejected = "rejected",
+    }
+}
+
+label! {
+    /// Who took a sale back.
+    VoidedBy {
+        /// The site that sold.
+        Site = "site",
+        /// Somebody who runs the service.
+        Operator = "operator",
+    }
+}
+
+label! {
+    /// What files of certificates are for.
+    TlsPart {
+        /// The service's own certificate and its key.
+        Own = "own",
+        /// The authorities of its callers and their lists of revoked certificates.
+        Clients = "clients",
+    }
+}
+
+label! {
+    /// Why a certificate was not believed.
+    RefusedWhy {
+        /// None was shown.
+        None = "none",
+        /// It is on its authority's list.
+        Revoked = "revoked",
+        /// It has expired.
+        Expired = "expired",
+        /// Its authority is not one of ours.
+        UnknownAuthority = "unknown_authority",
+        /// Anything else.
+        Other = "other",
+    }
+}
+
+label! {
+    /// When a certificate was not believed.
+    RefusedWhen {
+        /// When the connection began.
+        Greeting = "greeting",
+        /// While it stood.
+        Standing = "standing",
     }
 }
 
@@ -279,6 +381,13 @@ pub struct Metrics {
     sessions_opened: Counter<u64>,
     sessions_foreign_tokens: Counter<u64>,
     policy_reloads: Counter<u64>,
+    tls_reloads: Counter<u64>,
+    tls_expiry: Gauge<u64>,
+    tls_revoked: Gauge<u64>,
+    tls_refused: Counter<u64>,
+    look_ups_slowed: Counter<u64>,
+    voids: Counter<u64>,
+    voids_unusual: Counter<u64>,
 }
 
 impl Metrics {
@@ -314,6 +423,13 @@ impl Metrics {
             sessions_opened: counter(SESSIONS_OPENED),
             sessions_foreign_tokens: counter(SESSIONS_FOREIGN_TOKENS),
             policy_reloads: counter(POLICY_RELOADS),
+            tls_reloads: counter(TLS_RELOADS),
+            tls_expiry: gauge(TLS_EXPIRY),
+            tls_revoked: gauge(TLS_REVOKED),
+            tls_refused: counter(TLS_REFUSED),
+            look_ups_slowed: counter(LOOK_UPS_SLOWED),
+            voids: counter(VOIDS),
+            voids_unusual: counter(VOIDS_UNUSUAL),
         }
     }
 
@@ -390,5 +506,40 @@ impl Metrics {
     /// The policy files were read again.
     pub fn policy_reloaded(&self, outcome: ReloadOutcome) {
         self.policy_reloads.add(1, &[KeyValue::new("outcome", outcome.name())]);
+    }
+
+    /// Changed files of certificates were read.
+    pub fn tls_reloaded(&self, part: TlsPart, outcome: ReloadOutcome) {
+        self.tls_reloads.add(1, &[KeyValue::new("part", part.name()), KeyValue::new("outcome", outcome.name())]);
+    }
+
+    /// When the service's own certificate expires, since 1970.
+    pub fn tls_expires(&self, at: Duration) {
+        self.tls_expiry.record(at.as_secs(), &[]);
+    }
+
+    /// How many certificates are on the lists of revoked ones.
+    pub fn tls_revoked(&self, certificates: usize) {
+        self.tls_revoked.record(u64::try_from(certificates).unwrap_or(u64::MAX), &[]);
+    }
+
+    /// A certificate was not believed, and its connection is none.
+    pub fn certificate_refused(&self, why: RefusedWhy, when: RefusedWhen) {
+        self.tls_refused.add(1, &[KeyValue::new("why", why.name()), KeyValue::new("when", when.name())]);
+    }
+
+    /// A look-up was turned away.
+    pub fn look_up_slowed(&self) {
+        self.look_ups_slowed.add(1, &[]);
+    }
+
+    /// A sale was taken back.
+    pub fn voided(&self, by: VoidedBy) {
+        self.voids.add(1, &[KeyValue::new("by", by.name())]);
+    }
+
+    /// A site was warned of.
+    pub fn unusual_voids(&self) {
+        self.voids_unusual.add(1, &[]);
     }
 }

@@ -92,6 +92,18 @@ impl Operator {
         Ok(client.set_switches(wanted).await?.into_inner())
     }
 
+    /// What is recorded for a buyer.
+    pub async fn look_up(&self, whose: v1::LookUpBuyerRequest) -> Result<v1::LookUpBuyerResponse, CallError> {
+        let mut client = OperatorServiceClient::new(self.channel.clone());
+        Ok(client.look_up_buyer(whose).await?.into_inner())
+    }
+
+    /// Takes a purchase back for a buyer.
+    pub async fn void(&self, purchase: v1::VoidForBuyerRequest) -> Result<v1::VoidForBuyerResponse, CallError> {
+        let mut client = OperatorServiceClient::new(self.channel.clone());
+        Ok(client.void_for_buyer(purchase).await?.into_inner())
+    }
+
     /// Waits until no site has more sessions and places than its cap, as far as `patience` goes; says whether that is so.
     pub async fn within_caps(&self, patience: Duration) -> Result<bool, CallError> {
         let asking = async {

@@ -3,6 +3,7 @@
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
+use rationd::certs::Authority;
 use rationd::grpc::v1;
 use rationd::terminal::{Connection, Opened, Terminal, Tls};
 
@@ -10,13 +11,15 @@ use super::service::{Ran, Service, rationd, refused};
 use super::shops::SATURDAY;
 
 /// What `dev-certs` makes for the service without arguments.
-pub const SERVED: [&str; 6] = [
+pub const SERVED: [&str; 8] = [
     "--tls-certificate",
     "rationd-certs/server.pem",
     "--tls-key",
     "rationd-certs/server.key",
     "--tls-client-ca",
     "rationd-certs/ca.pem",
+    "--tls-revoked",
+    "rationd-certs/revoked.pem",
 ];
 const NUMBER: [&str; 4] = ["--number", "810305-1000112", "--quantity", "1"];
 
@@ -53,7 +56,9 @@ fn dev_certs_makes_what_the_lines_that_it_prints_use_and_overwrites_nothing() {
     let mut names: Vec<_> = files.map(|file| file.unwrap().file_name().into_string().unwrap()).collect();
     names.sort();
     let stems = ["ca", "gateway-demo-gateway", "operator-demo-operator", "server", "site-11000001"];
-    assert_eq!(names, stems.iter().flat_map(|s| [format!("{s}.key"), format!("{s}.pem")]).collect::<Vec<_>>());
+    let mut made_of: Vec<_> = stems.iter().flat_map(|s| [format!("{s}.key"), format!("{s}.pem")]).collect();
+    made_of.insert(6, "revoked.pem".into());
+    assert_eq!(names, made_of);
     let mode =
         |name: &str| std::fs::metadata(at.join("rationd-certs").join(name)).unwrap().permissions().mode() & 0o777;
     assert!(stems.iter().all(|stem| mode(&format!("{stem}.key")) == 0o600));
@@ -82,6 +87,13 @@ fn dev_certs_makes_what_the_lines_that_it_prints_use_and_overwrites_nothing() {
         let wrong = dev_certs(at, &arguments);
         assert!(wrong.code == 2 && wrong.err.contains(problem), "{wrong:?}");
     }
+    // What is taken back stays so with the next one.
+    for (lost, so_far) in [("site-11000002", "1 so far"), ("operator-kim", "2 so far"), ("operator-kim", "2 so far")] {
+        let revoked = dev_certs(at, &["--revoke", &format!("rationd-certs/{lost}.pem")]);
+        assert!(revoked.code == 0 && revoked.out.contains(so_far), "{revoked:?}");
+    }
+    let absent = dev_certs(at, &["--revoke", "rationd-certs/server.key"]);
+    assert!(absent.code == 64 && absent.err.contains("server.key: the certificate holds no certificate"), "{absent:?}");
     std::fs::write(at.join("rationd-certs/ca.key"), &before).unwrap();
     let mixed = dev_certs(at, &["--site", "3"]);
     assert!(mixed.code == 64 && mixed.err.contains("the authority's key does not belong"), "{mixed:?}");
@@ -187,6 +199,81 @@ async fn a_token_in_other_hands_is_refused_logged_and_counted() {
     );
     drop((session, gateway));
     tokio::task::spawn_blocking(move || service.stop()).await.unwrap();
+}
+
+/// Waits until the log says this.
+fn await_line(service: &Service, said: &str) -> String {
+    let begun = std::time::Instant::now();
+    loop {
+        let log = service.log();
+        if let Some(line) = log.lines().find(|line| line.contains(said)) {
+            return line.to_owned();
+        }
+        assert!(begun.elapsed() < std::time::Duration::from_secs(20), "{said}: {log}");
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+}
+
+/// The value of a time series, by its name and a part of its labels.
+fn value(service: &Service, name: &str, label: &str) -> f64 {
+    let page = service.metrics();
+    let line = page.lines().find(|line| line.starts_with(name) && line.contains(label));
+    line.and_then(|line| line.rsplit(' ').next()?.parse().ok()).unwrap_or(0.0)
+}
+
+#[test]
+fn broken_certificates_are_told_once_with_the_file_and_the_remedy_and_counted() {
+    let directory = with_certificates();
+    let at = directory.path();
+    let file = |name: &str| at.join("rationd-certs").join(name);
+    let clock = ["--clock", SATURDAY];
+    let service = Service::start(at, &[&SERVED[..], &clock].concat(), &[("RATIOND_RELOAD_SECONDS", "1")]);
+    let expires = value(&service, "rationd_tls_certificate_expiry_seconds", "");
+    assert!(expires > 1_800_000_000.0, "{expires}");
+    let read = |name: &str| std::fs::read_to_string(file(name)).unwrap();
+    let (good, key, ca) = (read("server.pem"), read("server.key"), read("ca.pem"));
+    let sells = || call(&service, at, "sell", "site-11000001", &NUMBER).code == 0;
+
+    std::fs::write(file("server.pem"), &good[..good.len() / 2]).unwrap();
+    let line = await_line(&service, "server.pem: is not PEM from end to end: copy it again");
+    assert!(line.contains("ERROR") && line.contains("those that were in force stay so"), "{line}");
+    assert!(sells());
+    std::fs::write(file("server.pem"), &ca).unwrap();
+    await_line(&service, "server.key: does not belong to the certificate");
+    std::fs::write(file("server.pem"), &good).unwrap();
+    std::fs::set_permissions(file("server.key"), PermissionsExt::from_mode(0o644)).unwrap();
+    await_line(&service, "server.key: can be read by others than its owner (mode 0644): run `chmod 600 ");
+    std::fs::set_permissions(file("server.key"), PermissionsExt::from_mode(0o600)).unwrap();
+    std::fs::write(file("revoked.pem"), &ca).unwrap();
+    await_line(&service, "revoked.pem: holds no list of revoked certificates in PEM");
+    std::thread::sleep(std::time::Duration::from_secs(3));
+    let told = service.log().lines().filter(|line| line.contains("are refused; those that were")).count();
+    assert_eq!(told, 4, "each once: {}", service.log());
+    let rejected = |part: &str| {
+        let page = service.metrics();
+        let mut lines = page.lines().filter(|line| line.starts_with("rationd_tls_reloads_total"));
+        let line = lines.find(|line| line.contains("rejected") && line.contains(part));
+        line.and_then(|line| line.rsplit(' ').next()?.parse::<u32>().ok())
+    };
+    assert_eq!((rejected("own"), rejected("clients")), (Some(3), Some(1)));
+
+    // Taken back with the command, refused and counted; a key is nowhere in the log.
+    std::fs::remove_file(file("revoked.pem")).unwrap();
+    assert_eq!(dev_certs(at, &["--revoke", "rationd-certs/site-11000001.pem"]).code, 0);
+    await_line(&service, "other lists of revoked certificates, are in force");
+    let refused = call(&service, at, "check", "site-11000001", &NUMBER[..2]);
+    assert!(refused.code == 3 && refused.err.contains("does not accept the certificate"), "{refused:?}");
+    await_line(&service, "Revoked");
+    assert_eq!(value(&service, "rationd_tls_revoked", ""), 1.0);
+    assert!(value(&service, "rationd_tls_refused_total", "revoked") >= 1.0, "{}", service.metrics());
+    assert!(key.lines().filter(|line| line.len() > 40).all(|line| !service.log().contains(line)));
+    let authority = Authority::from_pem(&ca, &read("ca.key"), "2026-11-22T10:00:00Z".parse().unwrap()).unwrap();
+    let renewed = authority.issue(&rationd::certs::Subject::Service(vec!["localhost".into()])).unwrap();
+    std::fs::write(file("server.pem"), &renewed.certificate).unwrap();
+    std::fs::write(file("server.key"), renewed.key.as_str()).unwrap();
+    await_line(&service, "the service shows another certificate from now on");
+    assert_ne!(value(&service, "rationd_tls_certificate_expiry_seconds", ""), expires);
+    service.stop();
 }
 
 #[test]

@@ -503,6 +503,20 @@ impl server::OperatorService for Canned {
         Ok(Response::new(Box::pin(tokio_stream::StreamExt::chain(said, tokio_stream::pending()))))
     }
 
+    async fn look_up_buyer(
+        &self,
+        _: Request<v1::LookUpBuyerRequest>,
+    ) -> Result<Response<v1::LookUpBuyerResponse>, Status> {
+        Err(Status::unimplemented("not asked here"))
+    }
+
+    async fn void_for_buyer(
+        &self,
+        _: Request<v1::VoidForBuyerRequest>,
+    ) -> Result<Response<v1::VoidForBuyerResponse>, Status> {
+        Err(Status::unimplemented("not asked here"))
+    }
+
     async fn get_switches(
         &self,
         _: Request<v1::GetSwitchesRequest>,

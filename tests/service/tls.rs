@@ -18,25 +18,26 @@ use super::harness::*;
 const MONDAY: &str = "2020-06-15T09:00:00+09:00";
 
 /// An authority of a test's own, and a service that believes it.
-struct Encrypted {
-    authority: Authority,
-    ca: String,
-    world: World,
-    service: Service,
+pub struct Encrypted {
+    pub authority: Authority,
+    pub ca: String,
+    pub world: World,
+    pub service: Service,
 }
 
 impl Encrypted {
-    async fn start(settings: &[(&str, &str)]) -> Self {
+    pub async fn start(settings: &[(&str, &str)]) -> Self {
         Self::start_in(World::embedded(), settings).await
     }
 
-    async fn start_in(world: World, settings: &[(&str, &str)]) -> Self {
+    pub async fn start_in(world: World, settings: &[(&str, &str)]) -> Self {
         let (authority, own) = Authority::new(SystemClock::real().now()).unwrap();
         let server = authority.issue(&Subject::Service(vec!["127.0.0.1".into()])).unwrap();
         let files = [
             ("TLS__CERTIFICATE", world.write("server.pem", &server.certificate)),
             ("TLS__KEY", world.write("server.key", &server.key)),
             ("TLS__CLIENT_CA", world.write("ca.pem", &own.certificate)),
+            ("TLS__REVOKED", world.write("revoked.pem", &authority.revoked(&[]).unwrap())),
         ];
         std::fs::set_permissions(world.path("server.key"), std::fs::Permissions::from_mode(0o600)).unwrap();
         let files = files.iter().map(|(name, file)| (*name, file.as_str()));
@@ -45,43 +46,48 @@ impl Encrypted {
         Self { authority, ca: own.certificate, world, service }
     }
 
-    fn site(&self, code: &str) -> Pem {
+    pub fn site(&self, code: &str) -> Pem {
         self.issue(Subject::Site(code.parse().unwrap()))
     }
 
-    fn terminal(&self, code: &str, name: &str) -> Pem {
+    pub fn terminal(&self, code: &str, name: &str) -> Pem {
         self.issue(Subject::Terminal(code.parse().unwrap(), name.parse().unwrap()))
     }
 
-    fn gateway(&self, name: &str) -> Pem {
+    pub fn gateway(&self, name: &str) -> Pem {
         self.issue(Subject::Gateway(name.parse().unwrap()))
     }
 
-    fn operator(&self) -> Pem {
+    pub fn operator(&self) -> Pem {
         self.issue(Subject::Operator("kim".parse().unwrap()))
     }
 
-    fn issue(&self, subject: Subject) -> Pem {
+    pub fn issue(&self, subject: Subject) -> Pem {
         self.authority.issue(&subject).unwrap()
     }
 
     /// Where it listens, by an address that stands in its certificate.
-    fn counters(&self) -> String {
+    pub fn counters(&self) -> String {
         format!("https://127.0.0.1:{}", self.service.address().rsplit(':').next().unwrap())
     }
 
-    fn admin(&self) -> String {
+    pub fn admin(&self) -> String {
         self.service.admin().replace("http:", "https:")
     }
 
     /// What a client of the library shows.
-    fn shows(&self, pem: Option<&Pem>) -> Tls {
+    pub fn shows(&self, pem: Option<&Pem>) -> Tls {
         let identity = pem.map(|pem| (pem.certificate.clone().into_bytes(), pem.key.as_bytes().to_vec()));
         Tls { authorities: self.ca.clone().into_bytes(), identity }
     }
 
-    async fn channel_to(&self, address: String, pem: Option<&Pem>) -> Channel {
-        let tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(&self.ca));
+    pub async fn channel_to(&self, address: String, pem: Option<&Pem>) -> Channel {
+        self.channel_of(&self.ca, address, pem).await
+    }
+
+    /// Of a client who believes this authority about the service.
+    pub async fn channel_of(&self, ca: &str, address: String, pem: Option<&Pem>) -> Channel {
+        let tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(ca));
         let tls = match pem {
             Some(pem) => tls.identity(Identity::from_pem(&pem.certificate, pem.key.as_bytes())),
             None => tls,
@@ -90,17 +96,17 @@ impl Encrypted {
     }
 
     /// A caller with this certificate who names this site and terminal; "" names none.
-    async fn caller(&self, pem: &Pem, site: &str, terminal: &str) -> Caller {
+    pub async fn caller(&self, pem: &Pem, site: &str, terminal: &str) -> Caller {
         let channel = self.channel_to(self.counters(), Some(pem)).await;
         Caller { channel, site: site.into(), terminal: terminal.into(), token: None }
     }
 }
 
-fn masks(serial: u32) -> Visit {
+pub fn masks(serial: u32) -> Visit {
     Visit::in_person(&number("900101", '1', serial), 1)
 }
 
-async fn admitted(caller: &Caller) -> Counter {
+pub async fn admitted(caller: &Caller) -> Counter {
     match caller.open().await.unwrap() {
         Opened::Admitted(counter) => *counter,
         Opened::Full(full) => panic!("{full:?}"),

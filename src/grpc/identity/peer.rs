@@ -10,7 +10,7 @@ use webpki::EndEntityCert;
 
 use crate::grpc::connections::Link;
 use crate::grpc::status::{self, Fault};
-use crate::ids::{GatewayId, IdError, OperatorId, SiteId, TerminalId};
+use crate::ids::{FeedId, GatewayId, IdError, OperatorId, SiteId, TerminalId};
 use crate::session::token::Thumbprint;
 
 /// What every name of ours in a certificate begins with. Other names are nobody's business here.
@@ -23,7 +23,7 @@ pub(crate) enum Peer {
     Clear,
     /// It speaks TLS and has shown no certificate.
     Uncertified,
-    /// Its certificate does not name exactly one site, gateway or operator.
+    /// Its certificate does not name exactly one site, gateway, operator or feed.
     Unclear,
     /// It has shown the certificate of this identity, and holds the key with this thumbprint.
     Certified(Identity, Thumbprint),
@@ -36,6 +36,8 @@ pub(crate) enum Identity {
     Seller(Seller),
     /// `rationd://operator/NAME`: whoever runs the service.
     Operator(OperatorId),
+    /// `rationd://feed/NAME`: whoever takes the stock of all sites to the public.
+    Feed(FeedId),
 }
 
 /// Whose certificates may act for sites, and for which.
@@ -77,6 +79,7 @@ impl FromStr for Identity {
             ["site", site, terminal] => Ok(Self::Seller(Seller::Site(site.parse()?, Some(terminal.parse()?)))),
             ["gateway", name] => Ok(Self::Seller(Seller::Gateway(name.parse()?))),
             ["operator", name] => Ok(Self::Operator(name.parse()?)),
+            ["feed", name] => Ok(Self::Feed(name.parse()?)),
             _ => Err(NotAnIdentity),
         }
     }
@@ -90,6 +93,7 @@ impl fmt::Display for Identity {
             Self::Seller(Seller::Site(site, Some(terminal))) => write!(f, "{OURS}site/{site}/{terminal}"),
             Self::Seller(Seller::Gateway(name)) => write!(f, "{OURS}gateway/{name}"),
             Self::Operator(name) => write!(f, "{OURS}operator/{name}"),
+            Self::Feed(name) => write!(f, "{OURS}feed/{name}"),
         }
     }
 }
@@ -139,7 +143,7 @@ impl Peer {
         match self.identity()? {
             None => Ok(None),
             Some(Identity::Seller(seller)) => Ok(Some(seller)),
-            Some(Identity::Operator(_)) => Err(status::not_a_site()),
+            Some(Identity::Operator(_) | Identity::Feed(_)) => Err(status::not_a_site()),
         }
     }
 
@@ -174,6 +178,7 @@ mod tests {
             "rationd://site/11000001/w1",
             "rationd://gateway/pos-vendor",
             "rationd://operator/kim",
+            "rationd://feed/map",
         ] {
             let (peer, another) = certified(&["spiffe://example/pos", name, "https://example/"]);
             assert_eq!(peer.identity().ok().flatten().unwrap().to_string(), name);

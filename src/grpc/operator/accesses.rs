@@ -1,0 +1,207 @@
+//! What operators do for a buyer: look into a record, and take back a purchase of somebody who was wrongly blocked. Each needs a
+//! reason, is limited, and stands on record before it is done.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use arc_swap::ArcSwap;
+
+use crate::audit::{Access, Action, Stage, Trail};
+use crate::conduct::Operators;
+use crate::grpc::convert::{self, WireKnown};
+use crate::grpc::identity::{Identity, Peer};
+use crate::grpc::status::{self, BadField, Fault};
+use crate::grpc::v1;
+use crate::ids::{SiteId, TerminalId};
+use crate::ledger::Ledger;
+use crate::policy::Place;
+use crate::purchase::{Caller, LineAnswer, Named, Outcome, Purchases};
+use crate::sites::Sites;
+use crate::telemetry::metrics::{Metrics, VoidedBy};
+use crate::time::Clock;
+
+/// The longest reason, in characters.
+const MAX_REASON: usize = 200;
+/// A reason has no such run of digits: it could be a buyer's number, and reasons are kept.
+const DIGITS_OF_A_NUMBER: usize = 12;
+/// The terminal that stands in the outbox for what an operator did.
+const TERMINAL: &str = "operator";
+
+/// The accesses of operators to one ledger.
+pub(in crate::grpc) struct Accesses<L, C> {
+    pub(in crate::grpc) purchases: Purchases<L, C>,
+    pub(in crate::grpc) sites: Arc<ArcSwap<Sites>>,
+    pub(in crate::grpc) trail: Arc<dyn Trail>,
+    /// How much each has done lately.
+    pub(in crate::grpc) operators: Mutex<Operators>,
+    pub(in crate::grpc) metrics: Arc<Metrics>,
+    pub(in crate::grpc) clock: C,
+}
+
+/// Who an operator is, for the log and for records.
+pub(super) fn name(operator: Peer) -> String {
+    match operator {
+        Peer::Clear => "somebody on this machine".to_owned(),
+        peer => peer.to_string(),
+    }
+}
+
+impl<L: Ledger, C: Clock> Accesses<L, C> {
+    /// Shows what is recorded for a buyer.
+    pub(super) async fn look_up(
+        &self,
+        operator: Peer,
+        wanted: &v1::LookUpBuyerRequest,
+    ) -> Result<v1::LookUpBuyerResponse, Fault> {
+        let whose = convert::whose(&wanted.programme, wanted.buyer.as_ref());
+        let why = reason(&wanted.reason, whose.as_ref().ok().map(|(_, buyer)| *buyer));
+        let ((programme, buyer), reason) = both(whose, why)?;
+        let record = self.purchases.record_of(programme, buyer).map_err(convert::bad_fields)?;
+        let access = self.begin(operator, reason, Action::LookUp { programme, record }).await?;
+        let found = self.purchases.record(record).await;
+        let outcome = if found.is_ok() { "SHOWN" } else { "NOT_READ" };
+        // What is not on record is not shown.
+        self.put(&Access { at: self.clock.now(), stage: Stage::Ended(outcome), ..access }).await?;
+        let ledger_id = self.purchases.ledger_id().map(|id| id.to_string()).unwrap_or_default();
+        let entries = found.map_err(status::unread)?.entries().iter().map(convert::exported_entry).collect();
+        Ok(v1::LookUpBuyerResponse { ledger_id, entries })
+    }
+
+    /// Takes a purchase back.
+    pub(super) async fn void(
+        &self,
+        operator: Peer,
+        wanted: &v1::VoidForBuyerRequest,
+    ) -> Result<v1::VoidForBuyerResponse, Fault> {
+        let v1::VoidForBuyerRequest { programme, buyer, request_id, site, ledger_id, reason: why } = wanted;
+        let known = convert::known(&WireKnown { programme, buyer: buyer.as_ref(), request_id, ledger_id });
+        let why = reason(why, known.as_ref().ok().map(|(_, buyer, _)| *buyer));
+        let caller = self.caller(site).map_err(|bad| vec![bad]);
+        let (((programme, buyer, request), reason), caller) = both(both_fields(known, why), caller)?;
+        let wanted = convert::ledger(ledger_id).map_err(|bad| status::invalid(vec![bad]))?;
+        match (wanted, self.purchases.ledger_id()) {
+            (Some(wanted), Some(ours)) if wanted != ours => return Err(status::other_ledger(ours)),
+            (_, None) => return Err(status::ledger_away()),
+            _ => {}
+        }
+        let known = self.purchases.prepare_known(programme, buyer, request).map_err(convert::bad_fields)?;
+        let action = Action::Void { programme, site: caller.site, request };
+        let access = self.begin(operator, reason, action).await?;
+        let answer = self.purchases.void(known, &caller).await;
+        let ended = Access { at: self.clock.now(), stage: Stage::Ended(answer.outcome.name()), ..access };
+        // It is done, and stands on record as asked for.
+        if let Err(error) = self.trail.put(&ended).await {
+            tracing::error!(%error, access = ?ended, "what came of a void is not on record");
+        }
+        match answer {
+            LineAnswer { outcome: Outcome::Failed(why), .. } => Err(status::failure(&why)),
+            answer => {
+                if matches!(answer.outcome, Outcome::Voided(_)) && !answer.replayed {
+                    self.metrics.voided(VoidedBy::Operator);
+                }
+                let ledger = self.purchases.ledger_id().map(|id| id.to_string()).unwrap_or_default();
+                let district = |site| self.sites.load().get(site).map(|s| s.district()).unwrap_or_default();
+                Ok(v1::VoidForBuyerResponse { result: Some(convert::result(answer, ledger, district)) })
+            }
+        }
+    }
+
+    /// Counts an access and puts it on record.
+    async fn begin(&self, operator: Peer, reason: String, action: Action) -> Result<Access, Fault> {
+        let id = match operator.identity()? {
+            Some(Identity::Operator(id)) => Some(id),
+            _ => None,
+        };
+        let now = self.clock.monotonic();
+        let looked = self.operators.lock().unwrap_or_else(PoisonError::into_inner).look(id, now);
+        looked.map_err(status::looks_too_often)?;
+        let access = Access { at: self.clock.now(), by: name(operator), action, reason, stage: Stage::Asked };
+        self.put(&access).await?;
+        Ok(access)
+    }
+
+    async fn put(&self, access: &Access) -> Result<(), Fault> {
+        self.trail.put(access).await.map_err(|error| {
+            tracing::error!(%error, by = access.by, "an access was refused");
+            status::not_on_record()
+        })
+    }
+
+    /// The site that sold, as the one that takes back.
+    fn caller(&self, code: &str) -> Result<Caller, BadField> {
+        let bad = |problem: String| BadField::new("site", problem);
+        let id: SiteId = code.parse().map_err(|error| bad(format!("cannot be read: {error}")))?;
+        let sites = self.sites.load();
+        let site =
+            sites.get(id).ok_or_else(|| bad("is not in the registry of sites; put its line back to do this".into()))?;
+        let terminal: TerminalId = TERMINAL.parse().map_err(|error| bad(format!("{error}")))?;
+        Ok(Caller { site: id, terminal, place: Place { channel: site.channel, region: site.region.clone() } })
+    }
+}
+
+/// Why, as one line without anybody's number.
+pub(super) fn reason(text: &str, buyer: Option<Named<'_>>) -> Result<String, Vec<BadField>> {
+    let bad = |problem: String| Err(vec![BadField::new("reason", problem)]);
+    let text = text.trim();
+    if text.is_empty() {
+        return bad("is required: why this record is looked into or changed".into());
+    }
+    if text.chars().count() > MAX_REASON || text.chars().any(char::is_control) {
+        return bad(format!("must be one line of at most {MAX_REASON} characters"));
+    }
+    let own = matches!(buyer, Some(Named::Opaque { id, .. }) if !id.is_empty() && text.contains(id));
+    if own || longest_run(text) >= DIGITS_OF_A_NUMBER {
+        return bad("must not hold a buyer's number: reasons are kept".into());
+    }
+    Ok(text.to_owned())
+}
+
+/// The most digits in a row, whatever separates them within a number.
+fn longest_run(text: &str) -> usize {
+    let (mut run, mut longest) = (0, 0);
+    for letter in text.chars() {
+        match letter {
+            letter if letter.is_numeric() => run += 1,
+            '-' | ' ' | '.' | '/' => {}
+            _ => run = 0,
+        }
+        longest = longest.max(run);
+    }
+    longest
+}
+
+fn both_fields<A, B>(a: Result<A, Vec<BadField>>, b: Result<B, Vec<BadField>>) -> Result<(A, B), Vec<BadField>> {
+    match (a, b) {
+        (Ok(a), Ok(b)) => Ok((a, b)),
+        (a, b) => Err([a.err(), b.err()].into_iter().flatten().flatten().collect()),
+    }
+}
+
+/// Both, or everything that is wrong with either.
+fn both<A, B>(a: Result<A, Vec<BadField>>, b: Result<B, Vec<BadField>>) -> Result<(A, B), Fault> {
+    both_fields(a, b).map_err(status::invalid)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reason_is_one_line_and_nobodys_number() {
+        let told =
+            |text: &str| reason(text, Some(Named::Opaque { id: "K-77", birth_date: "" })).map_err(|bad| bad.len());
+        assert_eq!(told(" wrongly blocked, ticket 2026-11-0042 "), Ok("wrongly blocked, ticket 2026-11-0042".into()));
+        let long = "x".repeat(201);
+        for bad in [
+            "",
+            "  ",
+            "two\nlines",
+            &long,
+            "calls about 810305-1000112",
+            "8103051000112",
+            "8 1 0 3 0 5 1 0 0 0 1 1 2",
+            "about K-77",
+        ] {
+            assert_eq!(told(bad), Err(1), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,70 @@
+//! Whose certificates are believed.
+
+use std::fmt;
+use std::sync::Arc;
+
+use rustls::Error;
+use rustls::crypto::ring;
+use rustls::pki_types::{CertificateDer, UnixTime};
+use rustls::server::WebPkiClientVerifier;
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+
+use super::revoked::Revoked;
+use super::{Authorities, BadPem, Part};
+
+/// The callers who are believed: those with a certificate of these authorities, which is good now and not on their lists.
+pub struct Clients {
+    chains: Arc<dyn ClientCertVerifier>,
+    /// `None`: nothing that an authority has issued is taken back.
+    revoked: Option<Revoked>,
+    /// What all of it was read from.
+    of: (Vec<u8>, Option<Vec<u8>>),
+}
+
+impl Clients {
+    /// From the certificates of the authorities and, where certificates may be taken back, a list of every one of them.
+    pub fn from_pem(authorities: &[u8], revoked: Option<&[u8]>) -> Result<Self, BadPem> {
+        let Authorities(roots) = Authorities::from_pem(authorities)?;
+        let lists = revoked.map(|pem| Revoked::from_pem(pem, &roots.roots)).transpose()?;
+        let provider = Arc::new(ring::default_provider());
+        let chains = WebPkiClientVerifier::builder_with_provider(roots, provider)
+            .build()
+            .map_err(|error| BadPem { part: Part::Authorities, problem: format!("cannot be used: {error}") })?;
+        Ok(Self { chains, revoked: lists, of: (authorities.to_vec(), revoked.map(<[u8]>::to_vec)) })
+    }
+
+    /// Whether a certificate is believed at this time, with those that were shown between it and its authority.
+    pub(crate) fn believe(
+        &self,
+        own: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        at: UnixTime,
+    ) -> Result<ClientCertVerified, Error> {
+        let verified = self.chains.verify_client_cert(own, intermediates, at)?;
+        self.revoked.as_ref().map_or(Ok(()), |revoked| revoked.check(own))?;
+        Ok(verified)
+    }
+
+    /// What else there is to verify in a greeting: all of it but the certificate itself.
+    pub(crate) fn greeting(&self) -> &dyn ClientCertVerifier {
+        &*self.chains
+    }
+
+    /// How many certificates have been taken back; `None` where none can be.
+    pub fn revoked(&self) -> Option<usize> {
+        self.revoked.as_ref().map(Revoked::count)
+    }
+}
+
+/// Who reads the same files believes the same.
+impl PartialEq for Clients {
+    fn eq(&self, other: &Self) -> bool {
+        self.of == other.of
+    }
+}
+
+impl fmt::Debug for Clients {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Clients").field("revoked", &self.revoked()).finish_non_exhaustive()
+    }
+}
