@@ -1,0 +1,142 @@
+//! The instances: their settings as the service itself reads them, their probes, their end, their number.
+
+use std::collections::BTreeSet;
+use std::ffi::OsString;
+use std::fs;
+use std::path::Path;
+
+use rationd::config::{Config, Overrides, Store};
+use rationd::grpc::PURCHASE_SERVICE;
+use serde_json::{Value, json};
+
+use super::rendered::{Rendered, list, number, pod, replicas, text};
+
+/// The configuration of the pods as the service reads it; an error if it does not. `None`: it is a Secret's.
+fn config(rendered: &Rendered, container: &Value) -> Option<Result<Config, String>> {
+    let file = rendered.configured("rationd-config", "rationd.toml")?;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("rationd.toml");
+    fs::write(&path, file).unwrap();
+    let variables = list(&container["env"]).iter();
+    let variables =
+        variables.filter_map(|it| Some((OsString::from(text(&it["name"])), OsString::from(it["value"].as_str()?))));
+    Some(Config::load(Some(&path), Overrides::default(), variables).map_err(|errors| errors.to_string()))
+}
+
+pub fn wrongs(rendered: &Rendered) -> Vec<String> {
+    let deployment = rendered.the("Deployment", "rationd");
+    let (pod, container) = (pod(deployment), &pod(deployment)["containers"][0]);
+    let mut wrong: Vec<String> = rolled(rendered, deployment);
+    match config(rendered, container) {
+        None => {}
+        Some(Err(errors)) => wrong.push(errors),
+        Some(Ok(config)) => {
+            wrong.extend(configured(&config, pod, container));
+            wrong.extend(kept(&config, pod, container, deployment));
+        }
+    }
+    let wanted = rendered.find("Service", "rationd-admin").map(|it| &it["spec"]["ports"][0]["targetPort"]);
+    let others = rendered.all("Service").filter(|it| it["metadata"]["name"] != "rationd-admin");
+    let leading = others.filter(|it| list(&it["spec"]["ports"]).iter().any(|port| Some(&port["targetPort"]) == wanted));
+    wrong.extend(leading.map(|it| format!("the Service {} leads to the admin listener", it["metadata"]["name"])));
+    for monitor in rendered.all("ServiceMonitor") {
+        let admin = rendered.the("Service", "rationd-admin");
+        let selector = &monitor["spec"]["selector"];
+        let seen = rendered.all("Service").filter(|it| super::rendered::chooses(selector, &it["metadata"]["labels"]));
+        if seen.map(|it| &it["metadata"]["name"]).collect::<Vec<_>>() != [&admin["metadata"]["name"]]
+            || monitor["spec"]["endpoints"][0]["port"] != admin["spec"]["ports"][0]["name"]
+        {
+            wrong.push("the ServiceMonitor does not see the admin Service alone".into());
+        }
+    }
+    wrong
+}
+
+/// What the configuration and the manifest say of the same thing.
+fn configured(config: &Config, pod: &Value, container: &Value) -> Vec<String> {
+    let mut wrong = Vec::new();
+    let (counters, admin) = (config.counters, config.admin);
+    if !counters.ip().is_unspecified() || !admin.ip().is_unspecified() {
+        wrong.push("a listener is on loopback, where neither counters nor the kubelet reach it".to_owned());
+    }
+    let ports: Vec<&Value> = list(&container["ports"]).iter().map(|port| &port["containerPort"]).collect();
+    if ports != [&json!(counters.port()), &json!(admin.port())] {
+        wrong.push(format!("the container's ports are {ports:?}"));
+    }
+    for probe in ["livenessProbe", "readinessProbe", "startupProbe"] {
+        let asked = &container[probe]["grpc"];
+        // Readiness follows the store; whether the process lives does not: it is not restarted because Redis is away.
+        let service = (probe == "readinessProbe").then_some(PURCHASE_SERVICE);
+        if asked["port"] != admin.port() || asked["service"].as_str() != service {
+            wrong.push(format!("{probe} asks {asked}: liveness asks for nothing, readiness for {PURCHASE_SERVICE}"));
+        }
+    }
+    let (before, drain) = (number(&container["lifecycle"]["preStop"]["sleep"]["seconds"]), config.drain.as_secs());
+    let grace = number(&pod["terminationGracePeriodSeconds"]);
+    if before + drain + 5 > grace {
+        wrong.push(format!("{before} s, a drain of {drain} s and 5 s to spare do not fit into {grace} s"));
+    }
+    if config.allow_volatile || config.clock.is_some() {
+        wrong.push("receipts are volatile, or the clock simulated".into());
+    }
+    wrong
+}
+
+/// Keys and certificates stand where they are looked for, readable by their owner alone; so does a ledger of its own.
+fn kept(config: &Config, pod: &Value, container: &Value, deployment: &Value) -> Vec<String> {
+    let mut wrong = Vec::new();
+    let Some(tls) = &config.tls else { return vec!["no certificates".into()] };
+    let folder = config.keys.parent().and_then(Path::to_str).unwrap();
+    let files: BTreeSet<&Path> =
+        [&config.keys, &tls.certificate, &tls.key, &tls.client_ca].map(std::path::PathBuf::as_path).into();
+    // install -m 0400 /secret/… …/
+    let copying = &pod["initContainers"][0];
+    let command: Vec<&str> = list(&copying["command"]).iter().map(text).collect();
+    let copied: BTreeSet<String> = command[3..]
+        .iter()
+        .filter_map(|file| file.strip_prefix("/secret/"))
+        .map(|it| format!("{folder}/{it}"))
+        .collect();
+    if command[..3] != ["install", "-m", "0400"] || copied.iter().map(Path::new).collect::<BTreeSet<_>>() != files {
+        wrong.push(format!("keys and certificates are not copied with mode 0400: {command:?}"));
+    }
+    let mounts = |of: &Value, path: &str| list(&of["volumeMounts"]).iter().any(|it| it["mountPath"] == path);
+    if !mounts(copying, folder) || !mounts(container, folder) || mounts(container, "/secret") {
+        wrong.push(format!("{folder} is not what both containers have, or the service reads the Secrets themselves"));
+    }
+    let secret = list(&pod["volumes"]).iter().find(|it| it["name"] == "secret").unwrap();
+    let items = list(&secret["projected"]["sources"]).iter().flat_map(|it| list(&it["secret"]["items"]));
+    let paths: BTreeSet<String> = items.map(|it| format!("{folder}/{}", text(&it["path"]))).collect();
+    if paths != copied {
+        wrong.push(format!("the Secrets give {paths:?}"));
+    }
+    if config.make_keys {
+        wrong.push("pods make keys of their own: they would take the same buyer for two".into());
+    }
+    if let Store::Embedded(ledger) = &config.store {
+        let on = list(&container["volumeMounts"]).iter().any(|it| ledger.starts_with(text(&it["mountPath"])));
+        if !on {
+            wrong.push(format!("no volume holds {}", ledger.display()));
+        }
+        if deployment["spec"]["strategy"]["type"] != "Recreate" || deployment["spec"]["replicas"] != 1 {
+            wrong.push("one instance has the ledger open: its strategy is Recreate".into());
+        }
+    }
+    wrong
+}
+
+/// How many there are, and how they are exchanged.
+fn rolled(rendered: &Rendered, deployment: &Value) -> Vec<String> {
+    let mut wrong = Vec::new();
+    let (strategy, scaler) = (&deployment["spec"]["strategy"], rendered.find("HorizontalPodAutoscaler", "rationd"));
+    if strategy["type"] == "RollingUpdate" && strategy["rollingUpdate"]["maxUnavailable"] != 0 {
+        wrong.push("an upgrade leaves fewer instances than before".to_owned());
+    }
+    if scaler.is_some() != deployment["spec"]["replicas"].is_null() {
+        wrong.push("either the autoscaler says how many instances there are or the Deployment".into());
+    }
+    if scaler.is_some() && replicas(rendered, deployment) < 2 {
+        wrong.push("the autoscaler may leave one alone".into());
+    }
+    wrong
+}

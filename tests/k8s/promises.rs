@@ -1,0 +1,236 @@
+//! Every overlay keeps every promise; and each promise, broken by a slip in a file, is seen to be broken.
+
+use std::fs;
+use std::process::Command;
+
+use super::rendered::{OVERLAYS, Rendered, copy, root, tool};
+use super::{counters, network, pods, store};
+use crate::service::run;
+
+/// Everything that is wrong with what an overlay comes to.
+fn wrongs(rendered: &Rendered) -> Vec<String> {
+    let mut wrong = pods::wrongs(rendered);
+    wrong.extend(counters::wrongs(rendered));
+    wrong.extend(network::wrongs(rendered));
+    wrong.extend(store::wrongs(rendered));
+    wrong
+}
+
+/// What the schemas of Kubernetes say against it; they know nothing about the operator's kinds.
+fn invalid(rendered: &Rendered) -> String {
+    let mut validate = Command::new(tool("kubernetes-validate"));
+    validate.args(["--strict", "--no-warn", "--quiet"]).arg(&rendered.file);
+    let ran = run(validate, root(), "");
+    if ran.code == 0 { String::new() } else { format!("{}{}", ran.out, ran.err) }
+}
+
+#[test]
+fn every_overlay_is_valid_and_keeps_every_promise() {
+    for overlay in OVERLAYS {
+        let rendered = Rendered::of(overlay);
+        assert_eq!(invalid(&rendered), "", "{overlay}");
+        assert_eq!(wrongs(&rendered), Vec::<String>::new(), "{overlay}");
+        println!("{overlay}: {} objects, valid", rendered.objects.len());
+    }
+}
+
+#[test]
+fn whoever_runs_a_redis_of_their_own_gives_its_url_in_a_secret() {
+    let copy = copy();
+    let ours = copy.path().join("k8s/overlays/ours");
+    fs::create_dir(&ours).unwrap();
+    let kustomization = "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\nresources: [../../base]\n\
+                         components: [../../components/external-redis]\n";
+    fs::write(ours.join("kustomization.yaml"), kustomization).unwrap();
+    let rendered = Rendered::at(&ours);
+    assert_eq!(invalid(&rendered), "");
+    assert_eq!(wrongs(&rendered), Vec::<String>::new());
+    let config = &super::rendered::pod(rendered.the("Deployment", "rationd"))["volumes"][0];
+    assert_eq!((&config["name"], &config["secret"]["secretName"]), (&"config".into(), &"rationd-config".into()));
+    assert_eq!(rendered.all("ConfigMap").count(), 0);
+}
+
+/// A slip: the overlay in which it shows, the file, what stands there, what stands there instead, and a part of what is said.
+type Slip = (&'static str, &'static str, &'static str, &'static str, &'static str);
+
+const SLIPS: [Slip; 36] = [
+    ("national", "base/deployment.yaml", "GracePeriodSeconds: 30", "GracePeriodSeconds: 15", "do not fit"),
+    ("national", "base/rationd.toml", "drain_seconds = 10", "drain_seconds = 26", "do not fit"),
+    ("national", "base/rationd.toml", "\"0.0.0.0:7421\"", "\"127.0.0.1:7421\"", "loopback"),
+    ("national", "base/rationd.toml", "[counters]", "[counter]", "counter"),
+    (
+        "national",
+        "base/deployment.yaml",
+        "service: rationd.v1.PurchaseService",
+        "service: rationd.v1.Purchases",
+        "readiness",
+    ),
+    (
+        "national",
+        "base/deployment.yaml",
+        "periodSeconds: 10",
+        "periodSeconds: 10\n            initialDelay: 1",
+        "initialDelay",
+    ),
+    (
+        "national",
+        "base/deployment.yaml",
+        "grpc:\n              port: 7421\n            periodSeconds: 10",
+        "grpc:\n              port: 7421\n              service: rationd.v1.PurchaseService\n            periodSeconds: 10",
+        "liveness",
+    ),
+    ("national", "base/deployment.yaml", "runAsNonRoot: true", "runAsNonRoot: false", "root"),
+    (
+        "national",
+        "base/deployment.yaml",
+        "readOnlyRootFilesystem: true",
+        "readOnlyRootFilesystem: false",
+        "writable root",
+    ),
+    ("national", "components/sentinel/redis.yaml", "type: RuntimeDefault", "type: Unconfined", "seccomp"),
+    ("national", "base/deployment.yaml", "\"-m\", \"0400\"", "\"-m\", \"0444\"", "0400"),
+    (
+        "national",
+        "base/deployment.yaml",
+        "value: k8s.pod.name=$(POD_NAME)",
+        "valueFrom: {secretKeyRef: {name: rationd-keys, key: keys.toml}}",
+        "a secret in a variable",
+    ),
+    (
+        "national",
+        "components/sentinel/kustomization.yaml",
+        "redis+sentinel://",
+        "redis+sentinel://:pw@",
+        "a secret in a variable",
+    ),
+    ("national", "base/disruption-budget.yaml", "maxUnavailable: 1", "maxUnavailable: 2", "budget"),
+    ("national", "base/deployment.yaml", "maxUnavailable: 0", "maxUnavailable: 1", "fewer instances"),
+    (
+        "national",
+        "base/network-policies.yaml",
+        "kubernetes.io/metadata.name: monitoring\n      ports:\n        - port: admin",
+        "team: shop\n      ports:\n        - port: admin",
+        "admin",
+    ),
+    (
+        "national",
+        "base/network-policies.yaml",
+        "        - port: grpc\n",
+        "        - port: grpc\n        - port: 7421\n",
+        "admin",
+    ),
+    (
+        "national",
+        "base/network-policies.yaml",
+        "podSelector: {}\n  policyTypes: [Ingress, Egress]",
+        "podSelector: {}\n  policyTypes: [Ingress]",
+        "everything else",
+    ),
+    (
+        "national",
+        "base/service.yaml",
+        "  ports:\n    - name: grpc",
+        "  ports:\n    - {name: admin, port: 7421, targetPort: admin}\n    - name: grpc",
+        "admin",
+    ),
+    ("national", "components/sentinel/network-policies.yaml", "- port: sentinel", "- port: redis", "26379"),
+    (
+        "national",
+        "components/sentinel/network-policies.yaml",
+        "ingress:\n    - from:\n        - podSelector:",
+        "ingress:\n    - from:\n        - namespaceSelector: {}\n          podSelector:",
+        "from elsewhere",
+    ),
+    ("national", "components/sentinel/redis.conf", "appendfsync always", "appendfsync everysec", "appendfsync"),
+    (
+        "national",
+        "components/sentinel/redis.conf",
+        "min-replicas-max-lag 2",
+        "min-replicas-max-lag 10",
+        "min-replicas-max-lag",
+    ),
+    ("national", "components/sentinel/redis.conf", "maxmemory 12gb", "maxmemory 20gb", "half"),
+    ("national", "components/sentinel/redis.conf", "repl-diskless-sync-delay 0", "", "repl-diskless-sync-delay"),
+    (
+        "national",
+        "components/sentinel/sentinel.conf",
+        "announce-hostnames yes",
+        "announce-hostnames no",
+        "announce-hostnames",
+    ),
+    (
+        "national",
+        "components/sentinel/redis.yaml",
+        "topologyKey: kubernetes.io/hostname",
+        "topologyKey: example.com/rack",
+        "one node",
+    ),
+    (
+        "national",
+        "components/sentinel/redis.yaml",
+        "publishNotReadyAddresses: true",
+        "publishNotReadyAddresses: false",
+        "not ready",
+    ),
+    (
+        "national",
+        "components/sentinel/redis.yaml",
+        "terminationGracePeriodSeconds: 60",
+        "terminationGracePeriodSeconds: 20",
+        "hand over",
+    ),
+    ("national", "components/sentinel/kustomization.yaml", "rationd-sentinel-2.", "rationd-sentinel-3.", "names"),
+    ("national", "components/sentinel/sentinel.yaml", "replicas: 3", "replicas: 2", "three"),
+    (
+        "national",
+        "components/autoscaling/kustomization.yaml",
+        "op: remove\n        path: /spec/replicas",
+        "op: replace\n        path: /spec/replicas\n        value: 3",
+        "autoscaler",
+    ),
+    (
+        "national",
+        "components/monitoring/service-monitor.yaml",
+        "component: admin",
+        "component: metrics",
+        "ServiceMonitor",
+    ),
+    ("development", "components/redis/redis.conf", "appendonly yes", "appendonly no", "appendonly"),
+    (
+        "single-machine",
+        "overlays/single-machine/kustomization.yaml",
+        "{type: Recreate}",
+        "{type: RollingUpdate}",
+        "Recreate",
+    ),
+    (
+        "single-machine",
+        "overlays/single-machine/kustomization.yaml",
+        "mountPath: /var/lib/rationd",
+        "mountPath: /var/lib/ledger",
+        "no volume",
+    ),
+];
+
+#[test]
+fn a_slip_in_a_file_is_seen() {
+    let mut unseen = Vec::new();
+    for (overlay, file, from, to, said) in SLIPS {
+        let copy = copy();
+        let path = copy.path().join("k8s").join(file);
+        let before = fs::read_to_string(&path).unwrap();
+        let after = before.replacen(from, to, 1);
+        assert_ne!(before, after, "{file} has no `{from}`");
+        fs::write(path, after).unwrap();
+        let rendered = Rendered::at(&copy.path().join("k8s/overlays").join(overlay));
+        let mut seen = wrongs(&rendered);
+        if seen.is_empty() {
+            seen.push(invalid(&rendered));
+        }
+        if !seen.iter().any(|wrong| wrong.contains(said)) {
+            unseen.push(format!("{file}: `{from}` → `{to}`: {seen:?}"));
+        }
+    }
+    assert_eq!(unseen, Vec::<String>::new());
+    println!("{} slips, each seen", SLIPS.len());
+}
