@@ -11,6 +11,7 @@ mod program {
     mod canary;
     mod cluster;
     mod command_line;
+    mod complaints;
     mod descriptors;
     mod drain;
     mod files;
