@@ -27,6 +27,8 @@ pub(super) struct Certificates {
 struct Kept<T> {
     part: TlsPart,
     held: T,
+    /// What stood there at the last look, if that was something else.
+    next: Option<T>,
     /// What was wrong at the last look.
     problem: Option<String>,
     /// Whether it has been told.
@@ -70,14 +72,19 @@ impl Certificates {
 
 impl<T: PartialEq> Kept<T> {
     fn new(part: TlsPart, held: T) -> Self {
-        Self { part, held, problem: None, told: false }
+        Self { part, held, next: None, problem: None, told: false }
     }
 
     /// What is in force from now on, if that is something else than before.
     fn look(&mut self, read: Result<T, ConfigErrors>, metrics: &Metrics) -> Option<&T> {
         match read {
             Ok(same) if same == self.held => {
-                (self.problem, self.told) = (None, false);
+                (self.next, self.problem, self.told) = (None, None, false);
+                None
+            }
+            // A file that ends between two certificates is readable and not whole: what is to be believed stands for a while.
+            Ok(other) if self.next.as_ref() != Some(&other) => {
+                (self.next, self.problem, self.told) = (Some(other), None, false);
                 None
             }
             Ok(other) => {

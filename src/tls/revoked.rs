@@ -44,6 +44,12 @@ impl Revoked {
                 |error| told(format!("list {at} cannot be read (a CRL of version 2, whole and direct): {error}"));
             let list = OwnedCertRevocationList::from_der(&der).map_err(unread)?;
             let list = CertRevocationList::from(list);
+            // A part of what an authority has taken back would pass for all of it.
+            if list.issuing_distribution_point().is_some() {
+                return Err(told(format!(
+                    "list {at} says that it covers only a part of what its authority issues (issuing distribution point): give whole lists"
+                )));
+            }
             let mut signed = false;
             for (authority, has_list) in authorities.iter().zip(&mut have_lists) {
                 // Two may have the same name: whose list it is, only the signature says.

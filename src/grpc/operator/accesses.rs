@@ -148,25 +148,22 @@ pub(super) fn reason(text: &str, buyer: Option<Named<'_>>) -> Result<String, Vec
     if text.chars().count() > MAX_REASON || text.chars().any(char::is_control) {
         return bad(format!("must be one line of at most {MAX_REASON} characters"));
     }
-    let own = matches!(buyer, Some(Named::Opaque { id, .. }) if !id.is_empty() && text.contains(id));
-    if own || longest_run(text) >= DIGITS_OF_A_NUMBER {
+    let own = matches!(buyer, Some(Named::Opaque { id, .. }) if !bare(id).is_empty() && bare(text).contains(&bare(id)));
+    if own || holds_a_number(text) {
         return bad("must not hold a buyer's number: reasons are kept".into());
     }
     Ok(text.to_owned())
 }
 
-/// The most digits in a row, whatever separates them within a number.
-fn longest_run(text: &str) -> usize {
-    let (mut run, mut longest) = (0, 0);
-    for letter in text.chars() {
-        match letter {
-            letter if letter.is_numeric() => run += 1,
-            '-' | ' ' | '.' | '/' => {}
-            _ => run = 0,
-        }
-        longest = longest.max(run);
-    }
-    longest
+/// Letters and digits alone, in small letters: however it is written.
+fn bare(text: &str) -> String {
+    text.chars().filter(|letter| letter.is_alphanumeric()).flat_map(char::to_lowercase).collect()
+}
+
+/// Whether so many digits follow one another, whatever but a letter stands between them, that it may be somebody's number.
+fn holds_a_number(text: &str) -> bool {
+    let longest = text.split(char::is_alphabetic).map(|part| part.chars().filter(|it| it.is_numeric()).count()).max();
+    longest.is_some_and(|longest| longest >= DIGITS_OF_A_NUMBER)
 }
 
 fn both_fields<A, B>(a: Result<A, Vec<BadField>>, b: Result<B, Vec<BadField>>) -> Result<(A, B), Vec<BadField>> {
@@ -199,7 +196,10 @@ mod tests {
             "calls about 810305-1000112",
             "8103051000112",
             "8 1 0 3 0 5 1 0 0 0 1 1 2",
+            "810305\u{2013}1000112",
+            "(810305)_1000:112",
             "about K-77",
+            "about k 77",
         ] {
             assert_eq!(told(bad), Err(1), "{bad}");
         }
