@@ -49,6 +49,7 @@ fn series() -> BTreeSet<String> {
     let shown = TABLE.iter().flat_map(|row| match (row.kind, row.unit) {
         (Kind::Counter, _) => vec![format!("{}_total", named(row.name))],
         (Kind::Gauge, "1") => vec![format!("{}_ratio", named(row.name))],
+        (Kind::Gauge, "s") => vec![format!("{}_seconds", named(row.name))],
         (Kind::Gauge, _) => vec![named(row.name)],
         (Kind::Histogram, _) => {
             ["bucket", "count", "sum"].map(|part| format!("{}_seconds_{part}", named(row.name))).into()
