@@ -62,7 +62,7 @@ fn redis_log_damaged_in_its_body() {
             scene.server().launch();
             tokio::time::sleep(Duration::from_millis(400)).await;
             assert!(scene.server().has_ended(), "Redis starts over a damaged file");
-            assert!(!scene.is_serving().await);
+            scene.serves_no_more().await;
             fs::write(&log, whole).unwrap();
             scene.restart_redis();
         };
@@ -80,7 +80,7 @@ fn redis_data_gone() {
             fs::rename(&logs, &away).unwrap();
             scene.restart_redis();
             scene.logged("bring the right data back").await;
-            assert!(!scene.is_serving().await, "it would sell into an empty ledger");
+            scene.serves_no_more().await;
             scene.server().kill();
             fs::remove_dir_all(&logs).unwrap();
             fs::rename(&away, &logs).unwrap();
@@ -104,9 +104,7 @@ fn redis_an_old_backup() {
             fs::rename(&backup, &logs).unwrap();
             scene.restart_redis();
             scene.logged("Redis is behind what was acknowledged").await;
-            while scene.is_serving().await {
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
+            scene.serves_no_more().await;
             scene.server().kill();
             fs::remove_dir_all(&logs).unwrap();
             fs::rename(&away, &logs).unwrap();
@@ -123,9 +121,7 @@ fn redis_weaker_settings_at_run_time() {
         let mut scene = Scene::redis().await;
         let strike = async |scene: &mut Scene, _: &mut Chance| {
             scene.redis_cli(&["CONFIG", "SET", "appendfsync", "everysec"]);
-            while scene.is_serving().await {
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
+            scene.serves_no_more().await;
             assert!(scene.service().log().contains("CONFIG SET appendfsync always"), "{}", scene.service().log());
             scene.redis_cli(&["CONFIG", "SET", "appendfsync", "always"]);
         };

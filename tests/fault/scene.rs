@@ -223,6 +223,11 @@ impl Scene {
         self.until("the service to serve", async |scene| scene.is_serving().await).await;
     }
 
+    /// Waits until it says that it cannot: a moment after it has stopped recording them.
+    pub async fn serves_no_more(&mut self) {
+        self.until("the service to serve no more", async |scene| !scene.is_serving().await).await;
+    }
+
     /// Waits until the service has logged this.
     pub async fn logged(&mut self, words: &str) {
         self.until(words, async |scene| scene.service().log().contains(words)).await;
