@@ -298,12 +298,20 @@ async fn places_of_the_line_outlive_the_primary_that_keeps_them() {
         places.push(place(&door, site).await);
     }
     let owner = nodes.keeper("{door}").await;
-    tokio::time::sleep(Duration::from_millis(500)).await;
+    // Places wait for no replica: it is to have them here.
+    let replica = nodes.shards().await[&owner][0];
+    let offset = nodes.all[owner].info("master_repl_offset").await.unwrap().parse::<u64>().unwrap();
+    let started = Instant::now();
+    while nodes.all[replica].info("slave_repl_offset").await.is_none_or(|has| has.parse::<u64>().unwrap() < offset) {
+        assert!(started.elapsed() < Duration::from_secs(20), "the replica does not follow");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
     nodes.all[owner].kill();
     nodes.replaced(owner).await;
     // The new primary has no replica yet and takes no writes.
     nodes.all[owner].start_again();
-    for (site, number) in (0..).zip(&places) {
+    // The other way round: a line that was lost would give out the same numbers in the same order.
+    for (site, number) in (0_u32..100).zip(&places).rev() {
         assert_eq!(place(&door, site).await, *number);
     }
     let next = place(&door, 1_000).await;
