@@ -255,7 +255,9 @@ async fn thousands_of_resets_leave_no_place_taken_and_every_id_resolvable(world:
                 // As good as at random, and the same in every run.
                 let patience = usual * 3 * (nth * 7_919 % RESETS) / RESETS;
                 let heard = tokio::time::timeout(patience, seller.purchase(&visit)).await;
-                left.push((visit, heard.is_ok_and(|answer| said(&one(answer.unwrap())) == "APPROVED")));
+                // Our own end gives a connection up that has seen so many resets: what it carried was not heard.
+                let heard = heard.ok().and_then(Result::ok).is_some_and(|answer| said(&one(answer)) == "APPROVED");
+                left.push((visit, heard));
             }
             left
         });
