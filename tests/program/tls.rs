@@ -185,12 +185,12 @@ async fn a_token_in_other_hands_is_refused_logged_and_counted() {
     let token = session.admitted.session_token.clone();
     let stolen = gateway.call(&token, v1::PurchaseRequest::default()).await.unwrap_err();
     assert!(stolen.to_string().starts_with("SESSION_NOT_YOURS"), "{stolen}");
-    let log = service.log();
-    let told = log.lines().find(|line| line.contains("to whom it was not given")).expect("a log line");
+    let told = await_line(&service, "to whom it was not given");
     assert!(
         told.contains("WARN") && told.contains("rationd://gateway/demo-gateway") && told.contains("11000001"),
         "{told}"
     );
+    let log = service.log();
     assert!(!log.contains(&token) && !log.contains(&token[..24]), "{log}");
     let metrics = service.metrics();
     assert!(
