@@ -14,13 +14,21 @@ sentinel() {
     timeout 2 redis-cli -h "$host" -p "$SENTINEL_PORT" SENTINEL "$@" 2>/dev/null || true
 }
 
-for n in 0 1 2; do
-    if names_me "$n" && [ "$(sentinel "$n" FAILOVER store)" = OK ]; then
-        tries=0
-        while names_me "$n" && [ "$tries" -lt 50 ]; do
-            tries=$((tries + 1))
-            sleep 0.2
+# A Sentinel refuses while it still ends the last failover, and when it has just lost sight of the replicas: it is asked again.
+# Two at once would be two failovers, so whoever took it is waited for.
+taken="" end=$(($(date +%s) + 10))
+while [ "$(date +%s)" -lt "$end" ]; do
+    if [ -n "$taken" ]; then
+        names_me "$taken" || break
+    else
+        named=""
+        for n in 0 1 2; do
+            if names_me "$n"; then
+                named="$n"
+                [ "$(sentinel "$n" FAILOVER store)" != OK ] || { taken="$n" && break; }
+            fi
         done
-        break
+        [ -n "$named" ] || break
     fi
+    sleep 0.2
 done
