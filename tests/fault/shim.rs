@@ -2,32 +2,29 @@
 
 use std::fs;
 use std::path::PathBuf;
-use std::process::Command;
 
 use tempfile::TempDir;
+
+use crate::support::preload;
 
 /// A shim that was built, and the files through which it is told what to do.
 pub struct Shim {
     home: TempDir,
+    library: PathBuf,
 }
 
 impl Shim {
-    /// Builds it with the C compiler that links Rust programs too.
+    /// Builds it.
     pub fn build() -> Self {
         let home = tempfile::tempdir().unwrap();
-        let source = home.path().join("shim.c");
-        fs::write(&source, include_str!("shim.c")).unwrap();
-        let mut command = Command::new("cc");
-        command.args(["-shared", "-fPIC", "-O1", "-Wall", "-Werror", "-D_FILE_OFFSET_BITS=64", "-o"]);
-        let built = command.arg(home.path().join("shim.so")).arg(&source).arg("-ldl").output().expect("cc is needed");
-        assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
-        Self { home }
+        let library = preload::build(home.path(), include_str!("shim.c"));
+        Self { home, library }
     }
 
     /// What a process must have in its environment.
     pub fn variables(&self) -> [(&'static str, String); 2] {
         let text = |path: PathBuf| path.to_str().unwrap().to_owned();
-        [("LD_PRELOAD", text(self.home.path().join("shim.so"))), ("FAULT_SHIM", text(self.home.path().to_owned()))]
+        [("LD_PRELOAD", text(self.library.clone())), ("FAULT_SHIM", text(self.home.path().to_owned()))]
     }
 
     /// The words that start a program with it.

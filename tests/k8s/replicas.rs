@@ -1,5 +1,5 @@
 //! The replicated store as the manifests start it: the very scripts and settings of the ConfigMaps, run as pods would run them. A
-//! pod is a process here, its volume a folder, its address one of loopback, and names are found in a file (libnss-wrapper) that is
+//! pod is a process here, its volume a folder, its address one of loopback, and names are found in a file (by `names.c`) that is
 //! written anew whenever a pod comes back under another address.
 
 use std::fs;
@@ -12,7 +12,7 @@ use tempfile::TempDir;
 
 use super::rendered::{Rendered, list, pod, text};
 use crate::service::{Ran, Service, run, signal};
-use crate::support::redis::free_port;
+use crate::support::{preload, redis::free_port};
 
 /// How long anything may take on a busy machine. Sentinels learn of replicas every ten seconds, and one that was not run for two
 /// seconds trusts no clock, and does nothing, for thirty.
@@ -48,6 +48,7 @@ impl Set {
 /// Six pods that come and go.
 struct Pods {
     at: TempDir,
+    preloaded: PathBuf,
     sets: [Set; 2],
     ports: [u16; 2],
     /// The last part of each pod's address, by set and number; each start has another.
@@ -64,7 +65,8 @@ impl Pods {
         let at = tempfile::tempdir().unwrap();
         let sets = ["rationd-redis", "rationd-sentinel"].map(|name| Set::of(rendered, name, at.path()));
         let ports = [free_port(), free_port()];
-        Self { at, sets, ports, addresses: [[0; 3]; 2], next: 1, running: Default::default() }
+        let preloaded = preload::build(at.path(), include_str!("names.c"));
+        Self { at, preloaded, sets, ports, addresses: [[0; 3]; 2], next: 1, running: Default::default() }
     }
 
     fn address(&self, set: usize, nth: usize) -> String {
@@ -83,13 +85,13 @@ impl Pods {
             ("LISTEN", self.address(set, nth)),
             ("PORT", self.ports[SERVERS].to_string()),
             ("SENTINEL_PORT", self.ports[SENTINELS].to_string()),
-            ("LD_PRELOAD", "libnss_wrapper.so".to_owned()),
-            ("NSS_WRAPPER_HOSTS", folder(self.hosts())),
+            ("LD_PRELOAD", folder(self.preloaded.clone())),
+            ("NAMES", folder(self.names())),
         ]
     }
 
-    fn hosts(&self) -> PathBuf {
-        self.at.path().join("hosts")
+    fn names(&self) -> PathBuf {
+        self.at.path().join("names")
     }
 
     fn data(&self, set: usize, nth: usize) -> PathBuf {
@@ -104,15 +106,15 @@ impl Pods {
     fn start(&mut self, set: usize, nth: usize) {
         self.addresses[set][nth] = self.next;
         self.next += 1;
-        let names = [SERVERS, SENTINELS].iter().flat_map(|&set| (0..3).map(move |nth| (set, nth)));
-        let lines = names.filter(|&(set, nth)| self.addresses[set][nth] > 0).map(|(set, nth)| {
+        let pods = [SERVERS, SENTINELS].iter().flat_map(|&set| (0..3).map(move |nth| (set, nth)));
+        let lines = pods.filter(|&(set, nth)| self.addresses[set][nth] > 0).map(|(set, nth)| {
             let name = &self.sets[set].name;
             format!("{} {name}-{nth}.{name}\n", self.address(set, nth))
         });
         // Replaced and not rewritten: somebody may be reading it.
-        let (written, hosts) = (self.at.path().join("hosts.new"), self.hosts());
+        let (written, names) = (self.at.path().join("names.new"), self.names());
         fs::write(&written, lines.collect::<String>()).unwrap();
-        fs::rename(written, hosts).unwrap();
+        fs::rename(written, names).unwrap();
         let data = self.data(set, nth);
         fs::create_dir_all(&data).unwrap();
         let log = fs::File::options().create(true).append(true).open(data.with_extension("log")).unwrap();
@@ -232,8 +234,8 @@ fn serve(pods: &Pods, rendered: &Rendered, at: &Path) -> Service {
     let variables = list(&pod(rendered.the("Deployment", "rationd"))["containers"][0]["env"]);
     let store: &Value = &variables.iter().find(|it| it["name"] == "RATIOND_STORE").unwrap()["value"];
     let store = text(store).replace(":26379", &format!(":{}", pods.ports[SENTINELS]));
-    let hosts = pods.hosts();
-    let found = [("LD_PRELOAD", "libnss_wrapper.so"), ("NSS_WRAPPER_HOSTS", hosts.to_str().unwrap())];
+    let names = pods.names();
+    let found = [("LD_PRELOAD", pods.preloaded.to_str().unwrap()), ("NAMES", names.to_str().unwrap())];
     Service::start(at, &["--clock", SATURDAY, "--store", &store, "--keys", keys.to_str().unwrap()], &found)
 }
 

@@ -9,6 +9,7 @@
 
 pub mod cluster;
 pub mod lossy;
+pub mod preload;
 pub mod proxy;
 pub mod raw;
 pub mod redis;
