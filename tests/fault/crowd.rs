@@ -59,6 +59,33 @@ pub struct Crowd {
     keepers: JoinSet<()>,
 }
 
+/// The calls of a crowd, for whoever strikes.
+#[derive(Clone)]
+pub struct Calls(Arc<Shared>);
+
+impl Calls {
+    /// Has everybody who is between two calls make the next one now, and returns when so many calls are under way.
+    pub async fn rush(&self, least: usize) -> usize {
+        let begun = Instant::now();
+        loop {
+            self.0.rush.send_modify(|rush| *rush += 1);
+            for _ in 0..200 {
+                tokio::task::yield_now().await;
+                let calls = self.under_way();
+                if calls >= least {
+                    return calls;
+                }
+            }
+            assert!(begun.elapsed() < PATIENCE, "{} calls under way, {least} are needed", self.under_way());
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    fn under_way(&self) -> usize {
+        self.0.under_way.load(Ordering::SeqCst)
+    }
+}
+
 struct Shared {
     seed: u64,
     scenario: Scenario,
@@ -79,6 +106,8 @@ struct Shared {
 
 /// What a crowd has to tell when it is over.
 pub struct Heard {
+    /// When it began, from which calls count their times.
+    pub begun: Instant,
     /// Every call.
     pub history: Vec<Asked>,
     /// The ids of which nobody could say what became of them, at some time.
@@ -149,26 +178,9 @@ impl Crowd {
         decided.count() as f64 / (until - from).as_secs_f64()
     }
 
-    /// Calls under way.
-    pub fn under_way(&self) -> usize {
-        self.shared.under_way.load(Ordering::SeqCst)
-    }
-
-    /// Has everybody who is between two calls make the next one now, and returns when so many calls are under way.
-    pub async fn rush(&self, least: usize) -> usize {
-        let begun = Instant::now();
-        loop {
-            self.shared.rush.send_modify(|rush| *rush += 1);
-            for _ in 0..200 {
-                tokio::task::yield_now().await;
-                let calls = self.under_way();
-                if calls >= least {
-                    return calls;
-                }
-            }
-            assert!(begun.elapsed() < PATIENCE, "{} calls under way, {least} are needed", self.under_way());
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
+    /// Its calls.
+    pub fn calls(&self) -> Calls {
+        Calls(self.shared.clone())
     }
 
     /// Waits until decisions come as fast as before, and says how long after `healed` that began; `None` if it does not begin in
@@ -209,12 +221,12 @@ impl Crowd {
         let unresolved = told.into_iter().filter_map(|(request, is_told)| (!is_told).then_some(request)).collect();
         self.shared.at_once.cancel();
         self.keepers.shutdown().await;
-        Heard { history: std::mem::take(&mut *shared.history()), unknown, unresolved }
+        Heard { begun: shared.begun, history: std::mem::take(&mut *shared.history()), unknown, unresolved }
     }
 }
 
 /// Whether a call was given a decision, yes or no.
-fn is_decided(outcome: &Outcome) -> bool {
+pub fn is_decided(outcome: &Outcome) -> bool {
     !outcome.is_unknown() && !matches!(outcome, Outcome::NotExecuted(_))
 }
 

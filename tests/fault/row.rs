@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::io::Write as _;
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rationd::load::audit::{Audit, CaseKind, audit};
 use rationd::load::chance::Chance;
@@ -11,14 +11,12 @@ use rationd::load::history::{Asked, Outcome};
 use rationd::load::programme::Carried;
 use serde::Serialize;
 
-use super::crowd::{Crowd, Heard, workload};
+use super::crowd::{Crowd, Heard, is_decided, workload};
 use super::line::Kept;
 use super::linear;
-use super::scene::Scene;
+use super::scene::{Scene, Slow, UNDER_WAY};
 use super::seeds::{Plan, Settings};
 
-/// So many calls are under way when a fault strikes, at least.
-const UNDER_WAY: usize = 100;
 /// Goodput is back within this time of every fault's end (`G28`).
 const BACK_WITHIN: Duration = Duration::from_secs(15);
 /// The gap at a failover that is aimed at (`G23`). The Sentinels draw when they begin, and a row sees a draw or two of it: one
@@ -112,12 +110,13 @@ impl Row {
         let crowd = Crowd::enter(scene.front.port(), &scene.places, settings.seed).await;
         tokio::time::sleep(QUIET).await;
         let goodput = crowd.goodput(crowd.now() - QUIET / 2, crowd.now());
-        let (mut under_way, mut worst) = (usize::MAX, Some(Duration::ZERO));
+        let mut worst = Some(Duration::ZERO);
+        scene.calls = Some(crowd.calls());
         let begun = crowd.now();
         for pause in &pauses {
             scene.settled().await;
             tokio::time::sleep(*pause).await;
-            under_way = under_way.min(crowd.rush(UNDER_WAY).await);
+            scene.rush().await;
             strike(scene, &mut chance).await;
             let back = crowd.back(goodput, crowd.now(), BACK_WITHIN).await;
             worst = worst.zip(back).map(|(worst, back)| worst.max(back));
@@ -126,7 +125,8 @@ impl Row {
             }
         }
         let ended = crowd.now();
-        let Heard { history, unknown, unresolved } = crowd.leave().await;
+        scene.calls = None;
+        let Heard { begun: origin, history, unknown, unresolved } = crowd.leave().await;
         let found = audit(
             &history,
             &scene.records().await,
@@ -145,7 +145,7 @@ impl Row {
             seed: settings.seed,
             plan,
             injected: pauses.len(),
-            under_way,
+            under_way: scene.under_way,
             calls: found.calls,
             acknowledged: found.sales_acknowledged,
             lost,
@@ -168,6 +168,16 @@ impl Row {
         let was_given =
             |reason| history.iter().any(|call| matches!(&call.outcome, Outcome::NotExecuted(given) if given == reason));
         assert!(self.given.is_none_or(was_given), "nobody was given {:?}: {}", self.given, result.line());
+        for slow in &scene.slow {
+            let (least, times) = (slow.least, times_of_decisions(&history, origin, slow));
+            let fastest = times.iter().min().copied();
+            assert!(
+                least.map_or(fastest.is_none(), |least| fastest.is_some_and(|fastest| fastest >= least)),
+                "{} decisions, the fastest in {fastest:?}, where {least:?} is the least: {}",
+                times.len(),
+                result.line()
+            );
+        }
         self.judge(&result, &found, &unexplained, goodput);
     }
 
@@ -194,6 +204,13 @@ impl Row {
             Expected::Lost => assert!(result.lost > 0, "the control has lost nothing: {}", told()),
         }
     }
+}
+
+/// How long each call took that was made in this time and given a decision in it.
+fn times_of_decisions(history: &[Asked], origin: Instant, slow: &Slow) -> Vec<Duration> {
+    let is_within = |call: &&Asked| origin + call.sent >= slow.from && origin + call.answered <= slow.until;
+    let decided = history.iter().filter(is_within).filter(|call| is_decided(&call.outcome));
+    decided.map(|call| call.answered - call.sent).collect()
 }
 
 /// The longest time between two acknowledged sales that follow each other, in this span.

@@ -12,12 +12,15 @@ use rationd::terminal::{Connection, Operator, Terminal};
 use tempfile::TempDir;
 use tokio::task::block_in_place;
 
+use super::crowd::Calls;
 use super::line::Line;
 use crate::program::service::{Ran, Service, rationd, signal};
 use crate::support::proxy::Proxy;
 use crate::support::redis::RedisServer;
 use crate::support::replicas::Replicas;
 
+/// So many calls are under way when a fault strikes, at least.
+pub const UNDER_WAY: usize = 100;
 /// How long a process may take to do what it is asked, on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(40);
 /// Seats and places that are younger at a failover may be lost, as they wait for no replica.
@@ -35,6 +38,15 @@ pub enum Store {
     Embedded,
 }
 
+/// A time in which no decision could be given as soon as usual.
+#[derive(Debug)]
+pub struct Slow {
+    pub from: Instant,
+    pub until: Instant,
+    /// Each of them, and there were some, took at least so long; `None`: there was none at all.
+    pub least: Option<Duration>,
+}
+
 /// A store, a service and what is between them and the counters.
 pub struct Scene {
     pub store: Store,
@@ -44,6 +56,12 @@ pub struct Scene {
     pub places: Places,
     /// Who stands behind the crowd, where a row is about them.
     pub line: Option<Line>,
+    /// When decisions had to take their time.
+    pub slow: Vec<Slow>,
+    /// The crowd's calls, while there is one.
+    pub calls: Option<Calls>,
+    /// The fewest of them that were under way when a fault struck.
+    pub under_way: usize,
     service: Option<Service>,
     home: TempDir,
     arguments: Vec<String>,
@@ -74,7 +92,12 @@ impl Scene {
         Self::start(Store::Replicated(Box::new(Replicas::start(2).await)), arguments, &[]).await
     }
 
-    /// The same with a line in front of it.
+    /// The same on servers that are started by these words, each by its own.
+    pub async fn replicated_behind(words: &[Vec<String>]) -> Self {
+        Self::start(Store::Replicated(Box::new(Replicas::start_behind(words).await)), &[], &[]).await
+    }
+
+    /// A primary with two replicas, and a line in front of the service.
     pub async fn replicated_with_a_line() -> Self {
         let group = Replicas::start(2).await;
         Self::start(Store::Replicated(Box::new(group)), &[], &Line::VARIABLES).await.with_a_line()
@@ -104,10 +127,33 @@ impl Scene {
             [SEATS].iter().chain(variables).map(|(name, value)| (name.to_string(), value.to_string())).collect();
         // Nobody calls before there is somebody behind it.
         let front = Proxy::to(0).await;
-        let mut scene = Self { store, front, places, line: None, service: None, home, arguments, variables };
+        let mut scene = Self {
+            store,
+            front,
+            places,
+            line: None,
+            slow: Vec::new(),
+            calls: None,
+            under_way: usize::MAX,
+            service: None,
+            home,
+            arguments,
+            variables,
+        };
         scene.start_service();
         scene.serving().await;
         scene
+    }
+
+    /// Returns when enough calls are under way for a fault to strike: before each strike, and within one whose blow falls later.
+    pub async fn rush(&mut self) {
+        let calls = self.calls.as_ref().expect("a crowd");
+        self.under_way = self.under_way.min(calls.rush(UNDER_WAY).await);
+    }
+
+    /// Since then and until now each decision must have taken at least so long; `None`: none may have been given.
+    pub fn was_slow(&mut self, from: Instant, least: Option<Duration>) {
+        self.slow.push(Slow { from, until: Instant::now(), least });
     }
 
     fn with_a_line(mut self) -> Self {

@@ -1,8 +1,8 @@
 //! A primary with replicas and the Sentinels that watch over it: real processes on free ports, durable and guarded as the
 //! service wants them, ended by their ids. Everybody reaches a server through its [`Front`], which can cut it off from some of
-//! them: servers and Sentinels call from addresses of their own.
+//! them, or hold up what it sends to one: servers and Sentinels call from addresses of their own.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr, TcpStream};
 use std::path::{Path, PathBuf};
@@ -12,7 +12,8 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::sync::{mpsc, watch};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::redis::{DURABLE, free_port};
@@ -28,6 +29,8 @@ const SENTINELS_LOOK: [&str; 4] = ["info-period", "1000", "publish-period", "500
 /// A server or a Sentinel.
 pub struct Process {
     pub port: u16,
+    /// What starts redis-server: words before its name that end in becoming it, none as a rule.
+    before: Vec<String>,
     arguments: Vec<String>,
     log: PathBuf,
     child: Option<Child>,
@@ -35,7 +38,11 @@ pub struct Process {
 
 impl Process {
     pub(super) fn start(port: u16, arguments: Vec<String>, log: PathBuf) -> Self {
-        let mut process = Self { port, arguments, log, child: None };
+        Self::start_behind(&[], port, arguments, log)
+    }
+
+    fn start_behind(before: &[String], port: u16, arguments: Vec<String>, log: PathBuf) -> Self {
+        let mut process = Self { port, before: before.to_vec(), arguments, log, child: None };
         process.start_again();
         process
     }
@@ -43,7 +50,9 @@ impl Process {
     /// After [`Process::kill`], over the data that it has.
     pub fn start_again(&mut self) {
         let log = std::fs::File::options().create(true).append(true).open(&self.log).unwrap();
-        let child = Command::new("redis-server").args(&self.arguments).stdout(log).stderr(Stdio::null()).spawn();
+        let mut words = self.before.iter().map(String::as_str).chain(["redis-server"]);
+        let mut command = Command::new(words.next().expect("at least the last"));
+        let child = command.args(words).args(&self.arguments).stdout(log).stderr(Stdio::null()).spawn();
         self.child = Some(child.expect("redis-server is needed on PATH; tests/run installs it"));
         let started = Instant::now();
         while TcpStream::connect(("127.0.0.1", self.port)).is_err() {
@@ -101,7 +110,10 @@ impl Drop for Process {
 /// Who calls a server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Side {
+    /// All other servers.
     Servers,
+    /// This one of them.
+    Server(usize),
     Sentinels,
     Instances,
 }
@@ -109,12 +121,32 @@ pub enum Side {
 impl Side {
     pub const ALL: [Self; 3] = [Self::Servers, Self::Sentinels, Self::Instances];
 
-    /// Servers call from 127.0.1.1, Sentinels from 127.0.2.1.
+    /// Servers call from 127.0.1.1 and the addresses after it, Sentinels from 127.0.2.1.
     fn of(address: IpAddr) -> Self {
         match address {
-            IpAddr::V4(address) if address.octets()[2] == 1 => Self::Servers,
+            IpAddr::V4(address) if address.octets()[2] == 1 => Self::Server(usize::from(address.octets()[3]) - 1),
             IpAddr::V4(address) if address.octets()[2] == 2 => Self::Sentinels,
             _ => Self::Instances,
+        }
+    }
+}
+
+/// What a front does to what it carries.
+#[derive(Debug, Clone, Default)]
+struct Weather {
+    cut: BTreeSet<Side>,
+    /// What the server sends to this one arrives so much later.
+    late: Option<(usize, Duration)>,
+}
+
+impl Weather {
+    /// When what was read at this time passes; `None`: not while it is so.
+    fn passes(&self, side: Side, to_caller: bool, read: Instant) -> Option<Instant> {
+        let is_cut = |it: &Side| *it == side || (*it == Side::Servers && matches!(side, Side::Server(_)));
+        match self.late {
+            _ if self.cut.iter().any(is_cut) => None,
+            Some((server, late)) if to_caller && side == Side::Server(server) => Some(read + late),
+            _ => Some(read),
         }
     }
 }
@@ -122,7 +154,7 @@ impl Side {
 /// Where a server is reached. Whoever is cut off is not told: nothing arrives any more, in either direction.
 pub struct Front {
     port: u16,
-    cut: watch::Sender<BTreeSet<Side>>,
+    weather: watch::Sender<Weather>,
     _accepting: AbortOnDropHandle<()>,
 }
 
@@ -130,56 +162,88 @@ impl Front {
     async fn before(server: u16) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let port = listener.local_addr().unwrap().port();
-        let cut = watch::Sender::new(BTreeSet::new());
-        let watched = cut.clone();
+        let weather = watch::Sender::new(Weather::default());
+        let watched = weather.clone();
         let accepting = tokio::spawn(async move {
             let mut carried = tokio::task::JoinSet::new();
             while let Ok((caller, from)) = listener.accept().await {
                 while carried.try_join_next().is_some() {}
-                let (side, cut) = (Side::of(from.ip()), watched.subscribe());
+                let (side, weather) = (Side::of(from.ip()), watched.subscribe());
                 carried.spawn(async move {
                     let Ok(server) = tokio::net::TcpStream::connect(("127.0.0.1", server)).await else { return };
                     let _ = (caller.set_nodelay(true), server.set_nodelay(true));
                     let ((from_caller, to_caller), (from_server, to_server)) =
                         (caller.into_split(), server.into_split());
                     tokio::select! {
-                        () = carry(from_caller, to_server, side, cut.clone()) => {}
-                        () = carry(from_server, to_caller, side, cut) => {}
+                        () = carry(from_caller, to_server, (side, false), weather.clone()) => {}
+                        () = carry(from_server, to_caller, (side, true), weather) => {}
                     }
                 });
             }
         });
-        Self { port, cut, _accepting: AbortOnDropHandle::new(accepting) }
+        Self { port, weather, _accepting: AbortOnDropHandle::new(accepting) }
     }
 
     /// Nothing passes between the server and these.
     pub fn cut_off(&self, sides: &[Side]) {
-        self.cut.send_replace(sides.iter().copied().collect());
+        self.weather.send_modify(|weather| weather.cut = sides.iter().copied().collect());
+    }
+
+    /// What the server sends to this one arrives so much later, in order and with nothing lost; what that one sends arrives at
+    /// once.
+    pub fn hold_up(&self, server: usize, late: Duration) {
+        self.weather.send_modify(|weather| weather.late = Some((server, late)));
     }
 
     /// Everything passes, also what was sent meanwhile.
     pub fn heal(&self) {
-        self.cut_off(&[]);
+        self.weather.send_replace(Weather::default());
     }
 }
 
 /// Ends when either end does, and never while it is cut.
 async fn carry(
-    mut from: tokio::net::tcp::OwnedReadHalf,
-    mut to: tokio::net::tcp::OwnedWriteHalf,
-    side: Side,
-    mut cut: watch::Receiver<BTreeSet<Side>>,
+    mut from: OwnedReadHalf,
+    mut to: OwnedWriteHalf,
+    (side, to_caller): (Side, bool),
+    mut weather: watch::Receiver<Weather>,
 ) {
-    let mut buffer = vec![0; 64 * 1024];
-    loop {
-        let read = from.read(&mut buffer).await;
-        if cut.wait_for(|cut| !cut.contains(&side)).await.is_err() {
-            return;
+    let (queue, mut queued) = mpsc::unbounded_channel();
+    let read = async {
+        let mut buffer = vec![0; 64 * 1024];
+        loop {
+            // Nothing: the end.
+            let read = from.read(&mut buffer).await.unwrap_or(0);
+            let _ = queue.send((Instant::now(), buffer[..read].to_vec()));
+            if read == 0 {
+                std::future::pending::<()>().await;
+            }
         }
-        match read {
-            Ok(read) if read > 0 && to.write_all(&buffer[..read]).await.is_ok() => {}
-            _ => return,
+    };
+    let write = async {
+        while let Some((read, bytes)) = queued.recv().await {
+            loop {
+                let passes = weather.borrow_and_update().passes(side, to_caller, read);
+                let changed = match passes {
+                    None => weather.changed().await,
+                    Some(passes) if passes <= Instant::now() => break,
+                    Some(passes) => match tokio::time::timeout_at(passes.into(), weather.changed()).await {
+                        Ok(changed) => changed,
+                        Err(_) => break,
+                    },
+                };
+                if changed.is_err() {
+                    return;
+                }
+            }
+            if bytes.is_empty() || to.write_all(&bytes).await.is_err() {
+                return;
+            }
         }
+    };
+    tokio::select! {
+        () = read => {}
+        () = write => {}
     }
 }
 
@@ -196,13 +260,19 @@ pub struct Replicas {
 impl Replicas {
     /// With so many replicas, and returns when the Sentinels know all of them and each other.
     pub async fn start(replicas: usize) -> Self {
+        Self::start_behind(&vec![Vec::new(); replicas + 1]).await
+    }
+
+    /// The same, each server started by words of its own, which must end in becoming redis-server: `env NAME=VALUE`.
+    pub async fn start_behind(words: &[Vec<String>]) -> Self {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let (mut servers, mut fronts) = (Vec::new(), Vec::<Front>::new());
-        for nth in 0..=replicas {
+        for (nth, before) in words.iter().enumerate() {
             let port = free_port();
             let of = fronts.first().map(|primary| primary.port);
             fronts.push(Front::before(port).await);
-            servers.push(Process::start(
+            servers.push(Process::start_behind(
+                before,
                 port,
                 server(dir.path(), nth, (port, fronts[nth].port), of),
                 dir.path().join(format!("server-{nth}.log")),
@@ -256,6 +326,26 @@ impl Replicas {
         }
     }
 
+    /// Has the Sentinels choose this replica at the next failover, and returns when all of them know.
+    pub async fn prefer(&self, chosen: usize) {
+        let priority = |nth| if nth == chosen { "1" } else { "100" };
+        for (nth, server) in self.servers.iter().enumerate() {
+            let set: Option<String> = server.tell(&["CONFIG", "SET", "replica-priority", priority(nth)]).await;
+            assert!(set.is_some(), "server {nth} does not answer");
+        }
+        let started = Instant::now();
+        for sentinel in &self.sentinels {
+            let knows = |it: &HashMap<String, String>| {
+                let nth = self.fronts.iter().position(|front| it["port"] == front.port.to_string());
+                nth.is_some_and(|nth| it["slave-priority"] == priority(nth))
+            };
+            while !replicas_of(sentinel).await.is_some_and(|all| all.iter().all(knows)) {
+                assert!(started.elapsed() < Duration::from_secs(30), "it is not preferred; see {}", self.logs());
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        }
+    }
+
     /// Returns when every server is there, all but one replicate the primary of all Sentinels, and none is held to be down.
     pub async fn whole(&self) {
         for sentinel in &self.sentinels {
@@ -269,7 +359,8 @@ impl Replicas {
         }
     }
 
-    async fn is_whole(&self) -> bool {
+    /// Whether that is so now.
+    pub async fn is_whole(&self) -> bool {
         let Some(primary) = self.primary().await else { return false };
         for (nth, server) in self.servers.iter().enumerate() {
             let (name, wanted) = match nth == primary {
@@ -281,11 +372,8 @@ impl Replicas {
             }
         }
         for sentinel in &self.sentinels {
-            let replicas: Option<Vec<std::collections::HashMap<String, String>>> =
-                sentinel.tell(&["SENTINEL", "REPLICAS", NAME]).await;
-            let up = |it: &std::collections::HashMap<String, String>| {
-                !it["flags"].contains("down") && it["master-link-status"] == "ok"
-            };
+            let replicas = replicas_of(sentinel).await;
+            let up = |it: &HashMap<String, String>| !it["flags"].contains("down") && it["master-link-status"] == "ok";
             let others: Option<Vec<redis::Value>> = sentinel.tell(&["SENTINEL", "SENTINELS", NAME]).await;
             if replicas.is_none_or(|all| all.iter().filter(|it| up(it)).count() + 1 != self.servers.len())
                 || others.is_none_or(|all| all.len() + 1 != self.sentinels.len())
@@ -309,14 +397,19 @@ impl Replicas {
     }
 }
 
+/// The replicas as this Sentinel sees them.
+async fn replicas_of(sentinel: &Process) -> Option<Vec<HashMap<String, String>>> {
+    sentinel.tell(&["SENTINEL", "REPLICAS", NAME]).await
+}
+
 fn server(dir: &Path, nth: usize, (port, front): (u16, u16), of: Option<u16>) -> Vec<String> {
     let data = dir.join(format!("server-{nth}"));
     std::fs::create_dir(&data).unwrap();
-    let (port, front) = (port.to_string(), front.to_string());
+    let (port, front, source) = (port.to_string(), front.to_string(), format!("127.0.1.{}", nth + 1));
     let mut arguments: Vec<&str> = vec!["--port", &port, "--bind", "127.0.0.1", "--protected-mode", "no", "--save", ""];
     arguments.extend(["--maxmemory-policy", "noeviction", "--dir", data.to_str().unwrap()]);
     arguments.extend(DURABLE);
-    arguments.extend(["--bind-source-addr", "127.0.1.1", "--replica-announce-ip", "127.0.0.1"]);
+    arguments.extend(["--bind-source-addr", &source, "--replica-announce-ip", "127.0.0.1"]);
     arguments.extend(["--replica-announce-port", &front]);
     arguments.extend([
         "--min-replicas-to-write",
