@@ -364,10 +364,12 @@ async fn struck_while_the_replicas_lag(allow_volatile: bool) -> Audit {
     let mut group = Replicas::start(2).await;
     let instance = Instance::open(&group, allow_volatile).await;
     let load = Load::begin(&instance.ledger);
+    let old = group.primary().await.expect("a primary");
+    // Something is on its way at any moment.
+    group.fronts[old].hold_up(Side::Servers, Duration::from_millis(100));
     load.sells(300).await;
     // For longer than replicas are waited for, and less than the lag at which the primary stops writing. What is on its way
-    // when it is killed never arrives.
-    let old = group.primary().await.expect("a primary");
+    // never arrives.
     group.fronts[old].cut_off(&[Side::Servers]);
     tokio::time::sleep(Duration::from_millis(1_200)).await;
     group.servers[old].kill();

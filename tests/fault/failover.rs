@@ -154,13 +154,13 @@ fn replica_far_behind() {
             let group = scene.group();
             let primary = primary(group).await;
             let [behind, _] = replicas(group).await;
-            group.fronts[primary].hold_up(behind, A_LITTLE);
+            group.fronts[primary].hold_up(Side::Server(behind), A_LITTLE);
             let begun = Instant::now();
             tokio::time::sleep(Duration::from_secs(2)).await;
             scene.was_slow(begun, Some(A_LITTLE));
 
             let group = scene.group();
-            group.fronts[primary].hold_up(behind, FAR);
+            group.fronts[primary].hold_up(Side::Server(behind), FAR);
             let (begun, first) = (Instant::now(), offset(&group.servers[primary], "master_repl_offset").await);
             tokio::time::sleep(FAR / 2).await;
             let later = offset(&group.servers[primary], "master_repl_offset").await;

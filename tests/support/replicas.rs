@@ -135,17 +135,17 @@ impl Side {
 #[derive(Debug, Clone, Default)]
 struct Weather {
     cut: BTreeSet<Side>,
-    /// What the server sends to this one arrives so much later.
-    late: Option<(usize, Duration)>,
+    /// What the server sends to these arrives so much later.
+    late: Option<(Side, Duration)>,
 }
 
 impl Weather {
     /// When what was read at this time passes; `None`: not while it is so.
     fn passes(&self, side: Side, to_caller: bool, read: Instant) -> Option<Instant> {
-        let is_cut = |it: &Side| *it == side || (*it == Side::Servers && matches!(side, Side::Server(_)));
+        let is_of = |all: Side| all == side || (all == Side::Servers && matches!(side, Side::Server(_)));
         match self.late {
-            _ if self.cut.iter().any(is_cut) => None,
-            Some((server, late)) if to_caller && side == Side::Server(server) => Some(read + late),
+            _ if self.cut.iter().copied().any(is_of) => None,
+            Some((held_up, late)) if to_caller && is_of(held_up) => Some(read + late),
             _ => Some(read),
         }
     }
@@ -189,10 +189,9 @@ impl Front {
         self.weather.send_modify(|weather| weather.cut = sides.iter().copied().collect());
     }
 
-    /// What the server sends to this one arrives so much later, in order and with nothing lost; what that one sends arrives at
-    /// once.
-    pub fn hold_up(&self, server: usize, late: Duration) {
-        self.weather.send_modify(|weather| weather.late = Some((server, late)));
+    /// What the server sends to these arrives so much later, in order and with nothing lost; what they send arrives at once.
+    pub fn hold_up(&self, side: Side, late: Duration) {
+        self.weather.send_modify(|weather| weather.late = Some((side, late)));
     }
 
     /// Everything passes, also what was sent meanwhile.
