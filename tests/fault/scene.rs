@@ -8,7 +8,7 @@ use rationd::grpc::v1::ExportedRecord;
 use rationd::load::prepare;
 use rationd::load::scenario::Scenario;
 use rationd::load::sites::Places;
-use rationd::terminal::{Connection, Operator, Terminal};
+use rationd::terminal::{Connection, ExportError, Operator, Terminal};
 use tempfile::TempDir;
 use tokio::task::block_in_place;
 
@@ -290,8 +290,20 @@ impl Scene {
     /// Every record of the ledger, read through the operators' call.
     pub async fn records(&mut self) -> Vec<ExportedRecord> {
         let address = format!("http://{}", self.service().admin);
-        let export = Operator::connect(&address).await.unwrap().export("load-canonical").await.unwrap();
-        assert_eq!(export.unreadable, 0);
-        export.records
+        let operator = Operator::connect(&address).await.unwrap();
+        let begun = Instant::now();
+        loop {
+            match operator.export("load-canonical").await {
+                Ok(export) => {
+                    assert_eq!(export.unreadable, 0);
+                    return export.records;
+                }
+                // On a busy machine a store that has just come back may be slow once more; we are told to begin again.
+                Err(ExportError::Told { retry_after: Some(after), .. }) if begun.elapsed() < PATIENCE => {
+                    tokio::time::sleep(after).await;
+                }
+                Err(told) => panic!("{told}"),
+            }
+        }
     }
 }
