@@ -66,7 +66,7 @@ async fn main() -> Result<ExitCode, Failure> {
 async fn claims_store_the_same(url: &str, connection: &mut MultiplexedConnection) -> Result<u64, Failure> {
     let terms = Terms { keys: KeyMark::from_bytes(*b"measured"), simulated_clock: false, programmes: Vec::new() };
     let lanes = Lanes { count: NonZeroUsize::MIN, group: NonZeroUsize::MIN, queue: NonZeroUsize::MIN };
-    let options = RedisOptions { allow_volatile: true, terms, lanes };
+    let options = RedisOptions { allow_volatile: true, terms, lanes, witness: None };
     let ledger = RedisLedger::open(RedisPool::new(url, 2)?, options, SystemClock::real());
     match ledger.check_once().await {
         FirstCheck::Fit => {}

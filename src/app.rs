@@ -26,7 +26,7 @@ use crate::drain::{Asked, Drain, TimeUp};
 use crate::export::Exports;
 use crate::grpc::{Admin, Counters, Health};
 use crate::ledger::embedded::EmbeddedLedger;
-use crate::ledger::redis::{FirstCheck, Lanes, RedisLedger, RedisOptions};
+use crate::ledger::redis::{BadWitness, FirstCheck, Lanes, RedisLedger, RedisOptions, Witness};
 use crate::ledger::{Durability, Ledger, Terms};
 use crate::policy::{BuyerIds, Policies};
 use crate::purchase::Purchases;
@@ -62,6 +62,9 @@ pub enum AppError {
     /// The store is there and is not fit to hold sales.
     #[error("the store is not fit to hold sales:\n{0}")]
     Unfit(String),
+    /// The witness file.
+    #[error(transparent)]
+    Witness(#[from] BadWitness),
     /// The store cannot be opened.
     #[error("the store cannot be opened: {0}")]
     Store(String),
@@ -221,7 +224,8 @@ pub async fn start<C: Clock>(config: Config, clock: C, watched: Watched) -> Resu
         Store::Redis(url) => {
             let unusable = |error: crate::redis_pool::BadRedisUrl| AppError::Store(error.to_string());
             let lanes = Lanes { count: config.lanes.count, group: config.lanes.group, queue: config.lanes.queue };
-            let options = RedisOptions { allow_volatile: config.allow_volatile, terms, lanes };
+            let witness = config.witness.as_deref().map(Witness::open).transpose()?.map(Arc::new);
+            let options = RedisOptions { allow_volatile: config.allow_volatile, terms, lanes, witness };
             let pool = RedisPool::new(url.expose(), lanes.count.get() + REDIS_CONNECTIONS).map_err(unusable)?;
             let ledger = RedisLedger::open(pool.clone(), options, clock.clone());
             match ledger.check_once().await {
@@ -272,6 +276,7 @@ pub fn check(config: &Config) -> Result<String, String> {
         _ => return Err(format!("{}: there is no key file; put one there with mode 0600", config.keys.display())),
     };
     config.tls.as_ref().map(TlsFiles::load).transpose().map_err(|e| e.to_string())?;
+    config.witness.as_deref().map(Witness::read).transpose().map_err(|e| e.to_string())?;
     let programmes: Vec<_> = loaded.policies.load().iter().map(|p| p.id().to_string()).collect();
     Ok(format!(
         "{}\n# programmes: {}\n# sites: {}\n# keys: {} {keys}",

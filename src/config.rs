@@ -37,6 +37,8 @@ const DEFAULT_DATA: &str = "./rationd-data";
 const DEFAULT_SIMULATED_DATA: &str = "./rationd-data-simulated";
 /// The key file's name beside the data.
 const KEY_FILE: &str = "keys.toml";
+/// The witness file's name beside the key file.
+const WITNESS_FILE: &str = "witness.json";
 /// Loopback, where nobody has to prove who they are.
 const DEFAULT_COUNTERS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 7420);
 /// The next port after the counters'.
@@ -133,6 +135,9 @@ pub struct Config {
     /// Whether the key file is made if it is missing: only where nobody named one and the store is on this machine. Two
     /// machines with keys of their own would take the same buyer for two.
     pub make_keys: bool,
+    /// The file in which is kept how far a Redis had got by what was acknowledged; `None`: nowhere. Beside the key file where that is
+    /// made.
+    pub witness: Option<PathBuf>,
     /// Who may be connected.
     pub sessions: Sessions,
     /// How calls share trips to Redis. The embedded store shares its syncs by itself.
@@ -342,6 +347,7 @@ impl Config {
         let policies = s.text(&["policies"], some_path);
         let sites = s.text(&["sites"], some_path);
         let keys = s.text(&["keys"], some_path);
+        let witness = s.text(&["witness"], some_path);
         let lease = seconds(s, &["sessions", "lease_seconds"], DEFAULT_LEASE_SECONDS, MAX_LEASE_SECONDS);
         let capacity = positive(s, &["sessions", "capacity"], DEFAULT_CAPACITY, MAX_CAPACITY);
         let cap_default = positive(s, &["sessions", "cap_default"], DEFAULT_CAP, MAX_CAP);
@@ -368,9 +374,14 @@ impl Config {
             s.problem("admin.listen", format!("is {admin}, as counters.listen is: give each its own port"));
         }
         settings.finish(&SECTIONS)?;
+        let make_keys = keys.is_none() && store.is_local();
+        let keys = keys.unwrap_or_else(|| key_file(&store));
+        // Made-up times are tried on one store after the other.
+        let has_own = make_keys && clock.is_none() && matches!(store, Store::Redis(_));
         Ok(Self {
-            make_keys: keys.is_none() && store.is_local(),
-            keys: keys.unwrap_or_else(|| key_file(&store)),
+            make_keys,
+            witness: witness.or_else(|| has_own.then(|| keys.with_file_name(WITNESS_FILE))),
+            keys,
             store,
             allow_volatile,
             clock,

@@ -50,6 +50,8 @@ pub enum Mutant {
     FixedOneReplica,
     /// Nobody compares how far the store has got with what was acknowledged.
     WitnessSkipped,
+    /// What was acknowledged is remembered in memory alone, and never written down.
+    WitnessNotKept,
     /// A stop waits until every connection has ended by itself, also one that has said nothing yet.
     DrainWaitsForAll,
     /// A connection that is too old is cut where it stands, without a word.
@@ -74,7 +76,7 @@ pub enum Mutant {
 
 impl Mutant {
     /// Every exhibit, with the name that chooses it.
-    pub const ALL: [(Self, &'static str); 33] = [
+    pub const ALL: [(Self, &'static str); 34] = [
         (Self::Control, "control"),
         (Self::CheckThenWrite, "check-then-write"),
         (Self::SweptTooEarly, "swept-too-early"),
@@ -98,6 +100,7 @@ impl Mutant {
         (Self::WaitBeforeWrite, "wait-before-write"),
         (Self::FixedOneReplica, "fixed-one-replica"),
         (Self::WitnessSkipped, "witness-skipped"),
+        (Self::WitnessNotKept, "witness-not-kept"),
         (Self::DrainWaitsForAll, "drain-waits-for-all"),
         (Self::CutWhenOld, "cut-when-old"),
         (Self::RepeatsForFree, "repeats-for-free"),

@@ -12,6 +12,7 @@
 
 mod support;
 
+use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -19,7 +20,7 @@ use std::time::{Duration, Instant};
 
 use rationd::buyer::{BuyerKey, KeyMark, Pseudonym};
 use rationd::ids::RequestId;
-use rationd::ledger::redis::{FirstCheck, RedisLedger, RedisOptions, keys};
+use rationd::ledger::redis::{FirstCheck, RedisLedger, RedisOptions, Witness, keys};
 use rationd::ledger::{
     Answer, Call, Claim, Claimed, Durability, Health, Late, Ledger, LedgerError, OUTBOX_EVENTS, Record, RecordKey,
     Resolved, Terms, packed,
@@ -44,7 +45,15 @@ const ANSWERED_WITHIN: Duration = Duration::from_millis(2_500);
 const HEALED_WITHIN: Duration = Duration::from_secs(10);
 
 fn open<C: Clock>(server: &RedisServer, allow_volatile: bool, clock: C) -> RedisLedger<C> {
-    let options = RedisOptions { allow_volatile, terms: terms(&clock), lanes: lanes() };
+    let options = RedisOptions { allow_volatile, terms: terms(&clock), lanes: lanes(), witness: None };
+    RedisLedger::open(RedisPool::new(&server.url(), 8).unwrap(), options, clock)
+}
+
+/// A ledger as a process would open it that has this witness file.
+fn open_with(server: &RedisServer, witness: &Path) -> RedisLedger<SystemClock> {
+    let clock = SystemClock::real();
+    let witness = Some(Arc::new(Witness::open(witness).unwrap()));
+    let options = RedisOptions { allow_volatile: false, terms: terms(&clock), lanes: lanes(), witness };
     RedisLedger::open(RedisPool::new(&server.url(), 8).unwrap(), options, clock)
 }
 
@@ -343,7 +352,7 @@ async fn a_ledger_is_opened_under_its_own_terms_only() {
         Terms { programmes, ..ours.clone() }
     };
     let check = async |terms: Terms| {
-        let options = RedisOptions { allow_volatile: true, terms, lanes: lanes() };
+        let options = RedisOptions { allow_volatile: true, terms, lanes: lanes(), witness: None };
         let pool = RedisPool::new(&server.url(), 2).unwrap();
         RedisLedger::open(pool, options, SystemClock::real()).check_once().await
     };
@@ -843,6 +852,16 @@ async fn a_year_of_windows_fits_into_one_call() {
     assert!(micros < 5_000.0, "{micros}");
 }
 
+fn copy(from: &Path, to: &Path) {
+    assert!(Command::new("cp").arg("-a").arg(from.join(".")).arg(to).status().unwrap().success());
+}
+
+/// Gives a server that does not run these data in place of its own.
+fn put_back(server: &RedisServer, from: &Path) {
+    std::fs::remove_dir_all(server.data().join("appendonlydir")).unwrap();
+    copy(from, server.data());
+}
+
 #[tokio::test]
 async fn an_old_backup_of_the_same_ledger_is_noticed_and_nothing_is_sold_from_it() {
     let mut server = RedisServer::start();
@@ -851,13 +870,6 @@ async fn an_old_backup_of_the_same_ledger_is_noticed_and_nothing_is_sold_from_it
     let (idle, _watching_too) = serving(&server).await;
     sold(&ledger, RequestId::random()).await;
     let (old, new) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let copy = |from: &std::path::Path, to: &std::path::Path| {
-        assert!(Command::new("cp").arg("-a").arg(from.join(".")).arg(to).status().unwrap().success());
-    };
-    let put_back = |server: &RedisServer, from: &std::path::Path| {
-        std::fs::remove_dir_all(server.data().join("appendonlydir")).unwrap();
-        copy(from, server.data());
-    };
     copy(server.data(), old.path());
     // Each looks once a second.
     tokio::time::sleep(Duration::from_millis(2_500)).await;
@@ -889,4 +901,116 @@ async fn an_old_backup_of_the_same_ledger_is_noticed_and_nothing_is_sold_from_it
     healed(&ledger).await;
     healed(&idle).await;
     assert!(matches!(resolve(&ledger, sale).await, Resolved::Recorded(_)));
+}
+
+/// Returns when a process has written down that it has worked with this ledger, and then again.
+async fn witnessed(file: &Path) {
+    let started = Instant::now();
+    let text = || std::fs::read_to_string(file).unwrap_or_default();
+    for _ in 0..2 {
+        let before = text();
+        while text() == before {
+            assert!(started.elapsed() < HEALED_WITHIN, "nothing is written");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+}
+
+/// What a process is told that looks at a store for the first time and must not use it.
+async fn unfit(ledger: &RedisLedger<SystemClock>) -> String {
+    match ledger.check_once().await {
+        FirstCheck::Unfit(findings) => findings.join("; "),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_process_started_anew_refuses_old_data_and_none_at_all_by_its_witness() {
+    let mut server = RedisServer::start();
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("witness.json");
+    let ledger = open_with(&server, &file);
+    let watching = watched(&ledger);
+    healed(&ledger).await;
+    let (old, new) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    copy(server.data(), old.path());
+    let sale = RequestId::random();
+    sold(&ledger, sale).await;
+    witnessed(&file).await;
+    // It is not stopped in order.
+    drop((watching, ledger));
+    server.kill();
+    copy(server.data(), new.path());
+
+    put_back(&server, old.path());
+    server.restart();
+    for _ in 0..2 {
+        // Looking does not make up for it, nor does looking from a process after that.
+        let anew = open_with(&server, &file);
+        for _ in 0..3 {
+            let told = unfit(&anew).await;
+            assert!(told.contains("the number of an earlier process of this instance in rationd:units is "), "{told}");
+            assert!(told.contains(&format!("remove its witness file ({})", file.display())), "{told}");
+            assert!(matches!(sell(&anew, RequestId::random()).await, Err(LedgerError::StoreUnavailable(_))));
+        }
+        let watching = watched(&anew);
+        tokio::time::sleep(Duration::from_millis(2_500)).await;
+        assert!(matches!(sell(&anew, RequestId::random()).await, Err(LedgerError::StoreUnavailable(_))));
+        drop(watching);
+    }
+
+    server.kill();
+    std::fs::remove_dir_all(server.data().join("appendonlydir")).unwrap();
+    server.restart();
+    let told = unfit(&open_with(&server, &file)).await;
+    assert!(told.contains("Redis now holds no ledger at all") && told.contains("remove its witness file"), "{told}");
+    assert_eq!(tell(&server, &["DBSIZE"]).await, Value::Int(0), "no ledger has begun");
+
+    // With the newest data another process goes on where it was: what it acknowledges counts from then on.
+    server.kill();
+    put_back(&server, new.path());
+    server.restart();
+    let anew = open_with(&server, &file);
+    let watching = watched(&anew);
+    healed(&anew).await;
+    assert!(matches!(resolve(&anew, sale).await, Resolved::Recorded(_)));
+    witnessed(&file).await;
+    drop((watching, anew));
+    server.kill();
+    put_back(&server, new.path());
+    server.restart();
+    assert!(unfit(&open_with(&server, &file)).await.contains("Redis is behind what was acknowledged"));
+
+    // The operator's word.
+    std::fs::remove_file(&file).unwrap();
+    let anew = open_with(&server, &file);
+    assert_eq!(anew.check_once().await, FirstCheck::Fit);
+    sold(&anew, RequestId::random()).await;
+}
+
+#[tokio::test]
+async fn a_witness_of_another_ledger_is_not_overwritten() {
+    let (one, other) = (RedisServer::start(), RedisServer::start());
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("witness.json");
+    let ledger = open_with(&one, &file);
+    let watching = watched(&ledger);
+    healed(&ledger).await;
+    witnessed(&file).await;
+    drop((watching, ledger));
+    let written = std::fs::read(&file).unwrap();
+    let (_, _watching) = serving(&other).await;
+    let wrong = open_with(&other, &file);
+    let told = unfit(&wrong).await;
+    assert!(told.contains("an earlier process of this instance worked for the ledger "), "{told}");
+    let watching = watched(&wrong);
+    tokio::time::sleep(Duration::from_millis(2_500)).await;
+    drop(watching);
+    assert_eq!(std::fs::read(&file).unwrap(), written);
+    // A store that may lose what it has is not held to anything.
+    let witness = Some(Arc::new(Witness::open(&file).unwrap()));
+    let clock = SystemClock::real();
+    let options = RedisOptions { allow_volatile: true, terms: terms(&clock), lanes: lanes(), witness };
+    let volatile = RedisLedger::open(RedisPool::new(&other.url(), 8).unwrap(), options, clock);
+    assert_eq!(volatile.check_once().await, FirstCheck::Fit);
 }

@@ -20,13 +20,14 @@ mod support;
 #[path = "replicated/cluster.rs"]
 mod cluster;
 
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use rationd::buyer::{BuyerKey, KeyMark, Pseudonym};
 use rationd::ids::RequestId;
-use rationd::ledger::redis::{FirstCheck, RedisLedger, RedisOptions};
+use rationd::ledger::redis::{FirstCheck, RedisLedger, RedisOptions, Witness};
 use rationd::ledger::{Call, Claim, Claimed, Durability, Ledger, LedgerError, RecordKey, Resolved, Terms};
 use rationd::policy::Window;
 use rationd::redis_pool::RedisPool;
@@ -60,7 +61,10 @@ impl Instance {
     }
 
     async fn open_at(url: &str, allow_volatile: bool) -> Self {
-        let ledger = ledger_at(url, allow_volatile);
+        Self::over(ledger_at(url, allow_volatile)).await
+    }
+
+    async fn over(ledger: Redis) -> Self {
         let watching = ledger.clone();
         let watch = AbortOnDropHandle::new(tokio::spawn(async move { watching.run(CancellationToken::new()).await }));
         assert!(tokio::time::timeout(Duration::from_secs(20), ledger.ready()).await.is_ok(), "{:?}", ledger.health());
@@ -70,9 +74,15 @@ impl Instance {
 
 /// A ledger that nobody watches over yet.
 fn ledger_at(url: &str, allow_volatile: bool) -> Redis {
+    ledger_with(url, allow_volatile, None)
+}
+
+/// The same, with this witness file.
+fn ledger_with(url: &str, allow_volatile: bool, witness: Option<&Path>) -> Redis {
     let programmes = vec![("km".parse().unwrap(), "masks kr_resident".to_owned())];
     let terms = Terms { keys: KeyMark::from_bytes(*b"of tests"), simulated_clock: false, programmes };
-    let options = RedisOptions { allow_volatile, terms, lanes: lanes() };
+    let witness = witness.map(|file| Arc::new(Witness::open(file).unwrap()));
+    let options = RedisOptions { allow_volatile, terms, lanes: lanes(), witness };
     RedisLedger::open(RedisPool::new(url, 8).unwrap(), options, SystemClock::real())
 }
 

@@ -32,6 +32,11 @@ impl Config {
         );
         out.path("site registry (CSV); left out: the demo sites", "sites", self.sites.as_ref());
         out.path("key file, mode 0600", "keys", Some(&self.keys));
+        out.path(
+            "file that keeps how far Redis had got, to notice at the next start that it came back with old data; left out: nothing does",
+            "witness",
+            self.witness.as_ref(),
+        );
         out.seconds(
             "policies, sites and certificates are looked at for changes so often",
             "reload_seconds",

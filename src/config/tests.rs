@@ -119,6 +119,22 @@ fn keys_are_made_only_for_a_store_on_this_machine_and_where_nobody_named_them() 
 }
 
 #[test]
+fn a_witness_is_kept_beside_keys_that_are_made_or_where_somebody_says() {
+    let witness = |text: &str| from_file(text).unwrap().witness;
+    assert_eq!(witness("store = \"redis://localhost\"").as_deref(), Some(Path::new("./rationd-data/witness.json")));
+    let elsewhere = "store = \"redis://redis\"\n";
+    assert_eq!(witness(&format!("{elsewhere}witness = \"/w/x\"")).as_deref(), Some(Path::new("/w/x")));
+    for none in ["", elsewhere, "store = \"redis://localhost\"\nkeys = \"keys.toml\""] {
+        assert_eq!(witness(none), None, "{none}");
+    }
+    let of_a_clock =
+        Overrides { store: Some("redis://localhost".into()), clock: Some(Timestamp::EPOCH), ..Overrides::default() };
+    assert_eq!(Config::load(None, of_a_clock, []).unwrap().witness, None);
+    let effective = from_file("store = \"redis://localhost\"").unwrap().effective();
+    assert!(effective.contains("\nwitness = \"./rationd-data/witness.json\"\n"), "{effective}");
+}
+
+#[test]
 fn command_line_over_environment_over_file_over_default() {
     let file = "store = \"embedded:file\"\nreload_seconds = 3\n[counters]\nlisten = \"127.0.0.1:1\"\n";
     let pairs = [

@@ -29,6 +29,7 @@ mod standing;
 mod trip;
 mod unit;
 mod watching;
+mod witness;
 
 use std::future::Future;
 use std::sync::{Arc, OnceLock};
@@ -55,6 +56,7 @@ use unit::Asks;
 
 pub use lanes::Lanes;
 pub use watching::FirstCheck;
+pub use witness::{BadWitness, Witness};
 
 /// How many keys one step of a sweep looks at, more or less.
 const SWEEP_STEP: usize = 256;
@@ -69,6 +71,9 @@ pub struct RedisOptions {
     pub terms: Terms,
     /// How calls share trips.
     pub lanes: Lanes,
+    /// What an earlier process has left, and where this one is to leave the same; `None`: nothing is kept. Of a store that may lose
+    /// what it has nothing is.
+    pub witness: Option<Arc<Witness>>,
 }
 
 /// The ledger in Redis. Clones share everything.

@@ -114,6 +114,35 @@ fn redis_an_old_backup() {
     });
 }
 
+/// The service that knew better is gone too.
+#[test]
+#[ignore = "tests/faults runs it; in CI tests/program/unfit.rs has a service started anew over such data, without load"]
+fn redis_an_old_backup_and_a_new_start() {
+    alone(async {
+        let mut scene = Scene::redis().await;
+        let strike = async |scene: &mut Scene, _: &mut Chance| {
+            let mut at = |name| scene.server().data().join(name);
+            let (logs, backup, away) = (at(LOGS), at("backup"), at("away"));
+            copy_folder(&logs, &backup);
+            // What is acknowledged is written down within a second.
+            tokio::time::sleep(Duration::from_millis(2_500)).await;
+            scene.kill_service();
+            scene.server().kill();
+            fs::rename(&logs, &away).unwrap();
+            fs::rename(&backup, &logs).unwrap();
+            scene.restart_redis();
+            let ran = scene.refused();
+            assert!(ran.code == 64 && ran.err.contains("Redis is behind what was acknowledged"), "{ran:?}");
+            scene.server().kill();
+            fs::remove_dir_all(&logs).unwrap();
+            fs::rename(&away, &logs).unwrap();
+            scene.restart_redis();
+            scene.start_service();
+        };
+        row("old backup, new start", "F16", "redis", 1, 10).play(&mut scene, strike).await;
+    });
+}
+
 #[test]
 #[ignore = "tests/faults runs it; in CI tests/redis_store.rs sets one at run time, without load"]
 fn redis_weaker_settings_at_run_time() {

@@ -14,7 +14,7 @@ use tokio::task::block_in_place;
 
 use super::crowd::Calls;
 use super::line::Line;
-use crate::program::service::{Ran, Service, rationd, signal};
+use crate::program::service::{Ran, Service, signal};
 use crate::support::proxy::Proxy;
 use crate::support::redis::RedisServer;
 use crate::support::replicas::Replicas;
@@ -27,6 +27,8 @@ const PATIENCE: Duration = Duration::from_secs(40);
 const OLD_ENOUGH: Duration = Duration::from_secs(5);
 /// Seats for all terminals of a site.
 const SEATS: (&str, &str) = ("RATIOND_SESSIONS__CAP_DEFAULT", "100");
+/// Where the service keeps what it has seen acknowledged.
+const WITNESS: (&str, &str) = ("RATIOND_WITNESS", "witness.json");
 
 /// Where sales are recorded. Another topology is another one of these, with rows of its own.
 pub enum Store {
@@ -123,8 +125,11 @@ impl Scene {
         let files = ["--policies", "programmes", "--sites", "sites.csv", "--keys", "keys.toml"];
         let arguments =
             ["--store", url.as_str()].iter().chain(&files).chain(arguments).map(ToString::to_string).collect();
-        let variables =
-            [SEATS].iter().chain(variables).map(|(name, value)| (name.to_string(), value.to_string())).collect();
+        let variables = [SEATS, WITNESS]
+            .iter()
+            .chain(variables)
+            .map(|(name, value)| (name.to_string(), value.to_string()))
+            .collect();
         // Nobody calls before there is somebody behind it.
         let front = Proxy::to(0).await;
         let mut scene = Self {
@@ -209,9 +214,15 @@ impl Scene {
 
     /// What a service says that refuses to start here.
     pub fn refused(&self) -> Ran {
-        let arguments: Vec<&str> = ["serve"].into_iter().chain(crate::program::service::ANYWHERE).collect();
-        let own: Vec<&str> = self.arguments.iter().map(String::as_str).collect();
-        block_in_place(|| rationd(&self.directory(), &[arguments, own].concat(), ""))
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_rationd"));
+        command.arg("serve").args(crate::program::service::ANYWHERE).args(&self.arguments);
+        command.envs(self.variables.iter().map(|(name, value)| (name, value)));
+        block_in_place(|| crate::program::service::run(command, &self.directory(), ""))
+    }
+
+    /// An operator's word that the service is to go on with what the store has, whatever was lost.
+    pub fn give_up_what_is_lost(&self) {
+        std::fs::remove_file(self.directory().join(WITNESS.1)).unwrap();
     }
 
     /// Sends a signal to the service.

@@ -110,6 +110,10 @@ fn kept(config: &Config, pod: &Value, container: &Value, deployment: &Value) -> 
     if paths != copied {
         wrong.push(format!("the Secrets give {paths:?}"));
     }
+    let remembers = config.witness.as_ref().and_then(|file| file.parent()?.to_str());
+    if !remembers.is_some_and(|folder| mounts(container, folder)) {
+        wrong.push(format!("a container that starts again has forgotten what it acknowledged: {:?}", config.witness));
+    }
     if config.make_keys {
         wrong.push("pods make keys of their own: they would take the same buyer for two".into());
     }

@@ -53,7 +53,7 @@ fn whoever_runs_a_redis_of_their_own_gives_its_url_in_a_secret() {
 /// A slip: the overlay in which it shows, the file, what stands there, what stands there instead, and a part of what is said.
 type Slip = (&'static str, &'static str, &'static str, &'static str, &'static str);
 
-const SLIPS: [Slip; 36] = [
+const SLIPS: [Slip; 37] = [
     ("national", "base/deployment.yaml", "GracePeriodSeconds: 30", "GracePeriodSeconds: 15", "do not fit"),
     ("national", "base/rationd.toml", "drain_seconds = 10", "drain_seconds = 26", "do not fit"),
     ("national", "base/rationd.toml", "\"0.0.0.0:7421\"", "\"127.0.0.1:7421\"", "loopback"),
@@ -196,6 +196,13 @@ const SLIPS: [Slip; 36] = [
         "ServiceMonitor",
     ),
     ("development", "components/redis/redis.conf", "appendonly yes", "appendonly no", "appendonly"),
+    (
+        "development",
+        "base/deployment.yaml",
+        "mountPath: /run/rationd/witness",
+        "mountPath: /run/witness",
+        "has forgotten",
+    ),
     (
         "single-machine",
         "overlays/single-machine/kustomization.yaml",

@@ -92,7 +92,9 @@ async fn node_losses_of_a_cluster_lose_no_acknowledged_sale() {
 #[tokio::test(flavor = "multi_thread")]
 async fn slots_move_while_counters_sell() {
     let nodes = Nodes::start(1).await;
-    let instance = Instance::open_at(&nodes.url(), false).await;
+    let directory = tempfile::tempdir().unwrap();
+    let witness = directory.path().join("witness.json");
+    let instance = Instance::over(ledger_with(&nodes.url(), false, Some(&witness))).await;
     let load = Load::begin(&instance.ledger);
     load.sells(2_000).await;
     // The slots of partition 00, with the ledger's identity, and of other first partitions are among them.
@@ -116,6 +118,27 @@ async fn slots_move_while_counters_sell() {
     assert_eq!((audit.lost, audit.resolved), (0, audit.unknown), "{audit:?}");
     let exported = exported(&instance.ledger).await.unwrap();
     assert!(sold.is_subset(&exported), "{} of {} sold are exported", sold.intersection(&exported).count(), sold.len());
+
+    // The next process finds what this one has left wherever it has gone, and misses it in any shard.
+    tokio::time::sleep(Duration::from_millis(2_500)).await;
+    drop(instance);
+    let anew = || ledger_with(&nodes.url(), false, Some(&witness));
+    assert_eq!(anew().check_once().await, FirstCheck::Fit);
+    let text: serde_json::Value = serde_json::from_slice(&std::fs::read(&witness).unwrap()).unwrap();
+    let units = text["units"].as_object().unwrap();
+    assert!(units.len() >= 3, "{text}");
+    for (hash, mark) in units {
+        let node = &nodes.all[nodes.keeper(&hash[..4]).await];
+        let (process, acknowledged) = (mark["process"].as_str().unwrap(), mark["acknowledged"].as_u64().unwrap());
+        let stands: u64 = node.tell::<String>(&["HGET", hash, process]).await.unwrap().parse().unwrap();
+        assert!(stands >= acknowledged, "{hash}: {stands} of {acknowledged}");
+        let _: u64 = node.tell(&["HSET", hash, process, &(acknowledged - 1).to_string()]).await.unwrap();
+        let FirstCheck::Unfit(findings) = anew().check_once().await else { panic!("{hash} is not missed") };
+        let told = format!("of an earlier process of this instance in {hash} is {}, and", acknowledged - 1);
+        assert!(findings.len() == 1 && findings[0].contains(&told), "{findings:?}");
+        let _: u64 = node.tell(&["HSET", hash, process, &stands.to_string()]).await.unwrap();
+    }
+    assert_eq!(anew().check_once().await, FirstCheck::Fit);
 }
 
 /// The replica that takes over does not know that some of the slot has gone: for it those buyers have never bought.

@@ -126,7 +126,7 @@ pub async fn redis_ledger(url: &str, connections: usize) -> RedisLedger<ManualCl
     let pool = RedisPool::new(url, connections).unwrap();
     let ledger = RedisLedger::open(
         pool,
-        RedisOptions { allow_volatile: false, terms: terms(), lanes: lanes() },
+        RedisOptions { allow_volatile: false, terms: terms(), lanes: lanes(), witness: None },
         ManualClock::new(at(0)),
     );
     assert_eq!(ledger.check_once().await, FirstCheck::Fit);

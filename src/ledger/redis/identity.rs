@@ -151,6 +151,10 @@ impl<C: Clock> RedisLedger<C> {
                 "the ledger's name is not known yet: it stands in partition 00, whose primary cannot be used".into(),
             )),
             (None, Name::Identity(key)) => {
+                // Before an empty store is given a name.
+                if let Some(other) = self.other_than_witnessed(connection, &key).await? {
+                    return Err(refused(other));
+                }
                 let ours = match shard.first {
                     None => identify(connection, &key, &self.options.terms).await?.map_err(NotOurs::Unfit)?,
                     Some(_) => self.identify_spread(connection, &key).await?,

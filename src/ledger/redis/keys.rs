@@ -41,7 +41,7 @@ pub const LEDGER: &str = "rationd:ledger";
 /// anything else (`unit`). Two things hang on it: on a connection that has written nothing, `WAIT` reports a full count for
 /// nothing; and a store in which the number of a process is below one that the process has acknowledged has lost what was
 /// acknowledged. Nobody else raises it, so such a loss is not covered up by those who do not know of it. A process leaves its
-/// number behind, about 40 bytes.
+/// number behind, about 40 bytes: the next one compares it with its witness file ([`Witness`](super::Witness)), so no number is ever removed.
 pub const UNITS: &str = "rationd:units";
 
 /// The field of the identity that says that every partition of a Cluster was marked.

@@ -106,6 +106,11 @@ impl Shards {
         &self.all
     }
 
+    /// What is known of each, and of those that have no partition at present.
+    pub(super) fn standings(&self) -> impl Iterator<Item = &Standing> {
+        self.all.values().chain(self.parked.values()).map(|shard| &*shard.standing)
+    }
+
     /// Whether every partition has one.
     pub(super) fn is_whole(&self) -> bool {
         !self.first_of.is_empty() && self.first_of.iter().all(Option::is_some)

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::join_all;
+use futures_util::future::{join, join_all};
 use redis::aio::MultiplexedConnection;
 use redis::{RedisError, RedisResult};
 use tokio::sync::watch;
@@ -20,7 +20,7 @@ use super::identity::{self, NotOurs};
 use super::replicated::{Known, NotNow};
 use super::settings::Part;
 use super::shards::{Shard, Shards};
-use super::standing::{Barrier, Behind, Pass, Verdict};
+use super::standing::{Behind, Pass, Verdict};
 use super::{RedisLedger, settings, trip, unit};
 
 /// How often the server is looked at.
@@ -157,8 +157,12 @@ impl<C: Clock> RedisLedger<C> {
     /// the ledger says that it is not serving.
     pub async fn run(&self, stop: CancellationToken) {
         let mut unwatched = Unwatched { shards: &self.shards, armed: true };
-        stop.run_until_cancelled(self.watch()).await;
+        let scribe = self.scribe();
+        stop.run_until_cancelled(join(self.watch(), self.testify(scribe.as_ref()))).await;
         unwatched.armed = false;
+        if let Some(scribe) = &scribe {
+            self.testify_once(scribe);
+        }
     }
 
     /// Returns when sales can be made, of every buyer; [`RedisLedger::run`] must be running.
@@ -362,12 +366,26 @@ impl<C: Clock> RedisLedger<C> {
             NotOurs::Unfit(findings) => Trouble::Unfit(findings),
             NotOurs::NotNow(why) => Trouble::NotNow(why),
         })?;
+        if let Some((hash, lost)) = self.lost_by_witness(shard, connection).await? {
+            return Err(Trouble::Unfit(vec![self.behind(&hash, lost, "an earlier process of this instance")]));
+        }
         let pass = Pass { server, replicas, is_volatile: self.options.allow_volatile };
         unit::sign(connection, standing, pass).await?;
-        if let Some(found) = standing.behind(server) {
-            return Err(Trouble::Unfit(vec![behind(standing.barrier(), &found)]));
+        if let Some(lost) = standing.behind(server) {
+            return Err(Trouble::Unfit(vec![self.behind(&standing.barrier().key, lost, "this process")]));
         }
         Ok(Verdict::Fit { server, ahead_ms: ahead_ms(connection, &self.clock).await?, replicas })
+    }
+
+    /// What is said when the store has lost what was acknowledged.
+    fn behind(&self, hash: &[u8], Behind { units, acknowledged }: Behind, of: &str) -> String {
+        format!(
+            "Redis is behind what was acknowledged: the number of {of} in {} is {units}, and {acknowledged} was acknowledged. Sales were \
+             lost: it came back with old data, or two servers failed at once. Bring the newer data back; what is lost stands in the \
+             journals of the terminals and in the audit; to go on without it, and let those whose sales were lost buy again, {}",
+            String::from_utf8_lossy(hash),
+            self.witness().map_or_else(|| "start every instance anew".to_owned(), |witness| witness.remove_it()),
+        )
     }
 }
 
@@ -379,17 +397,6 @@ fn warn_of(weaker: &[String], told: &mut Vec<String>) {
         }
         *told = weaker.to_vec();
     }
-}
-
-/// What is said when the store has lost what was acknowledged.
-fn behind(barrier: &Barrier, Behind { units, acknowledged }: &Behind) -> String {
-    format!(
-        "Redis is behind what was acknowledged: {} of this process in {} is {units}, and {acknowledged} was acknowledged. Sales were \
-         lost: it came back with old data, or two servers failed at once. Bring the newer data back; what is lost stands in the \
-         journals of the terminals and in the audit; to go on without it, and let those whose sales were lost buy again, start every instance anew",
-        barrier.process,
-        String::from_utf8_lossy(&barrier.key)
-    )
 }
 
 /// Shuts every gate when the watching breaks off.
