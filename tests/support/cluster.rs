@@ -145,6 +145,10 @@ impl Nodes {
             if text.contains("fail") || text.contains("handshake") || !state.contains("cluster_state:ok") {
                 return false;
             }
+            // It may have heard that a node is there and not yet whose replica it is.
+            if self.read(&text).iter().filter(|line| line.replicates.is_some()).count() != 3 * of_each {
+                return false;
+            }
             let attached = match process.info("role").await.as_deref() {
                 Some("master") => process.info("connected_slaves").await == Some(of_each.to_string()),
                 _ => process.info("master_link_status").await.as_deref() == Some("up"),
