@@ -128,18 +128,8 @@ pub enum DialError {
     Wrong(String),
 }
 
-impl managed::Manager for Dialer {
-    type Type = Dialled;
-    type Error = DialError;
-
-    async fn create(&self) -> Result<Dialled, DialError> {
-        let (redis, node) = match &self.way {
-            Way::One(_, manager) => (manager.create().await?, None),
-            Way::Primary(watchers, config) => {
-                let node = watchers.find().await.map_err(DialError::Nowhere)?;
-                (watchers.client(&node)?.get_multiplexed_async_connection_with_config(config).await?, Some(node))
-            }
-        };
+impl Dialer {
+    async fn greeted(&self, redis: MultiplexedConnection, node: Option<Node>) -> Result<Dialled, DialError> {
         let greeted =
             self.greeting.read().unwrap_or_else(PoisonError::into_inner).as_ref().map(|greet| greet(redis.clone()));
         let server = match greeted {
@@ -147,6 +137,30 @@ impl managed::Manager for Dialer {
             None => 0,
         };
         Ok(Dialled { redis, node, server })
+    }
+}
+
+impl managed::Manager for Dialer {
+    type Type = Dialled;
+    type Error = DialError;
+
+    async fn create(&self) -> Result<Dialled, DialError> {
+        match &self.way {
+            Way::One(_, manager) => self.greeted(manager.create().await?, None).await,
+            Way::Primary(watchers, config) => loop {
+                let node = watchers.find().await.map_err(DialError::Nowhere)?;
+                let client = watchers.client(&node)?;
+                let dialled = async {
+                    let redis = client.get_multiplexed_async_connection_with_config(config).await?;
+                    self.greeted(redis, Some(node.clone())).await
+                };
+                tokio::select! {
+                    dialled = dialled => return dialled,
+                    // One that is cut off answers nobody, and would be waited for until a timeout.
+                    () = watchers.left(&node) => {}
+                }
+            },
+        }
     }
 
     async fn recycle(&self, connection: &mut Dialled, metrics: &Metrics) -> RecycleResult<DialError> {

@@ -1,12 +1,11 @@
 //! Redis Sentinels: where the primary is, and which replicas it has. Every one of them is asked.
 
 use std::collections::HashMap;
-use std::sync::{PoisonError, RwLock};
 
 use futures_util::future::join_all;
 use redis::aio::MultiplexedConnection;
 use redis::{Client, ConnectionInfo, IntoConnectionInfo, RedisResult};
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, watch};
 
 use super::watchers::{ASK_TIMEOUT, Node, Replica, View, latest, visit};
 
@@ -19,7 +18,7 @@ pub struct Sentinels {
     all: Vec<Sentinel>,
     /// How a server is dialled, but for its address.
     server: ConnectionInfo,
-    primary: RwLock<Option<Node>>,
+    primary: watch::Sender<Option<Node>>,
 }
 
 struct Sentinel {
@@ -62,7 +61,7 @@ impl Sentinels {
             })
             .collect();
         let server = info(user, hosts.split(',').next().unwrap_or_default(), database)?;
-        Ok(Self { name: name.to_owned(), all: all?, server, primary: RwLock::new(None) })
+        Ok(Self { name: name.to_owned(), all: all?, server, primary: watch::Sender::default() })
     }
 
     /// How many there are by the URL.
@@ -72,7 +71,12 @@ impl Sentinels {
 
     /// Where the primary was when it was last asked.
     pub(super) fn primary(&self) -> Option<Node> {
-        self.primary.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.primary.borrow().clone()
+    }
+
+    /// Where it is, whenever that changes.
+    pub(super) fn primaries(&self) -> watch::Receiver<Option<Node>> {
+        self.primary.subscribe()
     }
 
     /// Asks all of them; those that do not answer in time are left out.
@@ -80,7 +84,13 @@ impl Sentinels {
         let asked = self.all.iter().map(|sentinel| tokio::time::timeout(ASK_TIMEOUT, sentinel.view(&self.name)));
         let views: Vec<View> = join_all(asked).await.into_iter().filter_map(|view| view.ok()?.ok()).collect();
         if let Some(latest) = latest(&views) {
-            *self.primary.write().unwrap_or_else(PoisonError::into_inner) = Some(latest.primary.clone());
+            self.primary.send_if_modified(|known| {
+                let has_changed = known.as_ref() != Some(&latest.primary);
+                if has_changed {
+                    *known = Some(latest.primary.clone());
+                }
+                has_changed
+            });
         }
         views
     }

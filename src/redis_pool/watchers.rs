@@ -4,6 +4,7 @@
 //!
 //! Knows nothing about what follows for a sale.
 
+use std::convert::Infallible;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -88,6 +89,30 @@ impl Watchers {
         match self {
             Self::Sentinels(sentinels) => sentinels.views().await,
             Self::Nodes(cluster, slot) => cluster.views(*slot).await,
+        }
+    }
+
+    /// Asks them so often, without end: what they say is then known to all who dial.
+    pub async fn keep_asking(&self, every: Duration) -> Infallible {
+        loop {
+            tokio::time::sleep(every).await;
+            self.views().await;
+        }
+    }
+
+    /// Returns when the primary becomes, from now on and as far as is known, another one than this. Asks nobody.
+    pub async fn left(&self, node: &Node) {
+        let is_left = || self.primary().is_some_and(|now| now != *node);
+        // The senders live as long as `self`: these end by another primary only.
+        match self {
+            Self::Sentinels(sentinels) => {
+                let mut primaries = sentinels.primaries();
+                while primaries.changed().await.is_ok() && !is_left() {}
+            }
+            Self::Nodes(cluster, _) => {
+                let mut layouts = cluster.layouts();
+                while layouts.changed().await.is_ok() && !is_left() {}
+            }
         }
     }
 

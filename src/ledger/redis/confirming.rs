@@ -3,8 +3,14 @@
 //! A failover makes one replica the primary, so an acknowledged sale is safe only if every replica that might be chosen has it:
 //! those that its watchers (Sentinels, or the nodes of a Cluster) do not hold to be down, and whatever else is attached to the
 //! primary. A primary that is cut off must not talk itself into needing fewer: the number falls only when a majority of all
-//! watchers, which still hold this primary to be the primary, says that a replica is down. One that was never counted is not waited for either while a majority
-//! has never heard of it: a primary that was just replaced is listed as a replica at once, but cannot be chosen.
+//! watchers, which still hold this primary to be the primary, says that a replica is down.
+//!
+//! The primary that was just replaced is listed as a replica at once. While a majority of the watchers has heard nothing of it in that
+//! part it cannot be chosen, and is not waited for. From then on it is, also while it still calls itself a primary, which takes
+//! Sentinels some seconds to end: they choose by priority, by how far a server says that it is, and by whether they hear of it, and
+//! never ask whether it calls itself a replica. Such a one lacks all that was acknowledged since, and comes last only where all others
+//! can be chosen and have its priority. After a hand-over that was planned nothing has failed before: one failure, of the new
+//! primary, would then be enough to lose what it does not have.
 
 use std::collections::BTreeSet;
 
@@ -22,10 +28,11 @@ pub(super) enum Replicas {
     Elsewhere(Node),
 }
 
-/// Counts the replicas of a primary. `before`: those counted when it was last looked at; `configured`: the watchers of the
-/// URL; `attached`: the replicas that the primary itself has.
+/// Counts the replicas of a primary. `replaced`: the primary before it; `before`: those counted when it was last looked at;
+/// `configured`: the watchers of the URL; `attached`: the replicas that the primary itself has.
 pub(super) fn count(
     primary: &Node,
+    replaced: Option<&Node>,
     before: Option<&BTreeSet<Node>>,
     configured: usize,
     views: &[View],
@@ -49,7 +56,7 @@ pub(super) fn count(
     let counted_before = |node: &Node| before.is_some_and(|before| before.contains(node));
     let may_take_over = |node: &Node| {
         !most_say(node, |replica| replica.is_down)
-            && (counted_before(node) || !most_say(node, |replica| !replica.was_heard))
+            && (replaced != Some(node) || counted_before(node) || !most_say(node, |replica| !replica.was_heard))
     };
     let known = ours.iter().flat_map(|view| &view.replicas).map(|replica| &replica.node);
     // The watcher that leads a failover names the new primary before it has struck it off the replicas.
@@ -83,7 +90,7 @@ mod tests {
     }
 
     fn counted(before: Option<&[u16]>, views: &[View], attached: &[u16]) -> Replicas {
-        count(&node(1), before.map(nodes).as_ref(), 3, views, &nodes(attached))
+        count(&node(1), Some(&node(2)), before.map(nodes).as_ref(), 3, views, &nodes(attached))
     }
 
     #[test]
@@ -120,12 +127,18 @@ mod tests {
     }
 
     #[test]
-    fn one_that_cannot_be_chosen_yet_is_not_waited_for() {
-        let unheard = |view: View| {
-            let silent = |replica: Replica| Replica { was_heard: replica.node != node(2), ..replica };
-            View { replicas: view.replicas.into_iter().map(silent).collect(), ..view }
+    fn the_primary_that_was_replaced_is_not_waited_for_before_it_can_be_chosen() {
+        let but_for = |silent: u16, view: View| {
+            let heard = |replica: Replica| Replica { was_heard: replica.node != node(silent), ..replica };
+            View { replicas: view.replicas.into_iter().map(heard).collect(), ..view }
         };
+        let unheard = |view| but_for(2, view);
         let view = || view(1, 0, &[2, 3], &[]);
+        assert_eq!(
+            counted(None, &vec![but_for(3, view()); 3], &[]),
+            Replicas::Counted(nodes(&[2, 3])),
+            "one that was a replica before is heard in a moment"
+        );
         let most = [unheard(view()), unheard(view()), view()];
         assert_eq!(counted(None, &most, &[3]), Replicas::Counted(nodes(&[3])));
         assert_eq!(counted(None, &[view(), unheard(view()), view()], &[3]), Replicas::Counted(nodes(&[2, 3])));

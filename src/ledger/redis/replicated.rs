@@ -13,10 +13,14 @@ use crate::redis_pool::{Node, Watchers};
 use super::confirming::{self, Replicas};
 use super::settings::{self, Found, Part};
 
+/// For so long after a failover it is looked for again and again whether the primary before is there as a replica.
+const COMES_BACK_WITHIN: Duration = Duration::from_secs(5);
 /// How often the settings of replicas are read, and always after a change of them.
 const REPLICAS_EVERY: Duration = Duration::from_secs(60);
 /// How soon again where one has not answered.
 const REPLICAS_AGAIN: Duration = Duration::from_secs(5);
+/// How long it is waited for that a majority of the watchers knows a primary: one that has just put it in its place says so first.
+const AGREED_WITHIN: Duration = Duration::from_millis(200);
 /// How long a replica is asked. One that does not answer is the watchers' business.
 const REPLICA_WITHIN: Duration = Duration::from_millis(500);
 
@@ -25,6 +29,10 @@ const REPLICA_WITHIN: Duration = Duration::from_millis(500);
 pub(super) struct Known {
     /// Which server the rest is about.
     server: u64,
+    /// Where it is.
+    primary: Option<Node>,
+    /// Which was the primary before, and since when it is not.
+    replaced: Option<(Node, Instant)>,
     /// Those that were counted last.
     counted: Option<BTreeSet<Node>>,
     /// Until when these count as being as they must be.
@@ -51,14 +59,22 @@ impl Known {
         found: &Found,
     ) -> Result<usize, NotNow> {
         if self.server != server {
-            *self = Self { server, ..Self::default() };
+            let replaced = match self.primary.take().filter(|before| before != primary) {
+                Some(before) => Some((before, Instant::now())),
+                None => self.replaced.take(),
+            };
+            *self = Self { server, primary: Some(primary.clone()), replaced, ..Self::default() };
         }
-        let views = watchers.views().await;
-        let before = self.counted.as_ref();
-        let counted = match confirming::count(primary, before, watchers.count(), &views, &found.attached) {
-            Replicas::Counted(counted) => counted,
-            Replicas::Unknown => return Err(NotNow::Unknown),
-            Replicas::Elsewhere(_) => return Err(NotNow::Elsewhere),
+        let replaced = self.replaced.as_ref().map(|(replaced, _)| replaced);
+        let (before, give_up) = (self.counted.as_ref(), Instant::now() + AGREED_WITHIN);
+        let counted = loop {
+            let views = watchers.views().await;
+            match confirming::count(primary, replaced, before, watchers.count(), &views, &found.attached) {
+                Replicas::Counted(counted) => break counted,
+                Replicas::Unknown if Instant::now() < give_up => tokio::time::sleep(AGREED_WITHIN / 10).await,
+                Replicas::Unknown => return Err(NotNow::Unknown),
+                Replicas::Elsewhere(_) => return Err(NotNow::Elsewhere),
+            }
         };
         if self.counted.as_ref() != Some(&counted) {
             let replicas: Vec<String> = counted.iter().map(Node::to_string).collect();
@@ -68,6 +84,12 @@ impl Known {
         let replicas = if Mutant::FixedOneReplica.is_on() { 1 } else { counted.len().max(1) };
         self.counted = Some(counted);
         Ok(replicas)
+    }
+
+    /// Whether the primary before may come back at any moment and is to be waited for then.
+    pub(super) fn expects_another(&self) -> bool {
+        let is_counted = |node| self.counted.as_ref().is_some_and(|counted| counted.contains(node));
+        self.replaced.as_ref().is_some_and(|(node, since)| since.elapsed() < COMES_BACK_WITHIN && !is_counted(node))
     }
 
     /// Reads the settings of all replicas that answer, now and then.

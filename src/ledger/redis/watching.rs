@@ -25,8 +25,11 @@ use super::{RedisLedger, settings, trip, unit};
 
 /// How often the server is looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// How soon after a look that failed the next one comes, at first; it doubles up to [`LOOK_EVERY`].
+/// How soon after a look that failed the next one comes, at first; it doubles up to [`LOOK_EVERY`] unless there is a primary to be
+/// found.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
+/// How often the watchers are asked, while a look takes its time, whether the primary is another one now.
+const ASK_EVERY: Duration = Duration::from_millis(50);
 /// The least time between two looks, whatever cause there is.
 const LOOK_PAUSE: Duration = Duration::from_millis(20);
 /// How long one look may take.
@@ -264,8 +267,9 @@ impl<C: Clock> RedisLedger<C> {
             let pause = match self.look(shard, &mut kept).await {
                 FirstCheck::Fit => {
                     again = LOOK_AGAIN;
-                    LOOK_EVERY
+                    if kept.replicas.expects_another() { LOOK_AGAIN } else { LOOK_EVERY }
                 }
+                FirstCheck::Away(_) if shard.pool.watchers().is_some() => LOOK_AGAIN,
                 FirstCheck::Unfit(_) | FirstCheck::Away(_) => {
                     let pause = again;
                     again = (again * 2).min(LOOK_EVERY);
@@ -282,7 +286,16 @@ impl<C: Clock> RedisLedger<C> {
 
     /// One look over a connection that is kept for the next one, and what follows from it.
     async fn look(&self, shard: &Shard, kept: &mut Kept) -> FirstCheck {
-        let looked = tokio::time::timeout(LOOK_DEADLINE, self.examine_over(shard, kept)).await;
+        let examined = async {
+            match shard.pool.watchers() {
+                None => self.examine_over(shard, kept).await,
+                Some(watchers) => tokio::select! {
+                    examined = self.examine_over(shard, kept) => examined,
+                    never = watchers.keep_asking(ASK_EVERY) => match never {},
+                },
+            }
+        };
+        let looked = tokio::time::timeout(LOOK_DEADLINE, examined).await;
         let looked = looked.unwrap_or_else(|_| Err(FirstCheck::Away("Redis does not answer in time".into())));
         let (verdict, check) = match looked {
             Ok(verdict) => (verdict, FirstCheck::Fit),
@@ -303,7 +316,7 @@ impl<C: Clock> RedisLedger<C> {
 
     async fn examine_over(&self, shard: &Shard, kept: &mut Kept) -> Result<Verdict, FirstCheck> {
         if let Some(connection) = &mut kept.connection {
-            match self.examine(shard, connection, &mut kept.replicas, &mut kept.told).await {
+            match self.examine_while_there(shard, connection, &mut kept.replicas, &mut kept.told).await {
                 // It may have been closed for any reason; only a fresh one tells how the server is.
                 Err(Trouble::Elsewhere) => {}
                 Err(Trouble::Failed(error)) if error.is_connection_dropped() => {}
@@ -315,9 +328,26 @@ impl<C: Clock> RedisLedger<C> {
             RedisAway::Wrong(what) if shard.is_home() => FirstCheck::Unfit(vec![what]),
             away => FirstCheck::Away(away.to_string()),
         })?;
-        Ok(self
-            .examine(shard, kept.connection.insert(Connection::take(fresh)), &mut kept.replicas, &mut kept.told)
-            .await?)
+        let connection = kept.connection.insert(Connection::take(fresh));
+        Ok(self.examine_while_there(shard, connection, &mut kept.replicas, &mut kept.told).await?)
+    }
+
+    /// Examines it unless another server becomes the primary meanwhile: one that is cut off answers nobody, and would be waited for
+    /// until a timeout.
+    async fn examine_while_there(
+        &self,
+        shard: &Shard,
+        connection: &mut Dialled,
+        known: &mut Known,
+        told: &mut Vec<String>,
+    ) -> Result<Verdict, Trouble> {
+        let Some((watchers, node)) = shard.pool.watchers().zip(connection.node().cloned()) else {
+            return self.examine(shard, connection, known, told).await;
+        };
+        tokio::select! {
+            examined = self.examine(shard, connection, known, told) => examined,
+            () = watchers.left(&node) => Err(Trouble::Elsewhere),
+        }
     }
 
     async fn examine(
