@@ -981,11 +981,25 @@ async fn a_process_started_anew_refuses_old_data_and_none_at_all_by_its_witness(
     server.restart();
     assert!(unfit(&open_with(&server, &file)).await.contains("Redis is behind what was acknowledged"));
 
-    // The operator's word.
+    // The operator's word. A stop in order leaves the newest there is, at once, and nothing else.
     std::fs::remove_file(&file).unwrap();
     let anew = open_with(&server, &file);
-    assert_eq!(anew.check_once().await, FirstCheck::Fit);
+    let (stop, running) = (CancellationToken::new(), anew.clone());
+    let stopped = stop.clone();
+    let watching = tokio::spawn(async move { running.run(stopped).await });
+    healed(&anew).await;
     sold(&anew, RequestId::random()).await;
+    stop.cancel();
+    watching.await.unwrap();
+    let left = std::fs::read_dir(directory.path()).unwrap().map(|entry| entry.unwrap().file_name());
+    assert_eq!(left.collect::<Vec<_>>(), ["witness.json"]);
+    let Value::Array(units) = tell(&server, &["HVALS", "rationd:units"]).await else { panic!("no numbers") };
+    let newest = units.iter().any(|units| {
+        let Value::BulkString(units) = units else { return false };
+        let mark = format!("\"acknowledged\": {}\n", String::from_utf8_lossy(units));
+        std::fs::read_to_string(&file).unwrap().contains(&mark)
+    });
+    assert!(newest, "{units:?}, {}", std::fs::read_to_string(&file).unwrap());
 }
 
 #[tokio::test]

@@ -163,8 +163,9 @@ impl<C: Clock> RedisLedger<C> {
         let scribe = self.scribe();
         stop.run_until_cancelled(join(self.watch(), self.testify(scribe.as_ref()))).await;
         unwatched.armed = false;
-        if let Some(scribe) = &scribe {
-            self.testify_once(scribe);
+        if let Some(scribe) = scribe {
+            self.testify_once(&scribe);
+            scribe.end().await;
         }
     }
 

@@ -16,6 +16,7 @@
 //! slow disk. If it cannot be written the service says so and goes on, with the last one that could.
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::fmt;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Write};
@@ -28,6 +29,8 @@ use std::time::Duration;
 use redis::RedisResult;
 use redis::aio::MultiplexedConnection;
 use serde::{Deserialize, Serialize};
+use tokio::sync::oneshot;
+use tokio::time::timeout;
 
 use crate::ids::LedgerId;
 use crate::museum::Mutant;
@@ -39,6 +42,9 @@ use super::{RedisLedger, keys};
 
 /// How often it is written, if there is something new.
 const WRITE_EVERY: Duration = Duration::from_secs(1);
+
+/// How long a process that stops waits for the last writing.
+const END_WITHIN: Duration = Duration::from_millis(500);
 
 const KIND: &str = "rationd witness";
 /// Counted up whenever what stands in the file changes its meaning.
@@ -95,7 +101,7 @@ struct Mark {
 
 /// What a process leaves to the next.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Remembered {
+struct Remembered {
     ledger: LedgerId,
     /// By the hashes in which the numbers stand, one of each shard.
     units: BTreeMap<String, Mark>,
@@ -218,27 +224,46 @@ impl fmt::Display for Remembered {
     }
 }
 
+/// The thread that writes the file.
+pub(super) struct Scribe {
+    give: SyncSender<Remembered>,
+    ended: oneshot::Receiver<Infallible>,
+}
+
+impl Scribe {
+    /// Has it write what it was given last, if the disk lets it.
+    pub(super) async fn end(self) {
+        drop(self.give);
+        let _ = timeout(END_WITHIN, self.ended).await;
+    }
+}
+
 impl<C: Clock> RedisLedger<C> {
     /// The witness, where what is lost would be missed.
     pub(super) fn witness(&self) -> Option<&Arc<Witness>> {
         self.options.witness.as_ref().filter(|_| !self.options.allow_volatile)
     }
 
-    /// The thread that writes the file, until what is given here is dropped.
-    pub(super) fn scribe(&self) -> Option<SyncSender<Remembered>> {
+    /// Starts the thread that writes the file.
+    pub(super) fn scribe(&self) -> Option<Scribe> {
         let Some(witness) = self.witness().cloned() else {
             if !self.options.allow_volatile {
                 tracing::info!("there is no witness file: a new start cannot tell an old backup from the newest data");
             }
             return None;
         };
-        let (give, given) = sync_channel(1);
-        let begun = std::thread::Builder::new().name("witness".into()).spawn(move || witness.write_all(&given));
-        begun.map_err(|error| tracing::warn!(%error, "nobody writes the witness file")).ok().map(|_| give)
+        let ((give, given), (ends, ended)) = (sync_channel(1), oneshot::channel());
+        let write = move || {
+            let _ends: oneshot::Sender<Infallible> = ends;
+            witness.write_all(&given);
+        };
+        let begun = std::thread::Builder::new().name("witness".into()).spawn(write);
+        begun.map_err(|error| tracing::warn!(%error, "nobody writes the witness file")).ok()?;
+        Some(Scribe { give, ended })
     }
 
     /// Gives the thread what there is to write, again and again. It is given nothing while it is busy.
-    pub(super) async fn testify(&self, scribe: Option<&SyncSender<Remembered>>) {
+    pub(super) async fn testify(&self, scribe: Option<&Scribe>) {
         let Some(scribe) = scribe else { return };
         loop {
             tokio::time::sleep(WRITE_EVERY).await;
@@ -247,7 +272,7 @@ impl<C: Clock> RedisLedger<C> {
     }
 
     /// Gives it that once.
-    pub(super) fn testify_once(&self, scribe: &SyncSender<Remembered>) {
+    pub(super) fn testify_once(&self, scribe: &Scribe) {
         let (Some(witness), Some(ledger)) = (self.witness(), self.ledger.get()) else { return };
         let mut units = witness.found.as_ref().map(|found| found.units.clone()).unwrap_or_default();
         for standing in self.shards().standings() {
@@ -257,7 +282,7 @@ impl<C: Clock> RedisLedger<C> {
                 units.insert(String::from_utf8_lossy(&barrier.key).into_owned(), mark);
             }
         }
-        let _ = scribe.try_send(Remembered { ledger: *ledger, units });
+        let _ = scribe.give.try_send(Remembered { ledger: *ledger, units });
     }
 
     /// What to tell the operator if an earlier process has worked for another ledger than the one that stands under this key.
@@ -281,8 +306,8 @@ impl<C: Clock> RedisLedger<C> {
         }))
     }
 
-    /// What a shard has lost that an earlier process has seen acknowledged, and by which hash that shows. A process of which a unit was acknowledged has compared, and
-    /// knows by itself.
+    /// What a shard has lost that an earlier process has seen acknowledged, and by which hash that shows. A process of which a unit was
+    /// acknowledged has compared, and knows by itself.
     pub(super) async fn lost_by_witness(
         &self,
         shard: &Shard,
