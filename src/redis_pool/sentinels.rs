@@ -1,5 +1,6 @@
 //! Redis Sentinels: where the primary is, and which replicas it has. Every one of them is asked.
 
+use std::cmp::Reverse;
 use std::collections::HashMap;
 
 use futures_util::future::join_all;
@@ -7,10 +8,13 @@ use redis::aio::MultiplexedConnection;
 use redis::{Client, ConnectionInfo, IntoConnectionInfo, RedisResult};
 use tokio::sync::{Mutex, watch};
 
-use super::watchers::{ASK_TIMEOUT, Node, Replica, View, latest, visit};
+use super::watchers::{ASK_TIMEOUT, Node, Replica, Turn, View, latest, visit};
 
 /// The port of a Sentinel whose port is not named.
 const DEFAULT_PORT: u16 = 26_379;
+
+/// What a Sentinel says of a server, by name.
+type Fields = HashMap<String, String>;
 
 /// The Sentinels of a primary.
 pub struct Sentinels {
@@ -118,7 +122,6 @@ impl Sentinel {
             Some(connection) => connection,
             None => visit(&self.client).await?,
         };
-        type Fields = HashMap<String, String>;
         let (address, primary, replicas): ((String, u16), Fields, Vec<Fields>) = redis::pipe()
             .cmd("SENTINEL")
             .arg("GET-MASTER-ADDR-BY-NAME")
@@ -133,20 +136,63 @@ impl Sentinel {
             .await?;
         *kept = Some(connection);
         let number = |name: &str| primary.get(name).and_then(|value| value.parse::<u64>().ok());
-        let replicas = replicas.iter().filter_map(|replica| {
-            let node = Node { host: replica.get("ip")?.clone(), port: replica.get("port")?.parse().ok()? };
-            let is_flagged =
-                |names: &[&str]| replica.get("flags").is_some_and(|all| all.split(',').any(|it| names.contains(&it)));
-            // How long ago its last INFO came, milliseconds; 0: none has come.
-            let was_heard = replica.get("info-refresh").is_some_and(|ago| ago != "0") && !is_flagged(&["disconnected"]);
-            Some(Replica { node, is_down: is_flagged(&["s_down", "o_down"]), was_heard })
-        });
+        let listed: Vec<Listed> = replicas.iter().filter_map(Listed::read).collect();
         Ok(View {
             primary: Node { host: address.0, port: address.1 },
             epoch: number("config-epoch").unwrap_or_default(),
             watchers: usize::try_from(number("num-other-sentinels").unwrap_or_default()).unwrap_or_default() + 1,
-            replicas: replicas.collect(),
+            replicas: listed.iter().map(|it| it.among(&listed)).collect(),
         })
+    }
+}
+
+/// What a Sentinel's list says of a replica.
+#[derive(Debug, Clone)]
+struct Listed {
+    node: Node,
+    is_down: bool,
+    was_heard: bool,
+    calls_itself_primary: bool,
+    is_linked: bool,
+    /// The smaller it is the sooner it is chosen, but for 0, which never is.
+    priority: u32,
+    /// How far it said that it is when it last called itself a replica.
+    offset: u64,
+}
+
+impl Listed {
+    fn read(fields: &Fields) -> Option<Self> {
+        let is = |name: &str, value: &str| fields.get(name).is_some_and(|it| it == value);
+        let has_flag =
+            |names: &[&str]| fields.get("flags").is_some_and(|all| all.split(',').any(|it| names.contains(&it)));
+        let number = |name: &str| fields.get(name).and_then(|value| value.parse::<u64>().ok()).unwrap_or_default();
+        Some(Self {
+            node: Node { host: fields.get("ip")?.clone(), port: fields.get("port")?.parse().ok()? },
+            is_down: has_flag(&["s_down", "o_down"]),
+            // How long ago its last INFO came, milliseconds; 0: none has come.
+            was_heard: number("info-refresh") > 0 && !has_flag(&["disconnected"]),
+            calls_itself_primary: is("role-reported", "master"),
+            is_linked: is("master-link-status", "ok"),
+            priority: u32::try_from(number("slave-priority")).unwrap_or(u32::MAX),
+            offset: number("slave-repl-offset"),
+        })
+    }
+
+    /// Whether it can be chosen, and is before that other one: by priority, then by how far they are (Redis, `sentinel.c`,
+    /// `sentinelSelectSlave`).
+    fn goes_before(&self, other: &Self) -> bool {
+        let can_be_chosen =
+            !self.is_down && self.was_heard && !self.calls_itself_primary && self.is_linked && self.priority > 0;
+        can_be_chosen && (self.priority, Reverse(self.offset)) < (other.priority, Reverse(other.offset))
+    }
+
+    fn among(&self, all: &[Self]) -> Replica {
+        let turn = match self {
+            Self { was_heard: false, .. } => Turn::Never,
+            Self { calls_itself_primary: true, .. } if all.iter().any(|it| it.goes_before(self)) => Turn::AfterAnother,
+            _ => Turn::Open,
+        };
+        Replica { node: self.node.clone(), is_down: self.is_down, turn }
     }
 }
 
@@ -176,5 +222,35 @@ mod tests {
         );
         let own = with_users.all[0].client.get_connection_info().redis_settings();
         assert_eq!((own.username(), own.db()), (Some("you"), 0));
+    }
+
+    #[test]
+    fn one_that_calls_itself_a_primary_comes_after_a_replica_that_can_be_chosen() {
+        let listed = |port: u16, offset| Listed {
+            node: Node { host: "10.0.0.1".into(), port },
+            is_down: false,
+            was_heard: true,
+            calls_itself_primary: false,
+            is_linked: true,
+            priority: 100,
+            offset,
+        };
+        let old = Listed { calls_itself_primary: true, is_linked: false, ..listed(1, 0) };
+        let turn = |old: &Listed, other: Listed| old.among(&[old.clone(), other]).turn;
+        assert_eq!(turn(&old, listed(2, 40)), Turn::AfterAnother);
+        assert_eq!(turn(&Listed { was_heard: false, ..old.clone() }, listed(2, 40)), Turn::Never);
+        assert_eq!(turn(&Listed { calls_itself_primary: false, ..old.clone() }, listed(2, 40)), Turn::Open);
+        assert_eq!(turn(&old, Listed { priority: 50, ..listed(2, 0) }), Turn::AfterAnother);
+        for (why, other) in [
+            ("down", Listed { is_down: true, ..listed(2, 40) }),
+            ("not heard", Listed { was_heard: false, ..listed(2, 40) }),
+            ("a primary too", Listed { calls_itself_primary: true, ..listed(2, 40) }),
+            ("without its primary", Listed { is_linked: false, ..listed(2, 40) }),
+            ("never chosen", Listed { priority: 0, ..listed(2, 40) }),
+            ("chosen later", Listed { priority: 101, ..listed(2, 40) }),
+            ("not further", listed(2, 0)),
+        ] {
+            assert_eq!(turn(&old, other), Turn::Open, "{why}");
+        }
     }
 }

@@ -40,9 +40,20 @@ pub struct Replica {
     pub node: Node,
     /// Whether it is held to be down: by this Sentinel, or by the majority that a node of a Cluster has heard.
     pub is_down: bool,
-    /// Whether this watcher has heard of it since it took it for a replica of this primary. None of which it has not is
-    /// chosen.
-    pub was_heard: bool,
+    /// When it would be chosen.
+    pub turn: Turn,
+}
+
+/// When a watcher that has to put another in the place of the primary chooses a replica, as long as it hears nothing new of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Turn {
+    /// Never: this watcher has not heard of it since it took it for a replica of this primary.
+    Never,
+    /// After another one that can be chosen. It calls itself a primary, and does not say how far it is: what stands to its account
+    /// does not grow.
+    AfterAnother,
+    /// It may be the first.
+    Open,
 }
 
 /// What one watcher says of a primary.

@@ -88,6 +88,36 @@ fn primary_cut_off_from_all() {
     Blow::CutOffFrom(&Side::ALL).play(takeover("primary cut off from all", "F46"));
 }
 
+/// The primary before is there again, but the Sentinels have not made it a replica yet: sales do not wait for that, and when the new
+/// primary dies too, the one that has them is chosen.
+#[test]
+fn primary_replaced_twice() {
+    alone(async {
+        let mut scene = Scene::replicated(&[]).await;
+        let strike = async |scene: &mut Scene, _: &mut Chance| {
+            let group = scene.group();
+            group.publish_every("2000").await;
+            let old = primary(group).await;
+            group.fronts[old].cut_off(&Side::ALL);
+            let next = group.replaced(old).await;
+            group.fronts[old].heal();
+            // Sentinels hear of it within two seconds, and make it a replica eight seconds later.
+            tokio::time::sleep(Duration::from_secs(3)).await;
+            let sold_since = Instant::now();
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            scene.rush().await;
+            let group = scene.group();
+            assert_eq!(group.servers[old].info("role").await.as_deref(), Some("master"), "it is a replica too soon");
+            group.servers[next].kill();
+            scene.was_slow(sold_since, Some(Duration::ZERO));
+            let group = scene.group();
+            assert_eq!(group.replaced(next).await, 3 - old - next);
+            start_again(&mut group.servers[next]);
+        };
+        takeover("primary replaced twice", "F46").play(&mut scene, strike).await;
+    });
+}
+
 #[test]
 #[ignore = "tests/faults runs it; in CI tests/replicated.rs strikes so, under a ledger's own load and without a service"]
 fn primary_cut_off_from_the_sentinels() {

@@ -156,7 +156,7 @@ impl Scene {
         self.under_way = self.under_way.min(calls.rush(UNDER_WAY).await);
     }
 
-    /// Since then and until now each decision must have taken at least so long; `None`: none may have been given.
+    /// Since then and until now decisions must have been given, and each must have taken at least so long; `None`: none may have been.
     pub fn was_slow(&mut self, from: Instant, least: Option<Duration>) {
         self.slow.push(Slow { from, until: Instant::now(), least });
     }

@@ -345,6 +345,14 @@ impl Replicas {
         }
     }
 
+    /// Has the Sentinels publish every so many milliseconds, until they are whole the next time. Four times as long after they have heard
+    /// of a primary that another has replaced they make it a replica.
+    pub async fn publish_every(&self, ms: &str) {
+        for sentinel in &self.sentinels {
+            let _: String = sentinel.tell(&["SENTINEL", "DEBUG", "publish-period", ms]).await.expect("a Sentinel");
+        }
+    }
+
     /// Returns when every server is there, all but one replicate the primary of all Sentinels, and none is held to be down.
     pub async fn whole(&self) {
         for sentinel in &self.sentinels {

@@ -5,17 +5,16 @@
 //! primary. A primary that is cut off must not talk itself into needing fewer: the number falls only when a majority of all
 //! watchers, which still hold this primary to be the primary, says that a replica is down.
 //!
-//! The primary that was just replaced is listed as a replica at once. While a majority of the watchers has heard nothing of it in that
-//! part it cannot be chosen, and is not waited for. From then on it is, also while it still calls itself a primary, which takes
-//! Sentinels some seconds to end: they choose by priority, by how far a server says that it is, and by whether they hear of it, and
-//! never ask whether it calls itself a replica. Such a one lacks all that was acknowledged since, and comes last only where all others
-//! can be chosen and have its priority. After a hand-over that was planned nothing has failed before: one failure, of the new
-//! primary, would then be enough to lose what it does not have.
+//! The primary that was just replaced is listed as a replica at once, although it is none before Sentinels have heard of it and made it
+//! one, four of the periods in which they publish later. It is not waited for while a majority of the watchers would not choose it:
+//! has heard nothing of it in that part, or hears that it calls itself a primary and knows of a replica that goes before it. What is
+//! acknowledged then is safe as it is while the one that failed is down: until it is back, the new primary and that replica must
+//! not both fail. From when it calls itself a replica, or is attached, it is waited for.
 
 use std::collections::BTreeSet;
 
 use crate::museum::Mutant;
-use crate::redis_pool::{Node, Replica, View};
+use crate::redis_pool::{Node, Replica, Turn, View};
 
 /// What the watchers come to for a primary.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,14 +48,19 @@ pub(super) fn count(
     let ours: Vec<&View> = views.iter().filter(|view| view.primary == *primary).collect();
     let all = ours.iter().map(|view| view.watchers).fold(configured, usize::max);
     let majority = all / 2 + 1;
-    let most_say = |node: &Node, what: fn(&Replica) -> bool| {
+    let most_say = |node: &Node, what: &dyn Fn(&Replica) -> bool| {
         ours.iter().filter(|view| view.replicas.iter().any(|replica| replica.node == *node && what(replica))).count()
             >= majority
     };
-    let counted_before = |node: &Node| before.is_some_and(|before| before.contains(node));
     let may_take_over = |node: &Node| {
-        !most_say(node, |replica| replica.is_down)
-            && (replaced != Some(node) || counted_before(node) || !most_say(node, |replica| !replica.was_heard))
+        let was_counted = before.is_some_and(|before| before.contains(node));
+        let is_passed_over = |replica: &Replica| match replica.turn {
+            // One that falls silent for a moment is still there.
+            Turn::Never => !was_counted,
+            Turn::AfterAnother => true,
+            Turn::Open => false,
+        };
+        !most_say(node, &|replica| replica.is_down) && (replaced != Some(node) || !most_say(node, &is_passed_over))
     };
     let known = ours.iter().flat_map(|view| &view.replicas).map(|replica| &replica.node);
     // The watcher that leads a failover names the new primary before it has struck it off the replicas.
@@ -84,7 +88,7 @@ mod tests {
 
     /// A view of one of three watchers: replicas that are up, then replicas that are down.
     fn view(primary: u16, epoch: u64, up: &[u16], down: &[u16]) -> View {
-        let replica = |is_down| move |port: &u16| Replica { node: node(*port), is_down, was_heard: true };
+        let replica = |is_down| move |port: &u16| Replica { node: node(*port), is_down, turn: Turn::Open };
         let replicas = up.iter().map(replica(false)).chain(down.iter().map(replica(true))).collect();
         View { primary: node(primary), epoch, watchers: 3, replicas }
     }
@@ -128,25 +132,29 @@ mod tests {
 
     #[test]
     fn the_primary_that_was_replaced_is_not_waited_for_before_it_can_be_chosen() {
-        let but_for = |silent: u16, view: View| {
-            let heard = |replica: Replica| Replica { was_heard: replica.node != node(silent), ..replica };
-            View { replicas: view.replicas.into_iter().map(heard).collect(), ..view }
-        };
-        let unheard = |view| but_for(2, view);
         let view = || view(1, 0, &[2, 3], &[]);
-        assert_eq!(
-            counted(None, &vec![but_for(3, view()); 3], &[]),
-            Replicas::Counted(nodes(&[2, 3])),
-            "one that was a replica before is heard in a moment"
-        );
-        let most = [unheard(view()), unheard(view()), view()];
-        assert_eq!(counted(None, &most, &[3]), Replicas::Counted(nodes(&[3])));
-        assert_eq!(counted(None, &[view(), unheard(view()), view()], &[3]), Replicas::Counted(nodes(&[2, 3])));
-        assert_eq!(
-            counted(Some(&[2, 3]), &most, &[3]),
-            Replicas::Counted(nodes(&[2, 3])),
-            "the number does not fall by that"
-        );
+        let with = |which: u16, turn: Turn| {
+            let mut view = view();
+            view.replicas.iter_mut().filter(|it| it.node == node(which)).for_each(|it| it.turn = turn);
+            view
+        };
+        let both = Replicas::Counted(nodes(&[2, 3]));
+        let other = Replicas::Counted(nodes(&[3]));
+        let (never, after) = (with(2, Turn::Never), with(2, Turn::AfterAnother));
+        let silent = vec![with(3, Turn::Never); 3];
+        assert_eq!(counted(None, &silent, &[]), both, "one that was a replica before is heard in a moment");
+        for (before, says, wanted) in [
+            (None, &never, &other),
+            (None, &after, &other),
+            (Some(&[2, 3][..]), &never, &both),
+            // It could be chosen while it was attached, and is no replica any more.
+            (Some(&[2, 3][..]), &after, &other),
+        ] {
+            assert_eq!(counted(before, &[says.clone(), says.clone(), view()], &[3]), *wanted, "{before:?}, {says:?}");
+            assert_eq!(counted(before, &[view(), says.clone(), view()], &[3]), both, "{before:?}, one says {says:?}");
+            assert_eq!(counted(before, &vec![says.clone(); 3], &[2, 3]), both, "{before:?}, attached: {says:?}");
+        }
+        assert_eq!(counted(None, &[never, after, view()], &[3]), other, "neither would choose it");
     }
 
     #[test]

@@ -13,8 +13,9 @@ use crate::redis_pool::{Node, Watchers};
 use super::confirming::{self, Replicas};
 use super::settings::{self, Found, Part};
 
-/// For so long after a failover it is looked for again and again whether the primary before is there as a replica.
-const COMES_BACK_WITHIN: Duration = Duration::from_secs(5);
+/// For so long after a failover it is looked for again and again whether the primary before is there as a replica. Sentinels make it
+/// one 8 s after they hear of it again, if they publish every 2 s as by themselves they do.
+const COMES_BACK_WITHIN: Duration = Duration::from_secs(15);
 /// How often the settings of replicas are read, and always after a change of them.
 const REPLICAS_EVERY: Duration = Duration::from_secs(60);
 /// How soon again where one has not answered.
