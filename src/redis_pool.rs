@@ -27,7 +27,7 @@ use redis::{AsyncConnectionConfig, ConnectionInfo, IntoConnectionInfo, RedisErro
 use sentinels::Sentinels;
 
 pub use cluster::{Cluster, Layout, Slot};
-pub use watchers::{Node, Replica, Turn, View, Watchers};
+pub use watchers::{LISTED_PRIORITY, Node, Replica, View, Watchers};
 
 /// How long a trip may take before its outcome counts as unknown.
 pub const TRIP_TIMEOUT: Duration = Duration::from_millis(1_000);

@@ -14,7 +14,7 @@ use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo, RedisResult};
 use tokio::sync::{Mutex, watch};
 use tokio::time::Instant;
 
-use super::watchers::{ASK_TIMEOUT, Node, Replica, Turn, View, client, visit};
+use super::watchers::{ASK_TIMEOUT, Node, Replica, View, client, visit};
 
 /// The port of a node whose port is not named.
 const DEFAULT_PORT: u16 = 6_379;
@@ -169,7 +169,7 @@ impl Table {
             epoch: primary.epoch,
             watchers,
             replicas: replicas
-                .map(|it| Replica { node: it.node.clone(), is_down: it.is_down, turn: Turn::Open })
+                .map(|it| Replica { node: it.node.clone(), is_down: it.is_down, gives_way: false })
                 .collect(),
         })
     }

@@ -8,7 +8,7 @@ use redis::aio::MultiplexedConnection;
 use redis::{Client, ConnectionInfo, IntoConnectionInfo, RedisResult};
 use tokio::sync::{Mutex, watch};
 
-use super::watchers::{ASK_TIMEOUT, Node, Replica, Turn, View, latest, visit};
+use super::watchers::{ASK_TIMEOUT, Node, Replica, View, latest, visit};
 
 /// The port of a Sentinel whose port is not named.
 const DEFAULT_PORT: u16 = 26_379;
@@ -153,7 +153,6 @@ struct Listed {
     is_down: bool,
     was_heard: bool,
     calls_itself_primary: bool,
-    is_linked: bool,
     /// The smaller it is the sooner it is chosen, but for 0, which never is.
     priority: u32,
     /// How far it said that it is when it last called itself a replica.
@@ -162,7 +161,6 @@ struct Listed {
 
 impl Listed {
     fn read(fields: &Fields) -> Option<Self> {
-        let is = |name: &str, value: &str| fields.get(name).is_some_and(|it| it == value);
         let has_flag =
             |names: &[&str]| fields.get("flags").is_some_and(|all| all.split(',').any(|it| names.contains(&it)));
         let number = |name: &str| fields.get(name).and_then(|value| value.parse::<u64>().ok()).unwrap_or_default();
@@ -171,8 +169,7 @@ impl Listed {
             is_down: has_flag(&["s_down", "o_down"]),
             // How long ago its last INFO came, milliseconds; 0: none has come.
             was_heard: number("info-refresh") > 0 && !has_flag(&["disconnected"]),
-            calls_itself_primary: is("role-reported", "master"),
-            is_linked: is("master-link-status", "ok"),
+            calls_itself_primary: fields.get("role-reported").is_some_and(|role| role == "master"),
             priority: u32::try_from(number("slave-priority")).unwrap_or(u32::MAX),
             offset: number("slave-repl-offset"),
         })
@@ -181,23 +178,20 @@ impl Listed {
     /// Whether it can be chosen, and is before that other one: by priority, then by how far they are (Redis, `sentinel.c`,
     /// `sentinelSelectSlave`).
     fn goes_before(&self, other: &Self) -> bool {
-        let can_be_chosen =
-            !self.is_down && self.was_heard && !self.calls_itself_primary && self.is_linked && self.priority > 0;
+        let can_be_chosen = !self.is_down && self.was_heard && !self.calls_itself_primary && self.priority > 0;
         can_be_chosen && (self.priority, Reverse(self.offset)) < (other.priority, Reverse(other.offset))
     }
 
     fn among(&self, all: &[Self]) -> Replica {
-        let turn = match self {
-            Self { was_heard: false, .. } => Turn::Never,
-            Self { calls_itself_primary: true, .. } if all.iter().any(|it| it.goes_before(self)) => Turn::AfterAnother,
-            _ => Turn::Open,
-        };
-        Replica { node: self.node.clone(), is_down: self.is_down, turn }
+        let is_no_replica_yet = !self.was_heard || self.calls_itself_primary;
+        let gives_way = is_no_replica_yet && all.iter().any(|it| it.goes_before(self));
+        Replica { node: self.node.clone(), is_down: self.is_down, gives_way }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::watchers::LISTED_PRIORITY;
     use super::*;
 
     #[test]
@@ -225,32 +219,31 @@ mod tests {
     }
 
     #[test]
-    fn one_that_calls_itself_a_primary_comes_after_a_replica_that_can_be_chosen() {
+    fn one_that_is_no_replica_yet_gives_way_to_one_that_can_be_chosen() {
         let listed = |port: u16, offset| Listed {
             node: Node { host: "10.0.0.1".into(), port },
             is_down: false,
             was_heard: true,
             calls_itself_primary: false,
-            is_linked: true,
-            priority: 100,
+            priority: LISTED_PRIORITY,
             offset,
         };
-        let old = Listed { calls_itself_primary: true, is_linked: false, ..listed(1, 0) };
-        let turn = |old: &Listed, other: Listed| old.among(&[old.clone(), other]).turn;
-        assert_eq!(turn(&old, listed(2, 40)), Turn::AfterAnother);
-        assert_eq!(turn(&Listed { was_heard: false, ..old.clone() }, listed(2, 40)), Turn::Never);
-        assert_eq!(turn(&Listed { calls_itself_primary: false, ..old.clone() }, listed(2, 40)), Turn::Open);
-        assert_eq!(turn(&old, Listed { priority: 50, ..listed(2, 0) }), Turn::AfterAnother);
-        for (why, other) in [
-            ("down", Listed { is_down: true, ..listed(2, 40) }),
-            ("not heard", Listed { was_heard: false, ..listed(2, 40) }),
-            ("a primary too", Listed { calls_itself_primary: true, ..listed(2, 40) }),
-            ("without its primary", Listed { is_linked: false, ..listed(2, 40) }),
-            ("never chosen", Listed { priority: 0, ..listed(2, 40) }),
-            ("chosen later", Listed { priority: 101, ..listed(2, 40) }),
-            ("not further", listed(2, 0)),
-        ] {
-            assert_eq!(turn(&old, other), Turn::Open, "{why}");
+        let old = Listed { calls_itself_primary: true, ..listed(1, 0) };
+        let gives_way = |old: &Listed, other: Listed| old.among(&[old.clone(), other]).gives_way;
+        let silent = Listed { was_heard: false, calls_itself_primary: false, ..old.clone() };
+        assert!(!gives_way(&Listed { calls_itself_primary: false, ..old.clone() }, listed(2, 40)), "it is a replica");
+        for old in [old, silent] {
+            assert!(gives_way(&old, listed(2, 40)) && gives_way(&old, Listed { priority: 50, ..listed(2, 0) }));
+            for (why, other) in [
+                ("down", Listed { is_down: true, ..listed(2, 40) }),
+                ("not heard", Listed { was_heard: false, ..listed(2, 40) }),
+                ("a primary too", Listed { calls_itself_primary: true, ..listed(2, 40) }),
+                ("never chosen", Listed { priority: 0, ..listed(2, 40) }),
+                ("chosen later", Listed { priority: 101, ..listed(2, 40) }),
+                ("not further", listed(2, 0)),
+            ] {
+                assert!(!gives_way(&old, other), "{why}");
+            }
         }
     }
 }

@@ -40,21 +40,13 @@ pub struct Replica {
     pub node: Node,
     /// Whether it is held to be down: by this Sentinel, or by the majority that a node of a Cluster has heard.
     pub is_down: bool,
-    /// When it would be chosen.
-    pub turn: Turn,
+    /// Whether it has not been heard as a replica, and by what this watcher takes it for meanwhile ([`LISTED_PRIORITY`], and
+    /// not far) another one would be chosen before it.
+    pub gives_way: bool,
 }
 
-/// When a watcher that has to put another in the place of the primary chooses a replica, as long as it hears nothing new of it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Turn {
-    /// Never: this watcher has not heard of it since it took it for a replica of this primary.
-    Never,
-    /// After another one that can be chosen. It calls itself a primary, and does not say how far it is: what stands to its account
-    /// does not grow.
-    AfterAnother,
-    /// It may be the first.
-    Open,
-}
+/// The priority as which Sentinels list a server that does not say its own because it calls itself a primary.
+pub const LISTED_PRIORITY: u32 = 100;
 
 /// What one watcher says of a primary.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -111,18 +103,18 @@ impl Watchers {
         }
     }
 
-    /// Returns when the primary becomes, from now on and as far as is known, another one than this. Asks nobody.
+    /// Returns as soon as the primary is, as far as is known, another one than this. Asks nobody.
     pub async fn left(&self, node: &Node) {
         let is_left = || self.primary().is_some_and(|now| now != *node);
         // The senders live as long as `self`: these end by another primary only.
         match self {
             Self::Sentinels(sentinels) => {
                 let mut primaries = sentinels.primaries();
-                while primaries.changed().await.is_ok() && !is_left() {}
+                while !is_left() && primaries.changed().await.is_ok() {}
             }
             Self::Nodes(cluster, _) => {
                 let mut layouts = cluster.layouts();
-                while layouts.changed().await.is_ok() && !is_left() {}
+                while !is_left() && layouts.changed().await.is_ok() {}
             }
         }
     }

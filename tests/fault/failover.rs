@@ -114,7 +114,7 @@ fn primary_replaced_twice() {
             assert_eq!(group.replaced(next).await, 3 - old - next);
             start_again(&mut group.servers[next]);
         };
-        takeover("primary replaced twice", "F46").play(&mut scene, strike).await;
+        row("primary replaced twice", "F46", "replicas", 1, 30).play(&mut scene, strike).await;
     });
 }
 

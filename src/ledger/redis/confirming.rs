@@ -6,15 +6,15 @@
 //! watchers, which still hold this primary to be the primary, says that a replica is down.
 //!
 //! The primary that was just replaced is listed as a replica at once, although it is none before Sentinels have heard of it and made it
-//! one, four of the periods in which they publish later. It is not waited for while a majority of the watchers would not choose it:
-//! has heard nothing of it in that part, or hears that it calls itself a primary and knows of a replica that goes before it. What is
-//! acknowledged then is safe as it is while the one that failed is down: until it is back, the new primary and that replica must
-//! not both fail. From when it calls itself a replica, or is attached, it is waited for.
+//! one, four of the periods in which they publish later. Until then it is waited for only where it might be chosen first: a
+//! majority of the watchers says that another one would be. What is acknowledged then is safe as it is while the one that failed is
+//! down: until it is back, the new primary and that replica must not both fail. When it has replicated the new primary once it
+//! is a replica like any other, for whoever calls itself a primary then has been chosen.
 
 use std::collections::BTreeSet;
 
 use crate::museum::Mutant;
-use crate::redis_pool::{Node, Replica, Turn, View};
+use crate::redis_pool::{Node, Replica, View};
 
 /// What the watchers come to for a primary.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,7 +27,7 @@ pub(super) enum Replicas {
     Elsewhere(Node),
 }
 
-/// Counts the replicas of a primary. `replaced`: the primary before it; `before`: those counted when it was last looked at;
+/// Counts the replicas of a primary. `replaced`: the primary before it, if it has not been its replica since; `before`: those counted when it was last looked at;
 /// `configured`: the watchers of the URL; `attached`: the replicas that the primary itself has.
 pub(super) fn count(
     primary: &Node,
@@ -48,19 +48,13 @@ pub(super) fn count(
     let ours: Vec<&View> = views.iter().filter(|view| view.primary == *primary).collect();
     let all = ours.iter().map(|view| view.watchers).fold(configured, usize::max);
     let majority = all / 2 + 1;
-    let most_say = |node: &Node, what: &dyn Fn(&Replica) -> bool| {
+    let most_say = |node: &Node, what: fn(&Replica) -> bool| {
         ours.iter().filter(|view| view.replicas.iter().any(|replica| replica.node == *node && what(replica))).count()
             >= majority
     };
     let may_take_over = |node: &Node| {
-        let was_counted = before.is_some_and(|before| before.contains(node));
-        let is_passed_over = |replica: &Replica| match replica.turn {
-            // One that falls silent for a moment is still there.
-            Turn::Never => !was_counted,
-            Turn::AfterAnother => true,
-            Turn::Open => false,
-        };
-        !most_say(node, &|replica| replica.is_down) && (replaced != Some(node) || !most_say(node, &is_passed_over))
+        !most_say(node, |replica| replica.is_down)
+            && (replaced != Some(node) || !most_say(node, |replica| replica.gives_way))
     };
     let known = ours.iter().flat_map(|view| &view.replicas).map(|replica| &replica.node);
     // The watcher that leads a failover names the new primary before it has struck it off the replicas.
@@ -88,7 +82,7 @@ mod tests {
 
     /// A view of one of three watchers: replicas that are up, then replicas that are down.
     fn view(primary: u16, epoch: u64, up: &[u16], down: &[u16]) -> View {
-        let replica = |is_down| move |port: &u16| Replica { node: node(*port), is_down, turn: Turn::Open };
+        let replica = |is_down| move |port: &u16| Replica { node: node(*port), is_down, gives_way: false };
         let replicas = up.iter().map(replica(false)).chain(down.iter().map(replica(true))).collect();
         View { primary: node(primary), epoch, watchers: 3, replicas }
     }
@@ -131,30 +125,27 @@ mod tests {
     }
 
     #[test]
-    fn the_primary_that_was_replaced_is_not_waited_for_before_it_can_be_chosen() {
-        let view = || view(1, 0, &[2, 3], &[]);
-        let with = |which: u16, turn: Turn| {
-            let mut view = view();
-            view.replicas.iter_mut().filter(|it| it.node == node(which)).for_each(|it| it.turn = turn);
-            view
+    fn the_primary_that_was_replaced_is_not_waited_for_where_another_would_be_chosen_first() {
+        let views = |replica: u16, gives_way: [bool; 3]| {
+            gives_way.map(|gives_way| {
+                let mut view = view(1, 0, &[2, 3], &[]);
+                view.replicas.iter_mut().filter(|it| it.node == node(replica)).for_each(|it| it.gives_way = gives_way);
+                view
+            })
         };
-        let both = Replicas::Counted(nodes(&[2, 3]));
-        let other = Replicas::Counted(nodes(&[3]));
-        let (never, after) = (with(2, Turn::Never), with(2, Turn::AfterAnother));
-        let silent = vec![with(3, Turn::Never); 3];
-        assert_eq!(counted(None, &silent, &[]), both, "one that was a replica before is heard in a moment");
-        for (before, says, wanted) in [
-            (None, &never, &other),
-            (None, &after, &other),
-            (Some(&[2, 3][..]), &never, &both),
-            // It could be chosen while it was attached, and is no replica any more.
-            (Some(&[2, 3][..]), &after, &other),
-        ] {
-            assert_eq!(counted(before, &[says.clone(), says.clone(), view()], &[3]), *wanted, "{before:?}, {says:?}");
-            assert_eq!(counted(before, &[view(), says.clone(), view()], &[3]), both, "{before:?}, one says {says:?}");
-            assert_eq!(counted(before, &vec![says.clone(); 3], &[2, 3]), both, "{before:?}, attached: {says:?}");
-        }
-        assert_eq!(counted(None, &[never, after, view()], &[3]), other, "neither would choose it");
+        let (both, other) = (Replicas::Counted(nodes(&[2, 3])), Replicas::Counted(nodes(&[3])));
+        let counted = |before, views: &[View], attached| counted(before, views, attached);
+        assert_eq!(counted(None, &views(2, [true, false, true]), &[3]), other);
+        assert_eq!(counted(None, &views(2, [true, false, false]), &[3]), both, "one is not enough");
+        assert_eq!(
+            counted(Some(&[2, 3]), &views(2, [true; 3]), &[3]),
+            other,
+            "it might have been chosen, and may not now"
+        );
+        assert_eq!(counted(None, &views(2, [true; 3]), &[2, 3]), both, "it is attached");
+        assert_eq!(counted(None, &views(3, [true; 3]), &[]), both, "no other is passed over");
+        let all = views(2, [true; 3]);
+        assert_eq!(count(&node(1), None, None, 3, &all, &nodes(&[3])), both, "it was its replica, and has been chosen");
     }
 
     #[test]

@@ -8,7 +8,7 @@ use futures_util::future::join_all;
 use tokio::time::{Instant, timeout};
 
 use crate::museum::Mutant;
-use crate::redis_pool::{Node, Watchers};
+use crate::redis_pool::{LISTED_PRIORITY, Node, Watchers};
 
 use super::confirming::{self, Replicas};
 use super::settings::{self, Found, Part};
@@ -20,8 +20,11 @@ const COMES_BACK_WITHIN: Duration = Duration::from_secs(15);
 const REPLICAS_EVERY: Duration = Duration::from_secs(60);
 /// How soon again where one has not answered.
 const REPLICAS_AGAIN: Duration = Duration::from_secs(5);
-/// How long it is waited for that a majority of the watchers knows a primary: one that has just put it in its place says so first.
-const AGREED_WITHIN: Duration = Duration::from_millis(200);
+/// How long it is waited for that a majority of the watchers knows a primary and its replicas: one that has just put it in its place
+/// says so first.
+const AGREED_WITHIN: Duration = Duration::from_millis(500);
+/// How soon they are asked again meanwhile.
+const ASK_AGAIN: Duration = Duration::from_millis(20);
 /// How long a replica is asked. One that does not answer is the watchers' business.
 const REPLICA_WITHIN: Duration = Duration::from_millis(500);
 
@@ -30,9 +33,10 @@ const REPLICA_WITHIN: Duration = Duration::from_millis(500);
 pub(super) struct Known {
     /// Which server the rest is about.
     server: u64,
-    /// Where it is.
-    primary: Option<Node>,
-    /// Which was the primary before, and since when it is not.
+    /// Where it is, and its priority where it is a replica.
+    primary: Option<(Node, Option<u32>)>,
+    /// Which was the primary before, and since when it is not; `None` too if it has been a replica of this one since, or its
+    /// priority is better than that as which it is listed meanwhile.
     replaced: Option<(Node, Instant)>,
     /// Those that were counted last.
     counted: Option<BTreeSet<Node>>,
@@ -59,23 +63,22 @@ impl Known {
         watchers: &Watchers,
         found: &Found,
     ) -> Result<usize, NotNow> {
-        if self.server != server {
-            let replaced = match self.primary.take().filter(|before| before != primary) {
-                Some(before) => Some((before, Instant::now())),
-                None => self.replaced.take(),
-            };
-            *self = Self { server, primary: Some(primary.clone()), replaced, ..Self::default() };
-        }
+        self.begin(server, primary, found);
         let replaced = self.replaced.as_ref().map(|(replaced, _)| replaced);
         let (before, give_up) = (self.counted.as_ref(), Instant::now() + AGREED_WITHIN);
         let counted = loop {
             let views = watchers.views().await;
+            let may_ask_again = Instant::now() < give_up;
             match confirming::count(primary, replaced, before, watchers.count(), &views, &found.attached) {
+                // In a moment they may have heard that there is another one. It is not attached: nothing can be confirmed yet.
+                Replicas::Counted(counted)
+                    if may_ask_again && before.is_none() && replaced.is_some_and(|it| counted.contains(it)) => {}
                 Replicas::Counted(counted) => break counted,
-                Replicas::Unknown if Instant::now() < give_up => tokio::time::sleep(AGREED_WITHIN / 10).await,
+                Replicas::Unknown if may_ask_again => {}
                 Replicas::Unknown => return Err(NotNow::Unknown),
                 Replicas::Elsewhere(_) => return Err(NotNow::Elsewhere),
             }
+            tokio::time::sleep(ASK_AGAIN).await;
         };
         if self.counted.as_ref() != Some(&counted) {
             let replicas: Vec<String> = counted.iter().map(Node::to_string).collect();
@@ -87,10 +90,24 @@ impl Known {
         Ok(replicas)
     }
 
+    /// Forgets what is known of another server, but for what the primary before it was.
+    fn begin(&mut self, server: u64, primary: &Node, found: &Found) {
+        if self.server != server {
+            let replaced = match self.primary.take().filter(|(before, _)| before != primary) {
+                Some((before, priority)) => {
+                    priority.filter(|priority| *priority >= LISTED_PRIORITY).map(|_| (before, Instant::now()))
+                }
+                // It was started again.
+                None => self.replaced.take(),
+            };
+            *self = Self { server, primary: Some((primary.clone(), found.priority)), replaced, ..Self::default() };
+        }
+        self.replaced.take_if(|(replaced, _)| found.attached.contains(replaced));
+    }
+
     /// Whether the primary before may come back at any moment and is to be waited for then.
     pub(super) fn expects_another(&self) -> bool {
-        let is_counted = |node| self.counted.as_ref().is_some_and(|counted| counted.contains(node));
-        self.replaced.as_ref().is_some_and(|(node, since)| since.elapsed() < COMES_BACK_WITHIN && !is_counted(node))
+        self.replaced.as_ref().is_some_and(|(_, since)| since.elapsed() < COMES_BACK_WITHIN)
     }
 
     /// Reads the settings of all replicas that answer, now and then.
@@ -115,5 +132,42 @@ impl Known {
         }
         self.good = Some((Instant::now() + again, replicas.clone()));
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whoever was promoted calls itself a primary while it is still listed as a replica: it must not be taken for one that is none
+    /// yet.
+    #[test]
+    fn a_primary_that_has_been_a_replica_since_is_never_passed_over() {
+        let node = |port| Node { host: "10.0.0.1".into(), port };
+        let found = |priority, attached: &[u16]| {
+            let mut found = Found::default();
+            (found.priority, found.attached) = (priority, attached.iter().copied().map(node).collect());
+            found
+        };
+        let usual = Some(LISTED_PRIORITY);
+        let replaced = |known: &Known| known.replaced.as_ref().map(|(node, _)| node.port);
+        let mut known = Known::default();
+        known.begin(1, &node(1), &found(usual, &[2, 3]));
+        assert_eq!(replaced(&known), None);
+        known.begin(2, &node(2), &found(usual, &[3]));
+        assert_eq!(replaced(&known), Some(1));
+        known.begin(3, &node(2), &found(usual, &[3]));
+        assert_eq!(replaced(&known), Some(1), "the new one was started again");
+        for (server, attached) in [(3, &[1, 3][..]), (3, &[3]), (4, &[3])] {
+            known.begin(server, &node(2), &found(usual, attached));
+            assert_eq!(replaced(&known), None, "{server}, {attached:?}");
+        }
+        known.begin(5, &node(3), &found(Some(LISTED_PRIORITY - 1), &[1]));
+        assert_eq!(replaced(&known), Some(2));
+        for priority in [usual, None] {
+            known.begin(6, &node(1), &found(priority, &[2]));
+            assert_eq!(replaced(&known), None, "3 would be chosen before those that are listed like it");
+            known.begin(5, &node(3), &found(None, &[1]));
+        }
     }
 }

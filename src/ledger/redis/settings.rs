@@ -45,7 +45,7 @@ pub(super) enum Part {
 }
 
 /// What a server said about itself. `None`: it would not say, or said nothing that can be read.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Found {
     version: Option<String>,
     role: Option<String>,
@@ -55,6 +55,8 @@ pub(super) struct Found {
     coverage: Option<String>,
     /// The replicas that are attached to it.
     pub(super) attached: BTreeSet<Node>,
+    /// The smaller it is the sooner it is chosen where it is a replica.
+    pub(super) priority: Option<u32>,
 }
 
 /// What is wrong with a server.
@@ -76,6 +78,9 @@ pub(super) async fn read(connection: &mut MultiplexedConnection) -> RedisResult<
         let answer: RedisResult<Vec<String>> = redis::cmd("CONFIG").arg("GET").arg(name).query_async(connection).await;
         *value = unless_hidden(answer)?.and_then(|pair| pair.into_iter().nth(1));
     }
+    let answer: RedisResult<Vec<String>> =
+        redis::cmd("CONFIG").arg("GET").arg("replica-priority").query_async(connection).await;
+    let priority = unless_hidden(answer)?.and_then(|pair| pair.get(1)?.parse().ok());
     let mut coverage = None;
     if line("cluster_enabled").as_deref() == Some("1") {
         let answer: RedisResult<Vec<String>> =
@@ -83,7 +88,7 @@ pub(super) async fn read(connection: &mut MultiplexedConnection) -> RedisResult<
         coverage = unless_hidden(answer)?.and_then(|pair| pair.into_iter().nth(1)).or(Some("hidden".into()));
     }
     let attached = info.as_deref().map(attached).unwrap_or_default();
-    Ok(Found { version: line("redis_version"), role: line("role"), settings, guards, coverage, attached })
+    Ok(Found { version: line("redis_version"), role: line("role"), settings, guards, coverage, attached, priority })
 }
 
 /// The replicas of `INFO` that have said something lately: `slave0:ip=10.0.0.2,port=6379,state=online,offset=7,lag=1`. One that is
@@ -210,6 +215,7 @@ mod tests {
             guards: [Some("0".into()), Some("10".into())],
             coverage: None,
             attached: BTreeSet::new(),
+            priority: Some(100),
         }
     }
 
