@@ -218,13 +218,15 @@ pub async fn start<C: Clock>(config: Config, clock: C, watched: Watched) -> Resu
                 door,
                 drain,
                 store,
+                last: Box::pin(async {}),
             })
             .await
         }
         Store::Redis(url) => {
             let unusable = |error: crate::redis_pool::BadRedisUrl| AppError::Store(error.to_string());
             let lanes = Lanes { count: config.lanes.count, group: config.lanes.group, queue: config.lanes.queue };
-            let witness = config.witness.as_deref().map(Witness::open).transpose()?.map(Arc::new);
+            let witness = config.witness.as_deref().filter(|_| !config.allow_volatile);
+            let witness = witness.map(Witness::open).transpose()?.map(Arc::new);
             let options = RedisOptions { allow_volatile: config.allow_volatile, terms, lanes, witness };
             let pool = RedisPool::new(url.expose(), lanes.count.get() + REDIS_CONNECTIONS).map_err(unusable)?;
             let ledger = RedisLedger::open(pool.clone(), options, clock.clone());
@@ -243,6 +245,8 @@ pub async fn start<C: Clock>(config: Config, clock: C, watched: Watched) -> Resu
                 Ok(())
             };
             let store: Vec<(_, BoxFuture<'static, End>)> = vec![("the watch over Redis", Box::pin(watch))];
+            let leaving = ledger.clone();
+            let last = async move { leaving.leave_witness().await };
             let ledger = Observed::new(ledger, clock.clone(), watched.metrics.clone(), objective.clone(), "redis");
             run(Parts {
                 config,
@@ -257,6 +261,7 @@ pub async fn start<C: Clock>(config: Config, clock: C, watched: Watched) -> Resu
                 door,
                 drain,
                 store,
+                last: Box::pin(last),
             })
             .await
         }
@@ -302,6 +307,8 @@ struct Parts<L, D, C> {
     drain: Drain,
     /// What goes on inside of the store for as long as the service runs.
     store: Vec<(&'static str, BoxFuture<'static, End>)>,
+    /// What is left to do when nobody is served any more.
+    last: BoxFuture<'static, ()>,
 }
 
 async fn run<L: Ledger, D: Door, C: Clock>(parts: Parts<L, D, C>) -> Result<Running, AppError> {
@@ -318,6 +325,7 @@ async fn run<L: Ledger, D: Door, C: Clock>(parts: Parts<L, D, C>) -> Result<Runn
         door,
         drain,
         store: store_tasks,
+        last,
     } = parts;
     let counters = bind(config.counters).await?;
     let admin = bind(config.admin).await?;
@@ -399,7 +407,7 @@ async fn run<L: Ledger, D: Door, C: Clock>(parts: Parts<L, D, C>) -> Result<Runn
     }
 
     let stop = CancellationToken::new();
-    let ended = tokio::spawn(run_until(stop.clone(), tasks, health, drain, config.drain));
+    let ended = tokio::spawn(run_until(stop.clone(), tasks, health, drain, config.drain, last));
     Ok(Running {
         counters: counters_at,
         admin: admin_at,
@@ -439,6 +447,7 @@ async fn run_until(
     health: Health,
     drain: Drain,
     limit: Duration,
+    last: BoxFuture<'static, ()>,
 ) -> Result<(), AppError> {
     // Cancelled in any case when this ends, so that nobody waits for a service that is no more.
     let _over = stop.clone().drop_guard();
@@ -453,6 +462,7 @@ async fn run_until(
         stop.cancel();
     }
     let drained = drain.run(tasks.all_ended(), limit).await;
+    last.await;
     broke.map_or(Ok(()), Err)?;
     Ok(drained?)
 }

@@ -37,8 +37,6 @@ const DEFAULT_DATA: &str = "./rationd-data";
 const DEFAULT_SIMULATED_DATA: &str = "./rationd-data-simulated";
 /// The key file's name beside the data.
 const KEY_FILE: &str = "keys.toml";
-/// The witness file's name beside the key file.
-const WITNESS_FILE: &str = "witness.json";
 /// Loopback, where nobody has to prove who they are.
 const DEFAULT_COUNTERS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 7420);
 /// The next port after the counters'.
@@ -377,10 +375,10 @@ impl Config {
         let make_keys = keys.is_none() && store.is_local();
         let keys = keys.unwrap_or_else(|| key_file(&store));
         // Made-up times are tried on one store after the other.
-        let has_own = make_keys && clock.is_none() && matches!(store, Store::Redis(_));
+        let own_witness = store.witness_file().filter(|_| make_keys && clock.is_none());
         Ok(Self {
             make_keys,
-            witness: witness.or_else(|| has_own.then(|| keys.with_file_name(WITNESS_FILE))),
+            witness: witness.or_else(|| own_witness.map(|name| keys.with_file_name(name))),
             keys,
             store,
             allow_volatile,

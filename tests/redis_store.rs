@@ -984,13 +984,9 @@ async fn a_process_started_anew_refuses_old_data_and_none_at_all_by_its_witness(
     // The operator's word. A stop in order leaves the newest there is, at once, and nothing else.
     std::fs::remove_file(&file).unwrap();
     let anew = open_with(&server, &file);
-    let (stop, running) = (CancellationToken::new(), anew.clone());
-    let stopped = stop.clone();
-    let watching = tokio::spawn(async move { running.run(stopped).await });
-    healed(&anew).await;
+    assert_eq!(anew.check_once().await, FirstCheck::Fit);
     sold(&anew, RequestId::random()).await;
-    stop.cancel();
-    watching.await.unwrap();
+    anew.leave_witness().await;
     let left = std::fs::read_dir(directory.path()).unwrap().map(|entry| entry.unwrap().file_name());
     assert_eq!(left.collect::<Vec<_>>(), ["witness.json"]);
     let Value::Array(units) = tell(&server, &["HVALS", "rationd:units"]).await else { panic!("no numbers") };

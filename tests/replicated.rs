@@ -120,6 +120,7 @@ enum Came {
 
 /// Sells without end, and keeps in mind what was said.
 struct Load {
+    ledger: Redis,
     said: Arc<Mutex<Vec<(u64, RequestId, Came)>>>,
     not_executed: Arc<AtomicU64>,
     under_way: Arc<AtomicUsize>,
@@ -173,7 +174,8 @@ impl Load {
                 }
             });
         }
-        Self { said, not_executed, under_way, rests, receipts, over, tasks }
+        let ledger = ledger.clone();
+        Self { ledger, said, not_executed, under_way, rests, receipts, over, tasks }
     }
 
     fn sold(&self) -> usize {
@@ -200,7 +202,7 @@ impl Load {
     async fn sells(&self, more: usize) {
         let (started, enough) = (Instant::now(), self.sold() + more);
         while self.sold() < enough {
-            assert!(started.elapsed() < Duration::from_secs(40), "sells no more");
+            assert!(started.elapsed() < Duration::from_secs(40), "sells no more: {:?}", self.ledger.health());
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }

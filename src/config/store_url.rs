@@ -54,6 +54,16 @@ impl fmt::Debug for RedisUrl {
 }
 
 impl Store {
+    /// What the witness file of a Redis is called: each has its own.
+    pub fn witness_file(&self) -> Option<String> {
+        let Self::Redis(url) = self else { return None };
+        // Without the scheme, users and passwords.
+        let rest = url.expose().split_once("://").unwrap_or_default().1;
+        let place = rest.split('?').next().unwrap_or_default().rsplit('@').next().unwrap_or_default();
+        let place = place.replace(|it: char| !it.is_ascii_alphanumeric() && it != '.', "-");
+        Some(format!("witness-{}.json", place.trim_matches('-')))
+    }
+
     /// Whether it is on this machine, as in development.
     pub fn is_local(&self) -> bool {
         match self {

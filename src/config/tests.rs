@@ -121,7 +121,16 @@ fn keys_are_made_only_for_a_store_on_this_machine_and_where_nobody_named_them() 
 #[test]
 fn a_witness_is_kept_beside_keys_that_are_made_or_where_somebody_says() {
     let witness = |text: &str| from_file(text).unwrap().witness;
-    assert_eq!(witness("store = \"redis://localhost\"").as_deref(), Some(Path::new("./rationd-data/witness.json")));
+    for (url, name) in [
+        ("redis://localhost", "witness-localhost.json"),
+        ("redis://:secret@127.0.0.1:6379/1", "witness-127.0.0.1-6379-1.json"),
+        (
+            "redis+sentinel://me:secret@127.0.0.1:1,127.0.0.1:2/store?sentinel=you:secret",
+            "witness-127.0.0.1-1-127.0.0.1-2-store.json",
+        ),
+    ] {
+        assert_eq!(witness(&format!("store = \"{url}\"")), Some(Path::new("./rationd-data").join(name)));
+    }
     let elsewhere = "store = \"redis://redis\"\n";
     assert_eq!(witness(&format!("{elsewhere}witness = \"/w/x\"")).as_deref(), Some(Path::new("/w/x")));
     for none in ["", elsewhere, "store = \"redis://localhost\"\nkeys = \"keys.toml\""] {
@@ -131,7 +140,7 @@ fn a_witness_is_kept_beside_keys_that_are_made_or_where_somebody_says() {
         Overrides { store: Some("redis://localhost".into()), clock: Some(Timestamp::EPOCH), ..Overrides::default() };
     assert_eq!(Config::load(None, of_a_clock, []).unwrap().witness, None);
     let effective = from_file("store = \"redis://localhost\"").unwrap().effective();
-    assert!(effective.contains("\nwitness = \"./rationd-data/witness.json\"\n"), "{effective}");
+    assert!(effective.contains("\nwitness = \"./rationd-data/witness-localhost.json\"\n"), "{effective}");
 }
 
 #[test]

@@ -129,5 +129,11 @@ fn an_old_backup_is_refused_by_a_service_started_anew_until_somebody_says_so() {
     assert_eq!(service.call(&["sell", "--quantity", "2"], &number(1)).code, 1, "the first sale stands");
     let again = service.call(&["sell", "--quantity", "2"], &number(2));
     assert_eq!(again.code, 0, "the second one is free to be made again: {again:?}");
+    // A stop in order leaves what was acknowledged last.
     service.stop();
+    let left: serde_json::Value = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
+    let mark = &left["units"]["rationd:units"];
+    let port = redis.port();
+    let stands = shell(directory.path(), &format!("redis-cli -p {port} HGET rationd:units {}", mark["process"]));
+    assert_eq!(stands.out.trim(), mark["acknowledged"].to_string(), "{stands:?}, {left}");
 }

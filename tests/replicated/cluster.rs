@@ -133,9 +133,15 @@ async fn slots_move_while_counters_sell() {
         let stands: u64 = node.tell::<String>(&["HGET", hash, process]).await.unwrap().parse().unwrap();
         assert!(stands >= acknowledged, "{hash}: {stands} of {acknowledged}");
         let _: u64 = node.tell(&["HSET", hash, process, &(acknowledged - 1).to_string()]).await.unwrap();
-        let FirstCheck::Unfit(findings) = anew().check_once().await else { panic!("{hash} is not missed") };
+        // What one part has lost keeps nobody from working with the others.
+        let is_home = nodes.keeper(&hash[..4]).await == nodes.keeper("{00}").await;
+        let findings = match anew().check_once().await {
+            FirstCheck::Unfit(findings) if is_home => findings.join(" "),
+            FirstCheck::Away(finding) if !is_home => finding,
+            check => panic!("{hash}: {check:?}"),
+        };
         let told = format!("of an earlier process of this instance in {hash} is {}, and", acknowledged - 1);
-        assert!(findings.len() == 1 && findings[0].contains(&told), "{findings:?}");
+        assert!(findings.contains(&told), "{findings}");
         let _: u64 = node.tell(&["HSET", hash, process, &stands.to_string()]).await.unwrap();
     }
     assert_eq!(anew().check_once().await, FirstCheck::Fit);

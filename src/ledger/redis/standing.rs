@@ -218,8 +218,8 @@ impl Standing {
 /// What is said when another ledger stands where ours was.
 pub(super) fn other_ledger(ours: LedgerId, found: &str) -> String {
     format!(
-        "this process works for the ledger {ours}, and Redis now holds {found}: bring the right data back, or start the \
-         service anew to work for what is there"
+        "this process works for the ledger {ours}, and Redis now holds {found}: bring the right data back; to work for \
+         what is there, remove the witness file of each instance, if it has one, and start it anew"
     )
 }
 

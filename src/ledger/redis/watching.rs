@@ -163,10 +163,6 @@ impl<C: Clock> RedisLedger<C> {
         let scribe = self.scribe();
         stop.run_until_cancelled(join(self.watch(), self.testify(scribe.as_ref()))).await;
         unwatched.armed = false;
-        if let Some(scribe) = scribe {
-            self.testify_once(&scribe);
-            scribe.end().await;
-        }
     }
 
     /// Returns when sales can be made, of every buyer; [`RedisLedger::run`] must be running.
@@ -398,7 +394,9 @@ impl<C: Clock> RedisLedger<C> {
             NotOurs::NotNow(why) => Trouble::NotNow(why),
         })?;
         if let Some((hash, lost)) = self.lost_by_witness(shard, connection).await? {
-            return Err(Trouble::Unfit(vec![self.behind(&hash, lost, "an earlier process of this instance")]));
+            let lost = self.behind(&hash, lost, "an earlier process of this instance");
+            // What a part of a Cluster has lost keeps nobody from working with the others.
+            return Err(if shard.is_home() { Trouble::Unfit(vec![lost]) } else { Trouble::NotNow(lost) });
         }
         let pass = Pass { server, replicas, is_volatile: self.options.allow_volatile };
         unit::sign(connection, standing, pass).await?;

@@ -1,7 +1,7 @@
 //! The witness: a file in which an instance keeps how far it has seen the store get, for the process that is started next.
 //!
 //! A process knows by a number of its own (`unit`) whether the store has lost what was acknowledged, and forgets it when it ends. So about
-//! once a second the newest number that was acknowledged is written down, for every shard, with the ledger's id. Before a new process sends
+//! once a second the newest number that was acknowledged is written down, for every shard, with the ledger's id. Before a new process records
 //! anything it compares: a store that holds another ledger, or none, or in which such a number is lower, is refused until the right data
 //! is back or somebody removes the file.
 //!
@@ -16,20 +16,18 @@
 //! slow disk. If it cannot be written the service says so and goes on, with the last one that could.
 
 use std::collections::BTreeMap;
-use std::convert::Infallible;
 use std::fmt;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use redis::RedisResult;
 use redis::aio::MultiplexedConnection;
 use serde::{Deserialize, Serialize};
-use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use crate::ids::LedgerId;
@@ -38,7 +36,7 @@ use crate::time::Clock;
 
 use super::shards::Shard;
 use super::standing::Behind;
-use super::{RedisLedger, keys};
+use super::{RedisLedger, faults, keys};
 
 /// How often it is written, if there is something new.
 const WRITE_EVERY: Duration = Duration::from_secs(1);
@@ -101,7 +99,7 @@ struct Mark {
 
 /// What a process leaves to the next.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Remembered {
+pub(super) struct Remembered {
     ledger: LedgerId,
     /// By the hashes in which the numbers stand, one of each shard.
     units: BTreeMap<String, Mark>,
@@ -122,6 +120,8 @@ struct Text {
 pub struct Witness {
     file: PathBuf,
     found: Option<Remembered>,
+    /// Held while it is written.
+    writing: Mutex<()>,
 }
 
 impl Witness {
@@ -132,28 +132,31 @@ impl Witness {
             Err(absent) if absent.kind() == ErrorKind::NotFound => None,
             Err(source) => return Err(BadWitness::Unreadable { file: file.to_owned(), source }),
         };
-        Ok(Self { file: file.to_owned(), found })
+        Ok(Self { file: file.to_owned(), found, writing: Mutex::default() })
     }
 
-    /// The same for a process that is to go on with it, and so must be able to write it.
+    /// The same for a process that is to go on with it, and so must be able to write the first one.
     pub fn open(file: &Path) -> Result<Self, BadWitness> {
         let witness = Self::read(file)?;
-        let tried = witness.unfinished().and_then(|(_, unfinished)| fs::remove_file(unfinished));
-        tried.map_err(|source| BadWitness::Unwritable { file: file.to_owned(), source })?;
+        if witness.found.is_none() {
+            let tried = witness.unfinished().and_then(|(_, unfinished)| fs::remove_file(unfinished));
+            tried.map_err(|source| BadWitness::Unwritable { file: file.to_owned(), source })?;
+        }
         Ok(witness)
     }
 
-    /// An empty file beside it.
+    /// An empty file beside it. Processes of one machine may share a witness.
     fn unfinished(&self) -> io::Result<(File, PathBuf)> {
         let name = self.file.file_name().unwrap_or_default().to_string_lossy();
-        let path = self.file.with_file_name(format!(".{name}.{}.tmp", uuid::Uuid::new_v4()));
-        Ok((OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?, path))
+        let path = self.file.with_file_name(format!(".{name}.{}.tmp", std::process::id()));
+        Ok((OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&path)?, path))
     }
 
     fn write(&self, remembered: &Remembered) -> io::Result<()> {
         if Mutant::WitnessNotKept.is_on() {
             return Ok(());
         }
+        let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         let (mut file, unfinished) = self.unfinished()?;
         let written = file
             .write_all(remembered.to_string().as_bytes())
@@ -224,56 +227,49 @@ impl fmt::Display for Remembered {
     }
 }
 
-/// The thread that writes the file.
-pub(super) struct Scribe {
-    give: SyncSender<Remembered>,
-    ended: oneshot::Receiver<Infallible>,
-}
-
-impl Scribe {
-    /// Has it write what it was given last, if the disk lets it.
-    pub(super) async fn end(self) {
-        drop(self.give);
-        let _ = timeout(END_WITHIN, self.ended).await;
-    }
-}
-
 impl<C: Clock> RedisLedger<C> {
     /// The witness, where what is lost would be missed.
     pub(super) fn witness(&self) -> Option<&Arc<Witness>> {
         self.options.witness.as_ref().filter(|_| !self.options.allow_volatile)
     }
 
-    /// Starts the thread that writes the file.
-    pub(super) fn scribe(&self) -> Option<Scribe> {
+    /// The thread that writes the file, until what is given here is dropped.
+    pub(super) fn scribe(&self) -> Option<SyncSender<Remembered>> {
         let Some(witness) = self.witness().cloned() else {
             if !self.options.allow_volatile {
                 tracing::info!("there is no witness file: a new start cannot tell an old backup from the newest data");
             }
             return None;
         };
-        let ((give, given), (ends, ended)) = (sync_channel(1), oneshot::channel());
-        let write = move || {
-            let _ends: oneshot::Sender<Infallible> = ends;
-            witness.write_all(&given);
-        };
-        let begun = std::thread::Builder::new().name("witness".into()).spawn(write);
-        begun.map_err(|error| tracing::warn!(%error, "nobody writes the witness file")).ok()?;
-        Some(Scribe { give, ended })
+        let (give, given) = sync_channel(1);
+        let begun = std::thread::Builder::new().name("witness".into()).spawn(move || witness.write_all(&given));
+        begun.map_err(|error| tracing::warn!(%error, "nobody writes the witness file")).ok().map(|_| give)
     }
 
     /// Gives the thread what there is to write, again and again. It is given nothing while it is busy.
-    pub(super) async fn testify(&self, scribe: Option<&Scribe>) {
+    pub(super) async fn testify(&self, scribe: Option<&SyncSender<Remembered>>) {
         let Some(scribe) = scribe else { return };
         loop {
             tokio::time::sleep(WRITE_EVERY).await;
-            self.testify_once(scribe);
+            self.remembered().map(|remembered| scribe.try_send(remembered));
         }
     }
 
-    /// Gives it that once.
-    pub(super) fn testify_once(&self, scribe: &Scribe) {
-        let (Some(witness), Some(ledger)) = (self.witness(), self.ledger.get()) else { return };
+    /// Writes the witness a last time, after the last sale of a process that stops, if the disk lets it in time.
+    pub async fn leave_witness(&self) {
+        let Some((witness, remembered)) = self.witness().cloned().zip(self.remembered()) else { return };
+        let written = tokio::task::spawn_blocking(move || witness.write(&remembered));
+        match timeout(END_WITHIN, written).await {
+            Ok(Ok(Ok(()))) => {}
+            failed => {
+                tracing::warn!(?failed, "the witness file was not written at the end; the next start will know less")
+            }
+        }
+    }
+
+    /// What there is to remember; nothing before anything was acknowledged.
+    fn remembered(&self) -> Option<Remembered> {
+        let (witness, ledger) = self.witness().zip(self.ledger.get())?;
         let mut units = witness.found.as_ref().map(|found| found.units.clone()).unwrap_or_default();
         for standing in self.shards().standings() {
             let (barrier, acknowledged) = (standing.barrier(), standing.acknowledged());
@@ -282,7 +278,7 @@ impl<C: Clock> RedisLedger<C> {
                 units.insert(String::from_utf8_lossy(&barrier.key).into_owned(), mark);
             }
         }
-        let _ = scribe.give.try_send(Remembered { ledger: *ledger, units });
+        (!units.is_empty()).then_some(Remembered { ledger: *ledger, units })
     }
 
     /// What to tell the operator if an earlier process has worked for another ledger than the one that stands under this key.
@@ -321,8 +317,11 @@ impl<C: Clock> RedisLedger<C> {
         };
         for hash in hashes {
             let Some(Mark { process, acknowledged }) = units.get(&*String::from_utf8_lossy(&hash)) else { continue };
-            let found: Option<u64> = redis::cmd("HGET").arg(&hash).arg(process).query_async(connection).await?;
-            let found = found.unwrap_or_default();
+            let found = match redis::cmd("HGET").arg(&hash).arg(process).query_async::<Option<u64>>(connection).await {
+                // Its slot is on its way to another shard, which compares it.
+                Err(error) if faults::is_elsewhere(&error) => continue,
+                found => found?.unwrap_or_default(),
+            };
             if found < *acknowledged {
                 return Ok(Some((hash, Behind { units: found, acknowledged: *acknowledged })));
             }
@@ -395,7 +394,7 @@ mod tests {
     fn what_cannot_be_written_is_tried_again() {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("data/witness.json");
-        let witness = Witness { file: file.clone(), found: None };
+        let witness = Witness { file: file.clone(), found: None, writing: Mutex::default() };
         let (give, given) = sync_channel(3);
         give.send(remembered(1)).unwrap();
         drop(give);
