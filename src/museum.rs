@@ -48,6 +48,8 @@ pub enum Mutant {
     WaitBeforeWrite,
     /// One replica is enough, however many there are.
     FixedOneReplica,
+    /// A primary of before is not waited for where it calls itself one, although it has been a replica since and was promoted.
+    StaysPassedOver,
     /// Nobody compares how far the store has got with what was acknowledged.
     WitnessSkipped,
     /// What was acknowledged is remembered in memory alone, and never written down.
@@ -76,7 +78,7 @@ pub enum Mutant {
 
 impl Mutant {
     /// Every exhibit, with the name that chooses it.
-    pub const ALL: [(Self, &'static str); 34] = [
+    pub const ALL: [(Self, &'static str); 35] = [
         (Self::Control, "control"),
         (Self::CheckThenWrite, "check-then-write"),
         (Self::SweptTooEarly, "swept-too-early"),
@@ -99,6 +101,7 @@ impl Mutant {
         (Self::ReplicasByPrimary, "replicas-by-primary"),
         (Self::WaitBeforeWrite, "wait-before-write"),
         (Self::FixedOneReplica, "fixed-one-replica"),
+        (Self::StaysPassedOver, "stays-passed-over"),
         (Self::WitnessSkipped, "witness-skipped"),
         (Self::WitnessNotKept, "witness-not-kept"),
         (Self::DrainWaitsForAll, "drain-waits-for-all"),

@@ -102,7 +102,7 @@ impl Known {
             };
             *self = Self { server, primary: Some((primary.clone(), found.priority)), replaced, ..Self::default() };
         }
-        self.replaced.take_if(|(replaced, _)| found.attached.contains(replaced));
+        self.replaced.take_if(|(replaced, _)| found.attached.contains(replaced) && !Mutant::StaysPassedOver.is_on());
     }
 
     /// Whether the primary before may come back at any moment and is to be waited for then.
