@@ -54,14 +54,18 @@ impl fmt::Debug for RedisUrl {
 }
 
 impl Store {
-    /// What the witness file of a Redis is called: each has its own.
+    /// What the witness file of a Redis is called if nobody says: after its place, as far as that may be shown.
     pub fn witness_file(&self) -> Option<String> {
         let Self::Redis(url) = self else { return None };
-        // Without the scheme, users and passwords.
-        let rest = url.expose().split_once("://").unwrap_or_default().1;
-        let place = rest.split('?').next().unwrap_or_default().rsplit('@').next().unwrap_or_default();
-        let place = place.replace(|it: char| !it.is_ascii_alphanumeric() && it != '.', "-");
-        Some(format!("witness-{}.json", place.trim_matches('-')))
+        let shown = url.to_string();
+        let place = shown.split_once("://").unwrap_or_default().1.split('?').next().unwrap_or_default();
+        let place = place.rsplit('@').next().unwrap_or_default();
+        let plain: String = place
+            .chars()
+            .take(LONGEST_PLACE)
+            .map(|it| if it.is_ascii_alphanumeric() || it == '.' { it } else { '-' })
+            .collect();
+        Some(format!("witness-{}.json", plain.trim_matches('-')))
     }
 
     /// Whether it is on this machine, as in development.
@@ -88,6 +92,9 @@ impl fmt::Display for Store {
         }
     }
 }
+
+/// Of many nodes the first ones are enough for a name. A file system takes 255 bytes.
+const LONGEST_PLACE: usize = 100;
 
 /// How the URL of a Redis may begin.
 const SCHEMES: [&str; 6] = ["redis", "rediss", "redis+sentinel", "rediss+sentinel", "redis+cluster", "rediss+cluster"];

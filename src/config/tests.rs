@@ -123,6 +123,7 @@ fn a_witness_is_kept_beside_keys_that_are_made_or_where_somebody_says() {
     let witness = |text: &str| from_file(text).unwrap().witness;
     for (url, name) in [
         ("redis://localhost", "witness-localhost.json"),
+        ("redis://user:hun?ter2@127.0.0.1/", "witness-.json"),
         ("redis://:secret@127.0.0.1:6379/1", "witness-127.0.0.1-6379-1.json"),
         (
             "redis+sentinel://me:secret@127.0.0.1:1,127.0.0.1:2/store?sentinel=you:secret",

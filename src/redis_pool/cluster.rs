@@ -169,7 +169,7 @@ impl Table {
             epoch: primary.epoch,
             watchers,
             replicas: replicas
-                .map(|it| Replica { node: it.node.clone(), is_down: it.is_down, gives_way: false })
+                .map(|it| Replica { node: it.node.clone(), is_down: it.is_down, is_one: true, gives_way: false })
                 .collect(),
         })
     }

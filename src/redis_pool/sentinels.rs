@@ -183,9 +183,9 @@ impl Listed {
     }
 
     fn among(&self, all: &[Self]) -> Replica {
-        let is_no_replica_yet = !self.was_heard || self.calls_itself_primary;
-        let gives_way = is_no_replica_yet && all.iter().any(|it| it.goes_before(self));
-        Replica { node: self.node.clone(), is_down: self.is_down, gives_way }
+        let is_one = self.was_heard && !self.calls_itself_primary;
+        let gives_way = !is_one && all.iter().any(|it| it.goes_before(self));
+        Replica { node: self.node.clone(), is_down: self.is_down, is_one, gives_way }
     }
 }
 

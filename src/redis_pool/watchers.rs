@@ -40,6 +40,8 @@ pub struct Replica {
     pub node: Node,
     /// Whether it is held to be down: by this Sentinel, or by the majority that a node of a Cluster has heard.
     pub is_down: bool,
+    /// Whether this watcher has heard from itself that it is a replica.
+    pub is_one: bool,
     /// Whether it has not been heard as a replica, and by what this watcher takes it for meanwhile ([`LISTED_PRIORITY`], and
     /// not far) another one would be chosen before it.
     pub gives_way: bool,
@@ -103,18 +105,18 @@ impl Watchers {
         }
     }
 
-    /// Returns as soon as the primary is, as far as is known, another one than this. Asks nobody.
+    /// Returns when the primary becomes, from now on and as far as is known, another one than this. Asks nobody.
     pub async fn left(&self, node: &Node) {
         let is_left = || self.primary().is_some_and(|now| now != *node);
         // The senders live as long as `self`: these end by another primary only.
         match self {
             Self::Sentinels(sentinels) => {
                 let mut primaries = sentinels.primaries();
-                while !is_left() && primaries.changed().await.is_ok() {}
+                while primaries.changed().await.is_ok() && !is_left() {}
             }
             Self::Nodes(cluster, _) => {
                 let mut layouts = cluster.layouts();
-                while !is_left() && layouts.changed().await.is_ok() {}
+                while layouts.changed().await.is_ok() && !is_left() {}
             }
         }
     }

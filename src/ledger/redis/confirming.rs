@@ -8,7 +8,7 @@
 //! The primary that was just replaced is listed as a replica at once, although it is none before Sentinels have heard of it and made it
 //! one, four of the periods in which they publish later. Until then it is waited for only where it might be chosen first: a
 //! majority of the watchers says that another one would be. What is acknowledged then is safe as it is while the one that failed is
-//! down: until it is back, the new primary and that replica must not both fail. When it has replicated the new primary once it
+//! down: until it is back, the new primary and that replica must not both fail. When it has been a replica of the new primary it
 //! is a replica like any other, for whoever calls itself a primary then has been chosen.
 
 use std::collections::BTreeSet;
@@ -82,7 +82,8 @@ mod tests {
 
     /// A view of one of three watchers: replicas that are up, then replicas that are down.
     fn view(primary: u16, epoch: u64, up: &[u16], down: &[u16]) -> View {
-        let replica = |is_down| move |port: &u16| Replica { node: node(*port), is_down, gives_way: false };
+        let replica =
+            |is_down| move |port: &u16| Replica { node: node(*port), is_down, is_one: true, gives_way: false };
         let replicas = up.iter().map(replica(false)).chain(down.iter().map(replica(true))).collect();
         View { primary: node(primary), epoch, watchers: 3, replicas }
     }

@@ -8,14 +8,11 @@ use futures_util::future::join_all;
 use tokio::time::{Instant, timeout};
 
 use crate::museum::Mutant;
-use crate::redis_pool::{LISTED_PRIORITY, Node, Watchers};
+use crate::redis_pool::{LISTED_PRIORITY, Node, View, Watchers};
 
 use super::confirming::{self, Replicas};
 use super::settings::{self, Found, Part};
 
-/// For so long after a failover it is looked for again and again whether the primary before is there as a replica. Sentinels make it
-/// one 8 s after they hear of it again, if they publish every 2 s as by themselves they do.
-const COMES_BACK_WITHIN: Duration = Duration::from_secs(15);
 /// How often the settings of replicas are read, and always after a change of them.
 const REPLICAS_EVERY: Duration = Duration::from_secs(60);
 /// How soon again where one has not answered.
@@ -35,9 +32,11 @@ pub(super) struct Known {
     server: u64,
     /// Where it is, and its priority where it is a replica.
     primary: Option<(Node, Option<u32>)>,
-    /// Which was the primary before, and since when it is not; `None` too if it has been a replica of this one since, or its
-    /// priority is better than that as which it is listed meanwhile.
-    replaced: Option<(Node, Instant)>,
+    /// Which was the primary before; `None` too if it has been a replica of this one since, or its priority is better than that as
+    /// which it is listed meanwhile.
+    replaced: Option<Node>,
+    /// Whether that one is there.
+    expects_another: bool,
     /// Those that were counted last.
     counted: Option<BTreeSet<Node>>,
     /// Until when these count as being as they must be.
@@ -64,10 +63,11 @@ impl Known {
         found: &Found,
     ) -> Result<usize, NotNow> {
         self.begin(server, primary, found);
-        let replaced = self.replaced.as_ref().map(|(replaced, _)| replaced);
-        let (before, give_up) = (self.counted.as_ref(), Instant::now() + AGREED_WITHIN);
+        let give_up = Instant::now() + AGREED_WITHIN;
         let counted = loop {
             let views = watchers.views().await;
+            self.hear(primary, &views);
+            let (replaced, before) = (self.replaced.as_ref(), self.counted.as_ref());
             let may_ask_again = Instant::now() < give_up;
             match confirming::count(primary, replaced, before, watchers.count(), &views, &found.attached) {
                 // In a moment they may have heard that there is another one. It is not attached: nothing can be confirmed yet.
@@ -94,20 +94,31 @@ impl Known {
     fn begin(&mut self, server: u64, primary: &Node, found: &Found) {
         if self.server != server {
             let replaced = match self.primary.take().filter(|(before, _)| before != primary) {
-                Some((before, priority)) => {
-                    priority.filter(|priority| *priority >= LISTED_PRIORITY).map(|_| (before, Instant::now()))
-                }
+                Some((before, priority)) => priority.filter(|priority| *priority >= LISTED_PRIORITY).map(|_| before),
                 // It was started again.
                 None => self.replaced.take(),
             };
-            *self = Self { server, primary: Some((primary.clone(), found.priority)), replaced, ..Self::default() };
+            *self = Self { server, replaced, ..Self::default() };
         }
-        self.replaced.take_if(|(replaced, _)| found.attached.contains(replaced) && !Mutant::StaysPassedOver.is_on());
+        self.primary = Some((primary.clone(), found.priority));
+        self.forget_if(|replaced| found.attached.contains(replaced));
     }
 
-    /// Whether the primary before may come back at any moment and is to be waited for then.
+    /// Takes from what the watchers say whether the primary before is a replica now, and whether it is there.
+    fn hear(&mut self, primary: &Node, views: &[View]) {
+        let listed = || views.iter().filter(|view| view.primary == *primary).flat_map(|view| &view.replicas);
+        self.forget_if(|replaced| listed().any(|it| it.node == *replaced && it.is_one));
+        self.expects_another =
+            self.replaced.as_ref().is_some_and(|replaced| listed().any(|it| it.node == *replaced && !it.is_down));
+    }
+
+    fn forget_if(&mut self, is_replica: impl Fn(&Node) -> bool) {
+        self.replaced.take_if(|replaced| is_replica(replaced) && !Mutant::StaysPassedOver.is_on());
+    }
+
+    /// Whether the primary before may become a replica at any moment and is to be waited for then.
     pub(super) fn expects_another(&self) -> bool {
-        self.replaced.as_ref().is_some_and(|(_, since)| since.elapsed() < COMES_BACK_WITHIN)
+        self.expects_another
     }
 
     /// Reads the settings of all replicas that answer, now and then.
@@ -138,6 +149,7 @@ impl Known {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::redis_pool::Replica;
 
     /// Whoever was promoted calls itself a primary while it is still listed as a replica: it must not be taken for one that is none
     /// yet.
@@ -150,7 +162,7 @@ mod tests {
             found
         };
         let usual = Some(LISTED_PRIORITY);
-        let replaced = |known: &Known| known.replaced.as_ref().map(|(node, _)| node.port);
+        let replaced = |known: &Known| known.replaced.as_ref().map(|node| node.port);
         let mut known = Known::default();
         known.begin(1, &node(1), &found(usual, &[2, 3]));
         assert_eq!(replaced(&known), None);
@@ -164,6 +176,18 @@ mod tests {
         }
         known.begin(5, &node(3), &found(Some(LISTED_PRIORITY - 1), &[1]));
         assert_eq!(replaced(&known), Some(2));
+        let say = |is_down, is_one| {
+            let replica = Replica { node: node(2), is_down, is_one, gives_way: !is_one };
+            [View { primary: node(3), epoch: 7, watchers: 3, replicas: vec![replica] }]
+        };
+        known.hear(&node(3), &say(true, false));
+        assert_eq!((replaced(&known), known.expects_another()), (Some(2), false));
+        known.hear(&node(3), &say(false, false));
+        assert_eq!((replaced(&known), known.expects_another()), (Some(2), true));
+        known.hear(&node(1), &say(false, true));
+        assert_eq!(replaced(&known), Some(2), "what is said of another primary's replicas says nothing");
+        known.hear(&node(3), &say(false, true));
+        assert_eq!((replaced(&known), known.expects_another()), (None, false));
         for priority in [usual, None] {
             known.begin(6, &node(1), &found(priority, &[2]));
             assert_eq!(replaced(&known), None, "3 would be chosen before those that are listed like it");

@@ -28,6 +28,7 @@ use std::time::Duration;
 use redis::RedisResult;
 use redis::aio::MultiplexedConnection;
 use serde::{Deserialize, Serialize};
+use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use crate::ids::LedgerId;
@@ -120,8 +121,10 @@ struct Text {
 pub struct Witness {
     file: PathBuf,
     found: Option<Remembered>,
-    /// Held while it is written.
-    writing: Mutex<()>,
+    /// What it is called before it is whole. Processes may share a witness.
+    unfinished: PathBuf,
+    /// Held while it is written: whether the last word was.
+    has_ended: Mutex<bool>,
 }
 
 impl Witness {
@@ -132,39 +135,41 @@ impl Witness {
             Err(absent) if absent.kind() == ErrorKind::NotFound => None,
             Err(source) => return Err(BadWitness::Unreadable { file: file.to_owned(), source }),
         };
-        Ok(Self { file: file.to_owned(), found, writing: Mutex::default() })
+        let name = file.file_name().unwrap_or_default().to_string_lossy();
+        let unfinished = file.with_file_name(format!(".{name}.{}.tmp", uuid::Uuid::new_v4()));
+        Ok(Self { file: file.to_owned(), found, unfinished, has_ended: Mutex::default() })
     }
 
     /// The same for a process that is to go on with it, and so must be able to write the first one.
     pub fn open(file: &Path) -> Result<Self, BadWitness> {
         let witness = Self::read(file)?;
         if witness.found.is_none() {
-            let tried = witness.unfinished().and_then(|(_, unfinished)| fs::remove_file(unfinished));
+            let tried = witness.begin().and_then(|_| fs::remove_file(&witness.unfinished));
             tried.map_err(|source| BadWitness::Unwritable { file: file.to_owned(), source })?;
         }
         Ok(witness)
     }
 
-    /// An empty file beside it. Processes of one machine may share a witness.
-    fn unfinished(&self) -> io::Result<(File, PathBuf)> {
-        let name = self.file.file_name().unwrap_or_default().to_string_lossy();
-        let path = self.file.with_file_name(format!(".{name}.{}.tmp", std::process::id()));
-        Ok((OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&path)?, path))
+    /// An empty file beside it.
+    fn begin(&self) -> io::Result<File> {
+        OpenOptions::new().write(true).create_new(true).mode(0o600).open(&self.unfinished)
     }
 
-    fn write(&self, remembered: &Remembered) -> io::Result<()> {
-        if Mutant::WitnessNotKept.is_on() {
+    /// Writes it; nothing once the last word was written.
+    fn write(&self, remembered: &Remembered, is_last: bool) -> io::Result<()> {
+        let mut has_ended = self.has_ended.lock().unwrap_or_else(PoisonError::into_inner);
+        if *has_ended || Mutant::WitnessNotKept.is_on() {
             return Ok(());
         }
-        let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
-        let (mut file, unfinished) = self.unfinished()?;
+        *has_ended = is_last;
+        let mut file = self.begin()?;
         let written = file
             .write_all(remembered.to_string().as_bytes())
             .and_then(|()| file.sync_all())
-            .and_then(|()| fs::rename(&unfinished, &self.file));
+            .and_then(|()| fs::rename(&self.unfinished, &self.file));
         if written.is_err() {
-            // If it cannot be removed it does no harm.
-            let _ = fs::remove_file(&unfinished);
+            // Were it left, nothing would be written again.
+            let _ = fs::remove_file(&self.unfinished);
         }
         written?;
         let directory = self.file.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
@@ -178,7 +183,7 @@ impl Witness {
             if last.as_ref() == Some(&remembered) {
                 continue;
             }
-            let (file, written) = (self.file.display(), self.write(&remembered));
+            let (file, written) = (self.file.display(), self.write(&remembered, false));
             match &written {
                 Ok(()) if failed => tracing::info!(%file, "the witness file is written again"),
                 Err(error) if !failed => {
@@ -258,12 +263,13 @@ impl<C: Clock> RedisLedger<C> {
     /// Writes the witness a last time, after the last sale of a process that stops, if the disk lets it in time.
     pub async fn leave_witness(&self) {
         let Some((witness, remembered)) = self.witness().cloned().zip(self.remembered()) else { return };
-        let written = tokio::task::spawn_blocking(move || witness.write(&remembered));
-        match timeout(END_WITHIN, written).await {
-            Ok(Ok(Ok(()))) => {}
-            failed => {
-                tracing::warn!(?failed, "the witness file was not written at the end; the next start will know less")
-            }
+        // A thread of its own: one of the runtime's would be waited for.
+        let (tell, told) = oneshot::channel();
+        let write = move || tell.send(witness.write(&remembered, true));
+        let begun = std::thread::Builder::new().name("last witness".into()).spawn(write);
+        let written = async { timeout(END_WITHIN, told).await.map_err(io::Error::from)?.map_err(io::Error::other)? };
+        if let Err(error) = async { begun.map(drop).and(written.await) }.await {
+            tracing::warn!(%error, "the witness file was not written at the end; the next start will know less");
         }
     }
 
@@ -318,7 +324,7 @@ impl<C: Clock> RedisLedger<C> {
         for hash in hashes {
             let Some(Mark { process, acknowledged }) = units.get(&*String::from_utf8_lossy(&hash)) else { continue };
             let found = match redis::cmd("HGET").arg(&hash).arg(process).query_async::<Option<u64>>(connection).await {
-                // Its slot is on its way to another shard, which compares it.
+                // Its slot is on its way to another shard, which compares it if it is new to it.
                 Err(error) if faults::is_elsewhere(&error) => continue,
                 found => found?.unwrap_or_default(),
             };
@@ -348,9 +354,13 @@ mod tests {
         assert!(witness.found.is_none() && names().is_empty());
         for acknowledged in [7, u64::MAX] {
             let remembered = remembered(acknowledged);
-            witness.write(&remembered).unwrap();
+            witness.write(&remembered, false).unwrap();
             assert_eq!(Witness::open(&file).unwrap().found, Some(remembered));
         }
+        witness.write(&remembered(9), true).unwrap();
+        let last = Witness::open(&file).unwrap().found;
+        witness.write(&remembered(10), false).unwrap();
+        assert_eq!(Witness::open(&file).unwrap().found, last, "nothing comes after the last word");
         assert_eq!(names(), ["witness.json"]);
     }
 
@@ -394,7 +404,7 @@ mod tests {
     fn what_cannot_be_written_is_tried_again() {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("data/witness.json");
-        let witness = Witness { file: file.clone(), found: None, writing: Mutex::default() };
+        let witness = Witness::read(&file).unwrap();
         let (give, given) = sync_channel(3);
         give.send(remembered(1)).unwrap();
         drop(give);
