@@ -70,6 +70,18 @@ fn redis_log_damaged_in_its_body() {
     });
 }
 
+/// Redis is killed and starts again with this in the place of what it has, which is kept or gone.
+fn restored(scene: &mut Scene, with: &Path, kept: Option<&Path>) {
+    let logs = scene.server().data().join(LOGS);
+    scene.server().kill();
+    match kept {
+        Some(kept) => fs::rename(&logs, kept).unwrap(),
+        None => fs::remove_dir_all(&logs).unwrap(),
+    }
+    fs::rename(with, &logs).unwrap();
+    scene.restart_redis();
+}
+
 #[test]
 fn redis_data_gone() {
     alone(async {
@@ -81,10 +93,7 @@ fn redis_data_gone() {
             scene.restart_redis();
             scene.logged("bring the right data back").await;
             scene.serves_no_more().await;
-            scene.server().kill();
-            fs::remove_dir_all(&logs).unwrap();
-            fs::rename(&away, &logs).unwrap();
-            scene.restart_redis();
+            restored(scene, &away, None);
         };
         row("data gone", "F16", "redis", 1, 10).play(&mut scene, strike).await;
     });
@@ -96,19 +105,13 @@ fn redis_an_old_backup() {
         let mut scene = Scene::redis().await;
         let strike = async |scene: &mut Scene, _: &mut Chance| {
             let mut at = |name| scene.server().data().join(name);
-            let (logs, backup, away) = (at(LOGS), at("backup"), at("away"));
-            copy_folder(&logs, &backup);
+            let (backup, away) = (at("backup"), at("away"));
+            copy_folder(&at(LOGS), &backup);
             tokio::time::sleep(Duration::from_millis(700)).await;
-            scene.server().kill();
-            fs::rename(&logs, &away).unwrap();
-            fs::rename(&backup, &logs).unwrap();
-            scene.restart_redis();
+            restored(scene, &backup, Some(&away));
             scene.logged("Redis is behind what was acknowledged").await;
             scene.serves_no_more().await;
-            scene.server().kill();
-            fs::remove_dir_all(&logs).unwrap();
-            fs::rename(&away, &logs).unwrap();
-            scene.restart_redis();
+            restored(scene, &away, None);
         };
         row("old backup", "F16", "redis", 1, 10).play(&mut scene, strike).await;
     });
@@ -116,27 +119,20 @@ fn redis_an_old_backup() {
 
 /// The service that knew better is gone too.
 #[test]
-#[ignore = "tests/faults runs it; in CI tests/program/unfit.rs has a service started anew over such data, without load"]
 fn redis_an_old_backup_and_a_new_start() {
     alone(async {
         let mut scene = Scene::redis().await;
         let strike = async |scene: &mut Scene, _: &mut Chance| {
             let mut at = |name| scene.server().data().join(name);
-            let (logs, backup, away) = (at(LOGS), at("backup"), at("away"));
-            copy_folder(&logs, &backup);
+            let (backup, away) = (at("backup"), at("away"));
+            copy_folder(&at(LOGS), &backup);
             // What is acknowledged is written down within a second.
             tokio::time::sleep(Duration::from_millis(2_500)).await;
             scene.kill_service();
-            scene.server().kill();
-            fs::rename(&logs, &away).unwrap();
-            fs::rename(&backup, &logs).unwrap();
-            scene.restart_redis();
+            restored(scene, &backup, Some(&away));
             let ran = scene.refused();
             assert!(ran.code == 64 && ran.err.contains("Redis is behind what was acknowledged"), "{ran:?}");
-            scene.server().kill();
-            fs::remove_dir_all(&logs).unwrap();
-            fs::rename(&away, &logs).unwrap();
-            scene.restart_redis();
+            restored(scene, &away, None);
             scene.start_service();
         };
         row("old backup, new start", "F16", "redis", 1, 10).play(&mut scene, strike).await;

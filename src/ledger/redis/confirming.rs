@@ -2,14 +2,14 @@
 //!
 //! A failover makes one replica the primary, so an acknowledged sale is safe only if every replica that might be chosen has it:
 //! those that its watchers (Sentinels, or the nodes of a Cluster) do not hold to be down, and whatever else is attached to the
-//! primary. A primary that is cut off must not talk itself into needing fewer: the number falls only when a majority of all
-//! watchers, which still hold this primary to be the primary, says that a replica is down.
+//! primary. A primary that is cut off must not talk itself into needing fewer: the number falls only by what a majority of all
+//! watchers says, which still hold this primary to be the primary.
 //!
-//! The primary that was just replaced is listed as a replica at once, although it is none before Sentinels have heard of it and made it
-//! one, four of the periods in which they publish later. Until then it is waited for only where it might be chosen first: a
-//! majority of the watchers says that another one would be. What is acknowledged then is safe as it is while the one that failed is
-//! down: until it is back, the new primary and that replica must not both fail. When it has been a replica of the new primary it
-//! is a replica like any other, for whoever calls itself a primary then has been chosen.
+//! A replica that they say is down is not waited for. Nor is the primary that was just replaced, while they say that another would be
+//! chosen before it: it is listed as a replica at once, although it is none before Sentinels have heard of it and made it one, four of
+//! the periods in which they publish later. What is acknowledged then is safe as it is while the one that failed is down: until it is
+//! back, the new primary and that other one must not both fail. When it has been a replica of the new primary it is one like
+//! any other, for whoever calls itself a primary then has been chosen.
 
 use std::collections::BTreeSet;
 
@@ -27,8 +27,8 @@ pub(super) enum Replicas {
     Elsewhere(Node),
 }
 
-/// Counts the replicas of a primary. `replaced`: the primary before it, if it has not been its replica since; `before`: those counted when it was last looked at;
-/// `configured`: the watchers of the URL; `attached`: the replicas that the primary itself has.
+/// Counts the replicas of a primary. `replaced`: the primary before it, if it has not been its replica since; `before`: those counted
+/// when it was last looked at; `configured`: the watchers of the URL; `attached`: the replicas that the primary itself has.
 pub(super) fn count(
     primary: &Node,
     replaced: Option<&Node>,
@@ -135,7 +135,6 @@ mod tests {
             })
         };
         let (both, other) = (Replicas::Counted(nodes(&[2, 3])), Replicas::Counted(nodes(&[3])));
-        let counted = |before, views: &[View], attached| counted(before, views, attached);
         assert_eq!(counted(None, &views(2, [true, false, true]), &[3]), other);
         assert_eq!(counted(None, &views(2, [true, false, false]), &[3]), both, "one is not enough");
         assert_eq!(
