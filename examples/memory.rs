@@ -15,7 +15,7 @@ use std::process::ExitCode;
 
 use rationd::buyer::{BuyerKey, KeyMark, Pseudonym};
 use rationd::ids::RequestId;
-use rationd::ledger::redis::{FirstCheck, Lanes, RedisLedger, RedisOptions, keys};
+use rationd::ledger::redis::{FirstCheck, Lanes, RedisLedger, RedisOptions, Seen, keys};
 use rationd::ledger::{Call, Claim, Claimed, Entry, Kind, Ledger, RecordKey, State, Terms, packed};
 use rationd::redis_pool::RedisPool;
 use rationd::time::{Clock, SystemClock, Timestamp};
@@ -66,7 +66,7 @@ async fn main() -> Result<ExitCode, Failure> {
 async fn claims_store_the_same(url: &str, connection: &mut MultiplexedConnection) -> Result<u64, Failure> {
     let terms = Terms { keys: KeyMark::from_bytes(*b"measured"), simulated_clock: false, programmes: Vec::new() };
     let lanes = Lanes { count: NonZeroUsize::MIN, group: NonZeroUsize::MIN, queue: NonZeroUsize::MIN };
-    let options = RedisOptions { allow_volatile: true, terms, lanes, witness: None };
+    let options = RedisOptions { allow_volatile: true, terms, lanes, witness: None, seen: Seen::default() };
     let ledger = RedisLedger::open(RedisPool::new(url, 2)?, options, SystemClock::real());
     match ledger.check_once().await {
         FirstCheck::Fit => {}

@@ -8,7 +8,6 @@ mod observed;
 mod tasks;
 mod upkeep;
 
-use std::ffi::OsString;
 use std::future::pending;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -21,12 +20,12 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::audit::LogTrail;
-use crate::config::{Config, ConfigErrors, Keys, LogFormat, Store, TlsFiles, environment};
+use crate::config::{Config, ConfigErrors, Keys, LogFormat, Store, TlsFiles, readable_environment};
 use crate::drain::{Asked, Drain, TimeUp};
 use crate::export::Exports;
 use crate::grpc::{Admin, Counters, Health};
 use crate::ledger::embedded::EmbeddedLedger;
-use crate::ledger::redis::{BadWitness, FirstCheck, Lanes, RedisLedger, RedisOptions, Witness};
+use crate::ledger::redis::{BadWitness, FirstCheck, Lanes, RedisLedger, RedisOptions, Seen, Trip, Witness};
 use crate::ledger::{Durability, Ledger, Terms};
 use crate::policy::{BuyerIds, Policies};
 use crate::purchase::Purchases;
@@ -39,7 +38,7 @@ use crate::session::{Door, Lease, Registry};
 use crate::sites::Sites;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::scrape::Page;
-use crate::telemetry::{self, Telemetry, TelemetryError, TelemetryOptions};
+use crate::telemetry::{self, Program, Telemetry, TelemetryError, TelemetryOptions};
 use crate::time::{Clock, SystemClock, Timestamp};
 use certificates::Certificates;
 use files::Loaded;
@@ -139,11 +138,11 @@ pub struct Watched {
 
 /// Runs the service until the process is asked to stop. `greet` is told when it listens.
 pub async fn serve(config: Config, greet: impl FnOnce(&Running)) -> Result<(), AppError> {
-    let unicode = |(name, value): (OsString, OsString)| Some((name.into_string().ok()?, value.into_string().ok()?));
     let telemetry = telemetry::start(TelemetryOptions {
+        program: Program::Service,
         json: config.telemetry.log_format == LogFormat::Json,
         filter: config.telemetry.log_filter.clone(),
-        environment: environment().filter_map(unicode).collect(),
+        environment: readable_environment(),
     })?;
     let ended = serve_watched(config, &telemetry, greet).await;
     telemetry.shutdown().await;
@@ -227,7 +226,9 @@ pub async fn start<C: Clock>(config: Config, clock: C, watched: Watched) -> Resu
             let lanes = Lanes { count: config.lanes.count, group: config.lanes.group, queue: config.lanes.queue };
             let witness = config.witness.as_deref().filter(|_| !config.allow_volatile);
             let witness = witness.map(Witness::open).transpose()?.map(Arc::new);
-            let options = RedisOptions { allow_volatile: config.allow_volatile, terms, lanes, witness };
+            let metrics = watched.metrics.clone();
+            let seen = Seen::by(move |trip: Trip| metrics.carried(trip.waited, trip.took, trip.answered));
+            let options = RedisOptions { allow_volatile: config.allow_volatile, terms, lanes, witness, seen };
             let pool = RedisPool::new(url.expose(), lanes.count.get() + REDIS_CONNECTIONS).map_err(unusable)?;
             let ledger = RedisLedger::open(pool.clone(), options, clock.clone());
             match ledger.check_once().await {

@@ -12,6 +12,7 @@ mod receipt;
 mod sale;
 mod shown;
 mod tls;
+mod traced;
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -175,7 +176,7 @@ pub fn run_policy(command: policy::PolicyCommand) -> u8 {
 
 /// Runs a one-call command against a running service and gives the exit code.
 pub async fn run_sale(command: SaleCommand) -> u8 {
-    sale::run(command).await
+    traced::traced(command.name(), sale::run(command)).await
 }
 
 /// Runs `operator …` and gives the exit code.

@@ -20,7 +20,7 @@ use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-pub use environment::{environment, executable, program, scratch};
+pub use environment::{environment, executable, program, readable_environment, scratch};
 pub use keys::Keys;
 pub use receipt_key::{load_receipt_key, save_receipt_key};
 pub use store_url::{BadStore, RedisUrl, Store};

@@ -31,6 +31,7 @@ use tonic::service::Routes;
 use tower::Layer;
 
 pub use health::Health;
+pub(crate) use status::code_name;
 pub use trust::Tls;
 
 use crate::audit::Trail;

@@ -1,9 +1,13 @@
 //! Parse the command line, build the runtime, give the exit code.
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use rationd::app;
 use rationd::cli::{self, Cli, Command, Greeting, SaleCommand, complain, exit};
+
+/// How long the end waits for what nobody waits for.
+const LEFT_BEHIND: Duration = Duration::from_secs(1);
 
 fn main() -> ExitCode {
     // Refuses only if somebody was first, and then there is a provider.
@@ -59,7 +63,12 @@ fn greet(running: &app::Running) {
 
 fn on_runtime(work: impl Future<Output = u8>) -> u8 {
     match tokio::runtime::Runtime::new() {
-        Ok(runtime) => runtime.block_on(work),
+        Ok(runtime) => {
+            let code = runtime.block_on(work);
+            // A name that is being looked up cannot be called off; it holds nobody up.
+            runtime.shutdown_timeout(LEFT_BEHIND);
+            code
+        }
         Err(error) => {
             complain(format_args!("the runtime cannot be started: {error}"));
             exit::FAILED

@@ -71,8 +71,7 @@ pub type Connection = Object<Dialer>;
 /// A connection and where it leads.
 pub struct Dialled {
     redis: MultiplexedConnection,
-    /// Whom it was dialled to, where that may change.
-    node: Option<Node>,
+    node: Node,
     server: u64,
 }
 
@@ -82,9 +81,9 @@ impl Dialled {
         self.server
     }
 
-    /// Whom it was dialled to, where watchers say who that is.
-    pub fn node(&self) -> Option<&Node> {
-        self.node.as_ref()
+    /// Whom it was dialled to.
+    pub fn node(&self) -> &Node {
+        &self.node
     }
 }
 
@@ -129,7 +128,7 @@ pub enum DialError {
 }
 
 impl Dialer {
-    async fn greeted(&self, redis: MultiplexedConnection, node: Option<Node>) -> Result<Dialled, DialError> {
+    async fn greeted(&self, redis: MultiplexedConnection, node: Node) -> Result<Dialled, DialError> {
         let greeted =
             self.greeting.read().unwrap_or_else(PoisonError::into_inner).as_ref().map(|greet| greet(redis.clone()));
         let server = match greeted {
@@ -146,13 +145,13 @@ impl managed::Manager for Dialer {
 
     async fn create(&self) -> Result<Dialled, DialError> {
         match &self.way {
-            Way::One(_, manager) => self.greeted(manager.create().await?, None).await,
+            Way::One(info, manager) => self.greeted(manager.create().await?, Node::of(info)).await,
             Way::Primary(watchers, config) => loop {
                 let node = watchers.find().await.map_err(DialError::Nowhere)?;
                 let client = watchers.client(&node)?;
                 let dialled = async {
                     let redis = client.get_multiplexed_async_connection_with_config(config).await?;
-                    self.greeted(redis, Some(node.clone())).await
+                    self.greeted(redis, node.clone()).await
                 };
                 tokio::select! {
                     dialled = dialled => return dialled,
@@ -171,7 +170,7 @@ impl managed::Manager for Dialer {
                     RecycleError::Backend(error) => RecycleError::Backend(error.into()),
                 })
             }
-            Way::Primary(watchers, _) if watchers.primary() != connection.node => {
+            Way::Primary(watchers, _) if watchers.primary().as_ref() != Some(&connection.node) => {
                 Err(RecycleError::message("the primary is another one now"))
             }
             Way::Primary(..) => {

@@ -1,5 +1,5 @@
-//! What the service shows of itself: log lines on standard error, traces and metrics over OTLP where a collector is
-//! configured, and a page that Prometheus scrapes.
+//! What the service shows of itself: log lines on standard error, traces, metrics and the same lines over OTLP where a
+//! collector is configured, and a page that Prometheus scrapes.
 //!
 //! Nothing here sits on the way of a sale. Log lines, spans and measurements go through bounded queues to threads of
 //! their own; when a queue is full, because standard error is not read or the collector is frozen, they are dropped and
@@ -12,6 +12,7 @@
 //! [`metrics`].
 
 pub mod export;
+mod exporters;
 pub mod logging;
 pub mod metrics;
 pub mod propagation;
@@ -23,23 +24,36 @@ use std::time::Duration;
 
 use opentelemetry::metrics::MeterProvider;
 use opentelemetry::trace::TracerProvider;
+use opentelemetry_appender_tracing::layer::OpenTelemetryTracingBridge;
+use opentelemetry_sdk::logs::SdkLoggerProvider;
 use opentelemetry_sdk::metrics::SdkMeterProvider;
 use opentelemetry_sdk::propagation::TraceContextPropagator;
 use opentelemetry_sdk::trace::SdkTracerProvider;
-use tracing::{Dispatch, Level, Metadata};
+use tracing::{Dispatch, Metadata};
 use tracing_subscriber::filter::{EnvFilter, FilterExt, LevelFilter, Targets, filter_fn};
 use tracing_subscriber::layer::{Layer, SubscriberExt};
 
-use export::Plan;
+use export::{Endpoint, Plan};
 use logging::Lines;
 use metrics::Metrics;
 
 /// How long [`Telemetry::shutdown`] may take in all. Part of the 10 s in which the service must be gone.
 pub const FLUSH_LIMIT: Duration = Duration::from_secs(2);
 
+/// Which program shows itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Program {
+    /// The service: traces, metrics and log lines.
+    Service,
+    /// A command that makes a call: its trace alone, under a name of its own.
+    Command,
+}
+
 /// What the caller decides. The rest is in OpenTelemetry's own variables.
 #[derive(Debug, Clone)]
 pub struct TelemetryOptions {
+    /// Who it is.
+    pub program: Program,
     /// Log lines as JSON objects instead of lines for people.
     pub json: bool,
     /// Which lines are logged, in the form of `RUST_LOG`: `info`, or `info,rationd::session=debug`.
@@ -62,18 +76,6 @@ pub enum TelemetryError {
         /// What is wrong with it.
         why: String,
     },
-    /// The exporter cannot be made, most often because an endpoint is not a URL.
-    #[error(
-        "OTLP cannot be exported to {endpoint:?}: {why}; set {variable} to a URL such as http://127.0.0.1:4317, or unset it"
-    )]
-    Exporter {
-        /// The variable that named the endpoint.
-        variable: &'static str,
-        /// Its value.
-        endpoint: String,
-        /// What is wrong with it.
-        why: String,
-    },
     /// The scrape page cannot be made.
     #[error("the scrape endpoint cannot be made: {0}")]
     Scrape(String),
@@ -91,70 +93,104 @@ pub struct Telemetry {
     registry: prometheus::Registry,
     meters: SdkMeterProvider,
     tracers: Option<SdkTracerProvider>,
+    loggers: Option<SdkLoggerProvider>,
     lines: LastLines,
+    warnings: Vec<String>,
 }
 
 /// Starts telemetry for the whole process; log lines go to standard error. With an OTLP endpoint it must be called inside a Tokio
 /// runtime, which then carries the exports.
 pub fn start(options: TelemetryOptions) -> Result<Telemetry, TelemetryError> {
-    let warnings = Plan::new(&options.environment).warnings;
+    let endpoints = Plan::new(&options.environment).endpoints();
     let (telemetry, dispatch) = prepare(options, Box::new(std::io::stderr()))?;
     tracing::dispatcher::set_global_default(dispatch).map_err(|_| TelemetryError::AlreadyStarted)?;
-    for warning in warnings {
+    for warning in telemetry.warnings() {
         tracing::warn!("{warning}");
+    }
+    if !endpoints.is_empty() {
+        tokio::spawn(exporters::look_for(endpoints));
     }
     Ok(telemetry)
 }
 
-/// As [`start`], but leaves it to the caller where lines go and for which threads the subscriber counts.
+/// As [`start`], but leaves it to the caller where lines go, for which threads the subscriber counts, and what is said of
+/// settings that are not followed.
 pub fn prepare(
     options: TelemetryOptions,
     out: Box<dyn std::io::Write + Send>,
 ) -> Result<(Telemetry, Dispatch), TelemetryError> {
-    let plan = Plan::new(&options.environment);
-    let filter = EnvFilter::try_new(&options.filter)
-        .map_err(|error| TelemetryError::Filter { filter: options.filter.clone(), why: error.to_string() })?;
+    let mut plan = Plan::new(&options.environment);
+    if options.program == Program::Command {
+        plan = plan.of_command();
+    }
+    let filter = || {
+        let filter = EnvFilter::try_new(&options.filter);
+        filter.map_err(|error| TelemetryError::Filter { filter: options.filter.clone(), why: error.to_string() })
+    };
 
     let resource = plan.resource();
+    let mut warnings = std::mem::take(&mut plan.warnings);
     let registry = prometheus::Registry::new();
     let mut meters = SdkMeterProvider::builder().with_resource(resource.clone());
     if !plan.disabled {
         meters = meters.with_reader(scrape::reader(&registry)?);
     }
-    if let Some(endpoint) = &plan.metrics {
-        meters = meters.with_periodic_exporter(export::metric_exporter(endpoint)?);
+    if let Some(exporter) = made(&plan.metrics, exporters::measurements, &mut warnings) {
+        meters = meters.with_periodic_exporter(exporter);
     }
     let meters = meters.build();
-
-    let tracers = match &plan.traces {
-        Some(endpoint) => {
-            let exporter = export::span_exporter(endpoint)?;
-            Some(SdkTracerProvider::builder().with_resource(resource).with_batch_exporter(exporter).build())
-        }
-        None => None,
-    };
+    let tracers = made(&plan.traces, exporters::spans, &mut warnings).map(|exporter| {
+        SdkTracerProvider::builder().with_resource(resource.clone()).with_batch_exporter(exporter).build()
+    });
+    let loggers = made(&plan.logs, exporters::lines, &mut warnings)
+        .map(|exporter| SdkLoggerProvider::builder().with_resource(resource).with_batch_exporter(exporter).build());
     if plan.propagate {
         opentelemetry::global::set_text_map_propagator(TraceContextPropagator::new());
     }
 
-    // Only our own spans are exported: those of h2 and tonic would describe the export itself, for ever.
+    // Only what is our own is exported: spans and lines of h2 and tonic would describe the export itself, for ever.
+    let ours = |level| Targets::new().with_target("rationd", level);
     let spans = tracers.as_ref().map(|tracers| {
-        tracing_opentelemetry::layer()
-            .with_tracer(tracers.tracer("rationd"))
-            .with_filter(Targets::new().with_target("rationd", Level::INFO))
+        let layer = tracing_opentelemetry::layer().with_tracer(tracers.tracer("rationd"));
+        // What nobody asks for costs every call: which line of the code, which thread, how long it did nothing.
+        let layer = layer.with_location(false).with_threads(false).with_target(false).with_tracked_inactivity(false);
+        layer.with_filter(ours(LevelFilter::INFO))
     });
-    let lines = Lines::to(out, options.json)?;
     // Without a hint of its own it would have every callsite of every crate asked anew each time.
-    let events = filter_fn(|what: &Metadata<'_>| what.is_event()).with_max_level_hint(LevelFilter::TRACE);
+    let events = || filter_fn(|what: &Metadata<'_>| what.is_event()).with_max_level_hint(LevelFilter::TRACE);
+    let sent = match &loggers {
+        Some(loggers) => Some(
+            OpenTelemetryTracingBridge::new(loggers).with_filter(filter()?.and(events()).and(ours(LevelFilter::TRACE))),
+        ),
+        None => None,
+    };
+    let lines = Lines::to(out, options.json)?;
+    let shown = filter()?.and(events()).and(filter_fn(logging::is_news).with_max_level_hint(LevelFilter::TRACE));
     let subscriber = tracing_subscriber::registry()
         .with(spans)
-        .with(logging::layer(options.json, lines.clone()).with_filter(filter.and(events)));
+        .with(sent)
+        .with(logging::layer(options.json, lines.clone()).with_filter(shown));
 
     let metrics = Arc::new(Metrics::new(&meters.meter("rationd")));
-    Ok((Telemetry { metrics, registry, meters, tracers, lines: LastLines(lines) }, Dispatch::new(subscriber)))
+    let telemetry = Telemetry { metrics, registry, meters, tracers, loggers, lines: LastLines(lines), warnings };
+    Ok((telemetry, Dispatch::new(subscriber)))
+}
+
+/// The exporter to this place, if there is one; why there is none goes to the log, and the service does without.
+fn made<E>(
+    endpoint: &Option<Endpoint>,
+    make: fn(&Endpoint) -> Result<E, String>,
+    warnings: &mut Vec<String>,
+) -> Option<E> {
+    make(endpoint.as_ref()?).map_err(|why| warnings.push(why)).ok()
 }
 
 impl Telemetry {
+    /// Settings that are not followed, in sentences for the log.
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
+
     /// The instruments, for whoever counts.
     pub fn metrics(&self) -> Arc<Metrics> {
         Arc::clone(&self.metrics)
@@ -167,14 +203,15 @@ impl Telemetry {
 
     /// Sends what is still queued, for at most [`FLUSH_LIMIT`], whatever the collector does.
     pub async fn shutdown(self) {
-        let Self { meters, tracers, lines, .. } = self;
+        let Self { meters, tracers, loggers, lines, .. } = self;
         let (done, finished) = tokio::sync::oneshot::channel();
         // A plain thread: the providers block, the runtime must stay free to carry their last export, and a runtime that
         // ends would wait for its own blocking tasks.
         let flush = std::thread::Builder::new().name("telemetry-flush".into()).spawn(move || {
             let spans = tracers.map_or(Ok(()), |tracers| tracers.shutdown_with_timeout(FLUSH_LIMIT));
             let measurements = meters.shutdown_with_timeout(FLUSH_LIMIT);
-            let _ = done.send(spans.and(measurements));
+            let said = loggers.map_or(Ok(()), |loggers| loggers.shutdown_with_timeout(FLUSH_LIMIT));
+            let _ = done.send(spans.and(measurements).and(said));
         });
         match flush {
             Ok(_) => match tokio::time::timeout(FLUSH_LIMIT, finished).await {

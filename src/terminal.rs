@@ -7,6 +7,7 @@ mod connection;
 mod gateway;
 mod operator;
 mod retry;
+mod traced;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,6 +23,7 @@ use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::Channel;
 use tonic::{Code, Request, Status, Streaming};
 use tonic_types::StatusExt;
+use traced::traced;
 
 use crate::grpc::v1::{
     self, open_session_response::Event, purchase_service_client::PurchaseServiceClient,
@@ -298,22 +300,30 @@ impl Terminal {
 
     /// What a purchase would be answered. Changes nothing.
     pub async fn check(&self, visit: v1::CheckPurchaseRequest) -> Result<v1::CheckPurchaseResponse, CallError> {
-        Ok(self.purchases().check_purchase(self.request(visit)?).await?.into_inner())
+        let request = self.request(visit)?;
+        let call = |request| async move { self.purchases().check_purchase(request).await };
+        traced("rationd.v1.PurchaseService/CheckPurchase", request, call).await
     }
 
     /// Gives a hold back.
     pub async fn release(&self, hold: v1::ReleaseHoldRequest) -> Result<v1::ReleaseHoldResponse, CallError> {
-        Ok(self.purchases().release_hold(self.request(hold)?).await?.into_inner())
+        let request = self.request(hold)?;
+        let call = |request| async move { self.purchases().release_hold(request).await };
+        traced("rationd.v1.PurchaseService/ReleaseHold", request, call).await
     }
 
     /// Takes a purchase back.
     pub async fn void(&self, purchase: v1::VoidPurchaseRequest) -> Result<v1::VoidPurchaseResponse, CallError> {
-        Ok(self.purchases().void_purchase(self.request(purchase)?).await?.into_inner())
+        let request = self.request(purchase)?;
+        let call = |request| async move { self.purchases().void_purchase(request).await };
+        traced("rationd.v1.PurchaseService/VoidPurchase", request, call).await
     }
 
     /// What became of a request id.
     pub async fn resolve(&self, purchase: v1::GetPurchaseRequest) -> Result<v1::GetPurchaseResponse, CallError> {
-        Ok(self.purchases().get_purchase(self.request(purchase)?).await?.into_inner())
+        let request = self.request(purchase)?;
+        let call = |request| async move { self.purchases().get_purchase(request).await };
+        traced("rationd.v1.PurchaseService/GetPurchase", request, call).await
     }
 
     /// Whether the named service is serving ("" for the process itself).
@@ -353,7 +363,8 @@ impl Seat {
 
     /// Sells.
     pub async fn purchase(&self, visit: v1::PurchaseRequest) -> Result<v1::PurchaseResponse, CallError> {
-        Ok(self.terminal.purchases().purchase(self.request(visit)).await?.into_inner())
+        let call = |request| async move { self.terminal.purchases().purchase(request).await };
+        traced("rationd.v1.PurchaseService/Purchase", self.request(visit), call).await
     }
 
     /// Holds for so long.
@@ -365,12 +376,14 @@ impl Seat {
         let v1::PurchaseRequest { programme, agent, lines, family_birth_years, ledger_id } = visit;
         let hold_for = prost_types::Duration::try_from(span).ok();
         let visit = v1::HoldPurchaseRequest { programme, agent, lines, family_birth_years, hold_for, ledger_id };
-        Ok(self.terminal.purchases().hold_purchase(self.request(visit)).await?.into_inner())
+        let call = |request| async move { self.terminal.purchases().hold_purchase(request).await };
+        traced("rationd.v1.PurchaseService/HoldPurchase", self.request(visit), call).await
     }
 
     /// Makes a hold a sale.
     pub async fn confirm(&self, hold: v1::ConfirmHoldRequest) -> Result<v1::ConfirmHoldResponse, CallError> {
-        Ok(self.terminal.purchases().confirm_hold(self.request(hold)).await?.into_inner())
+        let call = |request| async move { self.terminal.purchases().confirm_hold(request).await };
+        traced("rationd.v1.PurchaseService/ConfirmHold", self.request(hold), call).await
     }
 
     fn request<M>(&self, message: M) -> Request<M> {

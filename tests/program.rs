@@ -31,6 +31,7 @@ mod program {
     #[cfg(feature = "museum")]
     mod supervised;
     mod switch;
+    mod telemetry;
     mod tls;
     mod unfit;
 }

@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 
 use rationd::buyer::{BuyerKey, KeyMark, Pseudonym};
 use rationd::ids::RequestId;
-use rationd::ledger::redis::{FirstCheck, RedisLedger, RedisOptions, Witness, keys};
+use rationd::ledger::redis::{FirstCheck, RedisLedger, RedisOptions, Seen, Witness, keys};
 use rationd::ledger::{
     Answer, Call, Claim, Claimed, Durability, Health, Late, Ledger, LedgerError, OUTBOX_EVENTS, Record, RecordKey,
     Resolved, Terms, packed,
@@ -45,7 +45,8 @@ const ANSWERED_WITHIN: Duration = Duration::from_millis(2_500);
 const HEALED_WITHIN: Duration = Duration::from_secs(10);
 
 fn open<C: Clock>(server: &RedisServer, allow_volatile: bool, clock: C) -> RedisLedger<C> {
-    let options = RedisOptions { allow_volatile, terms: terms(&clock), lanes: lanes(), witness: None };
+    let options =
+        RedisOptions { allow_volatile, terms: terms(&clock), lanes: lanes(), witness: None, seen: Seen::default() };
     RedisLedger::open(RedisPool::new(&server.url(), 8).unwrap(), options, clock)
 }
 
@@ -53,7 +54,8 @@ fn open<C: Clock>(server: &RedisServer, allow_volatile: bool, clock: C) -> Redis
 fn open_with(server: &RedisServer, witness: &Path) -> RedisLedger<SystemClock> {
     let clock = SystemClock::real();
     let witness = Some(Arc::new(Witness::open(witness).unwrap()));
-    let options = RedisOptions { allow_volatile: false, terms: terms(&clock), lanes: lanes(), witness };
+    let options =
+        RedisOptions { allow_volatile: false, terms: terms(&clock), lanes: lanes(), witness, seen: Seen::default() };
     RedisLedger::open(RedisPool::new(&server.url(), 8).unwrap(), options, clock)
 }
 
@@ -352,7 +354,8 @@ async fn a_ledger_is_opened_under_its_own_terms_only() {
         Terms { programmes, ..ours.clone() }
     };
     let check = async |terms: Terms| {
-        let options = RedisOptions { allow_volatile: true, terms, lanes: lanes(), witness: None };
+        let options =
+            RedisOptions { allow_volatile: true, terms, lanes: lanes(), witness: None, seen: Seen::default() };
         let pool = RedisPool::new(&server.url(), 2).unwrap();
         RedisLedger::open(pool, options, SystemClock::real()).check_once().await
     };
@@ -1020,7 +1023,8 @@ async fn a_witness_of_another_ledger_is_not_overwritten() {
     // A store that may lose what it has is not held to anything.
     let witness = Some(Arc::new(Witness::open(&file).unwrap()));
     let clock = SystemClock::real();
-    let options = RedisOptions { allow_volatile: true, terms: terms(&clock), lanes: lanes(), witness };
+    let options =
+        RedisOptions { allow_volatile: true, terms: terms(&clock), lanes: lanes(), witness, seen: Seen::default() };
     let volatile = RedisLedger::open(RedisPool::new(&other.url(), 8).unwrap(), options, clock);
     assert_eq!(volatile.check_once().await, FirstCheck::Fit);
 }

@@ -27,7 +27,7 @@ use std::time::{Duration, Instant};
 
 use rationd::buyer::{BuyerKey, KeyMark, Pseudonym};
 use rationd::ids::RequestId;
-use rationd::ledger::redis::{FirstCheck, RedisLedger, RedisOptions, Witness};
+use rationd::ledger::redis::{FirstCheck, RedisLedger, RedisOptions, Seen, Witness};
 use rationd::ledger::{Call, Claim, Claimed, Durability, Ledger, LedgerError, RecordKey, Resolved, Terms};
 use rationd::policy::Window;
 use rationd::redis_pool::RedisPool;
@@ -82,7 +82,7 @@ fn ledger_with(url: &str, allow_volatile: bool, witness: Option<&Path>) -> Redis
     let programmes = vec![("km".parse().unwrap(), "masks kr_resident".to_owned())];
     let terms = Terms { keys: KeyMark::from_bytes(*b"of tests"), simulated_clock: false, programmes };
     let witness = witness.map(|file| Arc::new(Witness::open(file).unwrap()));
-    let options = RedisOptions { allow_volatile, terms, lanes: lanes(), witness };
+    let options = RedisOptions { allow_volatile, terms, lanes: lanes(), witness, seen: Seen::default() };
     RedisLedger::open(RedisPool::new(url, 8).unwrap(), options, SystemClock::real())
 }
 

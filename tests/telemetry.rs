@@ -1,5 +1,9 @@
 //! Telemetry against real peers: a collector in this process, one that is frozen, and a scrape over HTTP.
-#![allow(clippy::expect_used, clippy::indexing_slicing, reason = "helpers of tests fail by panicking")]
+#![allow(unreachable_pub, missing_docs, reason = "a test binary exports nothing")]
+#![allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "helpers of tests fail by panicking")]
+#![allow(clippy::disallowed_methods, reason = "real servers are waited for in real time")]
+
+mod support;
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
@@ -7,23 +11,17 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::mpsc;
 use std::time::Duration;
 
-use opentelemetry_proto::tonic::collector::metrics::v1::metrics_service_server::{
-    MetricsService, MetricsServiceServer,
-};
-use opentelemetry_proto::tonic::collector::metrics::v1::{ExportMetricsServiceRequest, ExportMetricsServiceResponse};
-use opentelemetry_proto::tonic::collector::trace::v1::trace_service_server::{TraceService, TraceServiceServer};
-use opentelemetry_proto::tonic::collector::trace::v1::{ExportTraceServiceRequest, ExportTraceServiceResponse};
 use rationd::telemetry::metrics::{
     Kind, Metrics, RefusedWhen, RefusedWhy, ReloadOutcome, SessionOutcome, StoreVerb, TABLE, TlsPart, TripOutcome,
     Verb, VoidedBy,
 };
-use rationd::telemetry::{self, FLUSH_LIMIT, Telemetry, TelemetryError, TelemetryOptions};
+use rationd::telemetry::{self, FLUSH_LIMIT, Program, Telemetry, TelemetryError, TelemetryOptions};
 use rationd::time::{Clock, SystemClock};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio_stream::wrappers::TcpListenerStream;
-use tonic::{Request, Response, Status};
 use tracing::Dispatch;
+
+use support::collector::Collector;
 
 /// Lines that were logged, for the test to read.
 #[derive(Clone)]
@@ -42,7 +40,8 @@ impl Write for Lines {
 
 fn options(json: bool, environment: &[(&str, &str)]) -> TelemetryOptions {
     let environment = environment.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned()));
-    TelemetryOptions { json, filter: "info".to_owned(), environment: environment.collect::<BTreeMap<_, _>>() }
+    let environment = environment.collect::<BTreeMap<_, _>>();
+    TelemetryOptions { program: Program::Service, json, filter: "info".to_owned(), environment }
 }
 
 fn prepare(options: TelemetryOptions) -> (Telemetry, Dispatch, mpsc::Receiver<Vec<u8>>) {
@@ -58,6 +57,8 @@ fn measure_everything(metrics: &Metrics) {
     metrics.near_limit(programme);
     metrics.called("rationd.v1.PurchaseService/Purchase", "OK", Duration::from_millis(3));
     metrics.tripped(StoreVerb::Claim, TripOutcome::Ok, Duration::from_millis(2));
+    metrics.carried(Duration::from_millis(1), Duration::from_millis(2), true);
+    metrics.over_admitted();
     metrics.store_serving(true);
     metrics.store_volatile(false);
     metrics.sessions_live(2);
@@ -74,34 +75,6 @@ fn measure_everything(metrics: &Metrics) {
     metrics.unusual_voids();
 }
 
-#[derive(Clone)]
-struct Collector {
-    spans: mpsc::Sender<ExportTraceServiceRequest>,
-    metrics: mpsc::Sender<ExportMetricsServiceRequest>,
-}
-
-#[tonic::async_trait]
-impl TraceService for Collector {
-    async fn export(
-        &self,
-        request: Request<ExportTraceServiceRequest>,
-    ) -> Result<Response<ExportTraceServiceResponse>, Status> {
-        let _ = self.spans.send(request.into_inner());
-        Ok(Response::new(ExportTraceServiceResponse::default()))
-    }
-}
-
-#[tonic::async_trait]
-impl MetricsService for Collector {
-    async fn export(
-        &self,
-        request: Request<ExportMetricsServiceRequest>,
-    ) -> Result<Response<ExportMetricsServiceResponse>, Status> {
-        let _ = self.metrics.send(request.into_inner());
-        Ok(Response::new(ExportMetricsServiceResponse::default()))
-    }
-}
-
 async fn listen() -> (TcpListener, SocketAddr) {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a free port");
     let address = listener.local_addr().expect("an address");
@@ -109,51 +82,60 @@ async fn listen() -> (TcpListener, SocketAddr) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn spans_and_measurements_arrive_at_a_collector() {
-    let (listener, address) = listen().await;
-    let (spans, sent_spans) = mpsc::channel();
-    let (metrics, sent_metrics) = mpsc::channel();
-    let collector = Collector { spans, metrics };
-    tokio::spawn(
-        tonic::transport::Server::builder()
-            .add_service(TraceServiceServer::new(collector.clone()))
-            .add_service(MetricsServiceServer::new(collector))
-            .serve_with_incoming(TcpListenerStream::new(listener)),
-    );
-
-    let url = format!("http://{address}");
-    let environment = [("OTEL_EXPORTER_OTLP_ENDPOINT", url.as_str()), ("OTEL_SERVICE_NAME", "rationd-south")];
+async fn spans_measurements_and_lines_arrive_at_a_collector() {
+    let collector = Collector::start();
+    let environment = [("OTEL_EXPORTER_OTLP_ENDPOINT", collector.url.as_str()), ("OTEL_SERVICE_NAME", "rationd-south")];
     let (telemetry, dispatch, _lines) = prepare(options(false, &environment));
     let caller = "4bf92f3577b34da6a3ce929d0e0e4736";
+    let mut told = http::HeaderMap::new();
     tracing::dispatcher::with_default(&dispatch, || {
         let span = tracing::info_span!(target: "rationd::grpc", "rationd.v1.PurchaseService/Purchase");
         let mut headers = http::HeaderMap::new();
         let context = format!("00-{caller}-00f067aa0ba902b7-01");
         headers.insert("traceparent", context.parse().expect("a header value"));
         telemetry::propagation::adopt_parent(&span, &headers);
+        telemetry::propagation::name_parent(&span, &mut told);
         span.in_scope(|| tracing::info!(target: "rationd::grpc", "sold"));
+        tracing::info!(target: "rationd::app", "said outside of any span");
+        tracing::info!(target: "h2::client", "somebody else's");
+        tracing::debug!(target: "rationd::app", "below the filter");
         tracing::info_span!(target: "h2::client", "somebody else's").in_scope(|| {});
     });
     measure_everything(&telemetry.metrics());
     telemetry.shutdown().await;
 
-    let resources: Vec<_> = sent_spans.try_iter().flat_map(|request| request.resource_spans).collect();
-    let named = resources.iter().flat_map(|r| r.resource.iter().flat_map(|r| &r.attributes));
-    let named: Vec<_> = named.filter(|attribute| attribute.key == "service.name").collect();
-    assert!(format!("{named:?}").contains("rationd-south"), "{named:?}");
-    let spans: Vec<_> = resources.iter().flat_map(|r| r.scope_spans.iter().flat_map(|s| &s.spans)).collect();
+    let spans = collector.spans();
     let names: Vec<_> = spans.iter().map(|span| span.name.as_str()).collect();
     assert_eq!(names, ["rationd.v1.PurchaseService/Purchase"], "our spans and nobody else's");
-    let trace: String = spans[0].trace_id.iter().map(|byte| format!("{byte:02x}")).collect();
-    assert_eq!(trace, caller, "the caller's trace goes on");
+    assert_eq!((spans[0].service.as_str(), spans[0].trace.as_str()), ("rationd-south", caller));
+    assert_eq!(spans[0].parent, "00f067aa0ba902b7", "the caller's trace goes on");
+    assert_eq!(told["traceparent"], format!("00-{caller}-{}-01", spans[0].id), "and goes on from here");
 
-    let sent = sent_metrics.try_iter().flat_map(|request| request.resource_metrics).flat_map(|r| r.scope_metrics);
-    let mut sent: Vec<String> = sent.flat_map(|scope| scope.metrics).map(|metric| metric.name).collect();
+    let mut lines: Vec<_> = collector.lines().into_iter().map(|line| (line.service, line.body, line.trace)).collect();
+    // Threads hand them in as they come.
+    lines.sort();
+    let line = |body: &str, trace: &str| ("rationd-south".to_owned(), body.to_owned(), trace.to_owned());
+    assert_eq!(lines, [line("said outside of any span", ""), line("sold", caller)]);
+
+    let sent: Vec<String> = collector.metrics().into_keys().collect();
     let mut table: Vec<&str> = TABLE.iter().map(|row| row.name).collect();
-    sent.sort();
     table.sort_unstable();
-    sent.dedup();
     assert_eq!(sent, table);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_command_sends_its_trace_and_nothing_else() {
+    let collector = Collector::start();
+    let environment = [("OTEL_EXPORTER_OTLP_ENDPOINT", collector.url.as_str())];
+    let options = TelemetryOptions { program: Program::Command, ..options(false, &environment) };
+    let (telemetry, dispatch, _lines) = prepare(options);
+    tracing::dispatcher::with_default(&dispatch, || {
+        tracing::info_span!(target: "rationd::cli", "sell").in_scope(|| tracing::info!(target: "rationd::cli", "sold"));
+    });
+    telemetry.shutdown().await;
+    let spans: Vec<_> = collector.spans().into_iter().map(|span| (span.service, span.name)).collect();
+    assert_eq!(spans, [("rationd-command".to_owned(), "sell".to_owned())]);
+    assert!(collector.lines().is_empty() && collector.metrics().is_empty());
 }
 
 /// The body of `GET /metrics`, over a real connection.
@@ -277,6 +259,25 @@ async fn bad_settings_name_themselves_and_the_remedy() {
     let error = |options| telemetry::prepare(options, Box::new(io::sink())).err().expect("an error");
     let filter = error(TelemetryOptions { filter: "rationd=loud".to_owned(), ..options(false, &[]) });
     assert!(matches!(filter, TelemetryError::Filter { .. }) && filter.to_string().contains("rationd=loud"), "{filter}");
-    let endpoint = error(options(false, &[("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "not a url")]));
-    assert!(endpoint.to_string().contains("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"), "{endpoint}");
+}
+
+#[tokio::test]
+async fn a_collector_that_cannot_be_called_is_told_and_done_without() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let spoilt = folder.path().join("ca.pem");
+    std::fs::write(&spoilt, "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n").expect("written");
+    let spoilt = spoilt.to_str().expect("a path");
+    let (at, ca) = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_CERTIFICATE");
+    for (environment, named) in [
+        (vec![(at, "not a url")], at),
+        (vec![(at, "https://127.0.0.1:4317")], ca),
+        (vec![(at, "https://127.0.0.1:4317"), (ca, "/nowhere/ca.pem")], "/nowhere/ca.pem"),
+        (vec![(at, "https://127.0.0.1:4317"), (ca, spoilt)], spoilt),
+    ] {
+        let (telemetry, _dispatch, _lines) = prepare(options(false, &environment));
+        let [warning] = telemetry.warnings() else { panic!("{environment:?}: {:?}", telemetry.warnings()) };
+        assert!(warning.contains(named) && warning.contains("nothing is sent"), "{warning}");
+        measure_everything(&telemetry.metrics());
+        assert!(scrape(&telemetry).await.contains("rationd_decisions_total"));
+    }
 }

@@ -27,12 +27,12 @@ const IMPORTS: &str = "
     app                → ledger, ledger::{redis, embedded}, session, session::{redis, embedded}
     app                → buyer, policy, ids, time
     cli                → config, policy, session::{switches, Mode, Switches}, terminal, load, grpc::{v1, PURCHASE_SERVICE}, certs, tls, sites, ids, time
-    cli                → purchase::receipt
+    cli                → purchase::receipt, telemetry
     certs              → tls, ids, time
     grpc               → purchase, export, session, stock, journal, ledger::Ledger, policy::{LineSet, Place, Refusal}
     grpc               → sites, ids, time, tls, telemetry, drain, audit, conduct
     feed               → stock, ids, time
-    terminal           → grpc::{v1, MAX_MESSAGE}, ids, time
+    terminal           → grpc::{v1, MAX_MESSAGE, code_name}, telemetry::propagation, ids, time
     load               → terminal, grpc::{v1, PURCHASE_SERVICE}, sites, ids, time
     purchase           → buyer, policy, ledger, sites, ids, time
     audit              → ledger::RecordKey, ids, time
@@ -50,7 +50,7 @@ const IMPORTS: &str = "
     buyer              → ids, time
     sites              → ids, time
     config             → buyer::{KeyId, KeyRing, RingKey, SecretKey}, sites, tls, ids, time
-    telemetry          → ids
+    telemetry          → ids, tls
     drain              → time
     redis_pool         → time
     ids                →
@@ -73,7 +73,7 @@ const FENCES: &str = "
     rcgen → certs.rs
     axum → telemetry.rs telemetry/ feed.rs feed/
     jiff → time.rs policy.rs policy/
-    opentelemetry, opentelemetry_sdk, opentelemetry_otlp, opentelemetry_prometheus → telemetry.rs telemetry/
+    opentelemetry, opentelemetry_sdk, opentelemetry_otlp, opentelemetry_appender_tracing, opentelemetry_prometheus → telemetry.rs telemetry/
     tracing_subscriber → telemetry.rs telemetry/ config.rs
     tracing_opentelemetry, prometheus → telemetry.rs telemetry/
     hdrhistogram → load.rs load/

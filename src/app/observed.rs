@@ -11,6 +11,7 @@ use crate::ledger::{
     Answer, Call, Claim, Claimed, Confirmed, Durability, Entered, Exported, Health, Late, Ledger, LedgerError, Record,
     RecordKey, Released, Resolved, Swept, Voided,
 };
+use crate::policy::Window;
 use crate::telemetry::metrics::{Metrics, StoreVerb, TripOutcome};
 use crate::time::{Clock, Timestamp};
 
@@ -45,18 +46,27 @@ impl<L: Ledger, C: Clock> Observed<L, C> {
         trip: impl Future<Output = Result<T, LedgerError>> + Send,
     ) -> impl Future<Output = Result<T, LedgerError>> + Send {
         let begun = self.clock.monotonic();
-        // Costs nothing unless somebody takes spans.
-        let span = tracing::debug_span!(
+        // Costs nothing unless somebody takes spans. What is empty is known to the store's own: where it went, and with whom.
+        let span = tracing::info_span!(
             "trip",
             otel.name = verb.name(),
             otel.kind = "client",
+            otel.status_code = tracing::field::Empty,
+            "error.type" = tracing::field::Empty,
             db.system.name = self.system,
-            db.operation.name = verb.name(),
-            db.response.status_code = tracing::field::Empty,
+            db.stored_procedure.name = verb.name(),
+            db.operation.name = (self.system != "redis").then(|| verb.name()),
+            db.operation.batch.size = tracing::field::Empty,
+            server.address = tracing::field::Empty,
+            server.port = tracing::field::Empty,
+            rationd.waited_ms = tracing::field::Empty,
         );
         trip.instrument(span.clone()).map(move |answer| {
             let outcome = outcome(&answer);
-            span.record("db.response.status_code", outcome.name());
+            if outcome != TripOutcome::Ok {
+                span.record("error.type", outcome.name());
+                span.record("otel.status_code", "ERROR");
+            }
             let took = self.clock.monotonic().saturating_sub(begun);
             self.metrics.tripped(verb, outcome, took);
             if matches!(verb, StoreVerb::Claim | StoreVerb::Usage) {
@@ -65,6 +75,20 @@ impl<L: Ledger, C: Clock> Observed<L, C> {
             answer
         })
     }
+}
+
+/// Whether a claim was recorded that its windows do not allow, by the record as the store gives it after the claim. Counted anew
+/// and as plainly as can be: this is to find what whoever decided has got wrong.
+fn is_over(answer: &Answer<Claimed>, windows: &[Window]) -> bool {
+    let granted = matches!(answer.outcome, Claimed::Recorded(_) | Claimed::Held(_)) && !answer.replayed;
+    let entries = answer.record.entries();
+    let is_full_beyond = |window: &Window| {
+        let counted = entries.iter().filter(|entry| entry.counts(answer.at) && window.contains(entry.at));
+        let (units, purchases) = counted.fold((0_u64, 0_u64), |(units, n), e| (units + u64::from(e.quantity), n + 1));
+        window.max_units.is_some_and(|most| units > most.into())
+            || window.max_purchases.is_some_and(|most| purchases > most.into())
+    };
+    granted && windows.iter().any(is_full_beyond)
 }
 
 fn outcome<T>(answer: &Result<T, LedgerError>) -> TripOutcome {
@@ -102,7 +126,14 @@ impl<L: Ledger, C: Clock> Ledger for Observed<L, C> {
         call: Call,
         claim: Claim,
     ) -> impl Future<Output = Result<Answer<Claimed>, LedgerError>> + Send {
-        self.trip(StoreVerb::Claim, self.ledger.claim(key, call, claim))
+        let windows = claim.windows.clone();
+        self.trip(StoreVerb::Claim, self.ledger.claim(key, call, claim)).map(move |answer| {
+            if answer.as_ref().is_ok_and(|answer| is_over(answer, &windows)) {
+                tracing::error!(request_id = %call.request, "the ledger has recorded more than its windows allow");
+                self.metrics.over_admitted();
+            }
+            answer
+        })
     }
 
     async fn confirm(&self, key: RecordKey, call: Call) -> Result<Answer<Confirmed>, LedgerError> {
@@ -152,5 +183,134 @@ impl<L: Ledger, C: Clock> Ledger for Observed<L, C> {
 
     fn durability(&self) -> Durability {
         self.ledger.durability()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::buyer::{BuyerKey, KeyMark, Pseudonym};
+    use crate::ids::RequestId;
+    use crate::ledger::Terms;
+    use crate::ledger::embedded::EmbeddedLedger;
+    use crate::policy::Windows;
+    use crate::telemetry::{self, Program, Telemetry, TelemetryOptions};
+    use crate::time::ManualClock;
+
+    /// A real store that sells one unit more than it should.
+    #[derive(Clone)]
+    struct Generous(EmbeddedLedger);
+
+    impl Ledger for Generous {
+        async fn claim(&self, key: RecordKey, call: Call, mut claim: Claim) -> Result<Answer<Claimed>, LedgerError> {
+            for window in &mut claim.windows {
+                window.max_units = window.max_units.map(|most| most + 1);
+            }
+            self.0.claim(key, call, claim).await
+        }
+
+        async fn confirm(&self, key: RecordKey, call: Call) -> Result<Answer<Confirmed>, LedgerError> {
+            self.0.confirm(key, call).await
+        }
+
+        async fn release(&self, key: RecordKey, call: Call) -> Result<Answer<Released>, LedgerError> {
+            self.0.release(key, call).await
+        }
+
+        async fn void(&self, key: RecordKey, call: Call) -> Result<Answer<Voided>, LedgerError> {
+            self.0.void(key, call).await
+        }
+
+        async fn late(&self, key: RecordKey, call: Call, late: Late) -> Result<Answer<Entered>, LedgerError> {
+            self.0.late(key, call, late).await
+        }
+
+        async fn resolve(&self, key: RecordKey, call: Call) -> Result<Answer<Resolved>, LedgerError> {
+            self.0.resolve(key, call).await
+        }
+
+        async fn usage(&self, key: RecordKey) -> Result<Record, LedgerError> {
+            self.0.usage(key).await
+        }
+
+        async fn sweep(
+            &self,
+            programme: ProgrammeCode,
+            before: Timestamp,
+            from: Option<Vec<u8>>,
+        ) -> Result<Swept, LedgerError> {
+            self.0.sweep(programme, before, from).await
+        }
+
+        async fn export(&self, programme: ProgrammeCode, from: Option<Vec<u8>>) -> Result<Exported, LedgerError> {
+            self.0.export(programme, from).await
+        }
+
+        fn health(&self) -> Health {
+            self.0.health()
+        }
+
+        fn id(&self) -> Option<LedgerId> {
+            self.0.id()
+        }
+
+        fn durability(&self) -> Durability {
+            self.0.durability()
+        }
+    }
+
+    /// What the page of metrics says of claims beyond a limit.
+    async fn counted(telemetry: &Telemetry) -> String {
+        let request = http::Request::get("/metrics").body(axum::body::Body::empty()).unwrap();
+        let page = tower::ServiceExt::oneshot(telemetry.scrape_router(), request).await.unwrap();
+        let page = axum::body::to_bytes(page.into_body(), usize::MAX).await.unwrap();
+        let page = String::from_utf8(page.to_vec()).unwrap();
+        let line = page.lines().find(|line| line.starts_with("rationd_over_admitted_total")).unwrap();
+        line.rsplit(' ').next().unwrap().to_owned()
+    }
+
+    /// Claims of one unit after the other for one buyer, of whom there may be two; how many were beyond that, as the metric says.
+    async fn two_at_most<L: Ledger>(dress: fn(EmbeddedLedger) -> L, hold_for: Option<std::time::Duration>) -> String {
+        let directory = tempfile::tempdir().unwrap();
+        let programmes = vec![("km".parse().unwrap(), "masks".to_owned())];
+        let terms = Terms { keys: KeyMark::from_bytes(*b"of tests"), simulated_clock: true, programmes };
+        let ledger = dress(EmbeddedLedger::open(directory.path(), &terms).unwrap());
+        let options = TelemetryOptions {
+            program: Program::Service,
+            json: false,
+            filter: "off".into(),
+            environment: Default::default(),
+        };
+        let (telemetry, _) = telemetry::prepare(options, Box::new(std::io::sink())).unwrap();
+        let clock = ManualClock::new(Timestamp::from_millis(1_592_000_000_000));
+        let seen = Observed::new(ledger, clock.clone(), telemetry.metrics(), Arc::default(), "redb");
+        let buyer = BuyerKey { partition: 7, pseudonym: Pseudonym::from_bytes([7; 16]) };
+        let key = RecordKey { programme: "km".parse().unwrap(), buyer };
+        let window =
+            Window { from: Timestamp::EPOCH, until: Timestamp::NEVER, max_units: Some(2), max_purchases: None };
+        for _ in 0..4 {
+            let (site, terminal) = ("11000001".parse().unwrap(), "t".parse().unwrap());
+            let call = Call { request: RequestId::random(), site, terminal, now: clock.now() };
+            let claim = Claim {
+                quantity: 1,
+                hold_for,
+                windows: Windows::from_iter([window]),
+                good_until: Timestamp::NEVER,
+                stated: String::new(),
+            };
+            let _ = seen.claim(key, call, claim.clone()).await.unwrap();
+            // Asked again it is no further claim.
+            let _ = seen.claim(key, call, claim).await.unwrap();
+        }
+        counted(&telemetry).await
+    }
+
+    #[tokio::test]
+    async fn a_claim_beyond_a_limit_is_counted_by_the_record_and_not_by_who_decided() {
+        let hold = Some(std::time::Duration::from_secs(60));
+        for hold_for in [None, hold] {
+            assert_eq!(two_at_most(|ledger| ledger, hold_for).await, "0");
+            assert_eq!(two_at_most(Generous, hold_for).await, "1");
+        }
     }
 }

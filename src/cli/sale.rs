@@ -57,6 +57,22 @@ pub enum SaleCommand {
     Health(Health),
 }
 
+impl SaleCommand {
+    /// As it stands on the command line.
+    pub(super) fn name(&self) -> &'static str {
+        match self {
+            Self::Check(_) => "check",
+            Self::Sell(_) => "sell",
+            Self::Hold(_) => "hold",
+            Self::Confirm(_) => "confirm",
+            Self::Release(_) => "release",
+            Self::Void(_) => "void",
+            Self::Resolve(_) => "resolve",
+            Self::Health(_) => "health",
+        }
+    }
+}
+
 /// Where the service is and who calls it.
 #[derive(Args)]
 pub(super) struct Where {

@@ -1,6 +1,7 @@
 //! Settings from the environment: `RATIOND_` and the field's path in upper case, `__` between levels
 //! (`RATIOND_COUNTERS__LISTEN`). The only reader of the process's environment.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
@@ -25,6 +26,11 @@ const NOT_SETTINGS: [&str; 6] = [
 /// The variables of this process.
 pub fn environment() -> impl Iterator<Item = (OsString, OsString)> {
     std::env::vars_os()
+}
+
+/// The same, without what is not text.
+pub fn readable_environment() -> BTreeMap<String, String> {
+    environment().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?))).collect()
 }
 
 /// How this program was called, for commands that it prints to be pasted.

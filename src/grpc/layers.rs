@@ -80,6 +80,8 @@ where
             rpc.system.name = "grpc",
             rpc.method = method,
             rpc.response.status_code = tracing::field::Empty,
+            "error.type" = tracing::field::Empty,
+            otel.status_code = tracing::field::Empty,
         );
         if !span.is_disabled() {
             adopt_parent(&span, request.headers());
@@ -107,7 +109,13 @@ where
             };
             let response = response.map(reasoned)?;
             let code = code_of(&response);
+            let is_fault = is_own_fault(code);
+            let code = status::code_name(code);
             seen.record("rpc.response.status_code", code);
+            if is_fault {
+                seen.record("error.type", code);
+                seen.record("otel.status_code", "ERROR");
+            }
             metrics.called(method, code, clock.monotonic().saturating_sub(begun));
             Ok(response)
         };
@@ -143,27 +151,15 @@ fn method_of(path: &str) -> &'static str {
     roles::method(path).unwrap_or("_OTHER")
 }
 
-/// gRPC's name of the code of a response. A response without one in its header has begun well.
-fn code_of(response: &http::Response<Body>) -> &'static str {
-    match Status::from_header_map(response.headers()).map_or(Code::Ok, |status| status.code()) {
-        Code::Ok => "OK",
-        Code::Cancelled => "CANCELLED",
-        Code::Unknown => "UNKNOWN",
-        Code::InvalidArgument => "INVALID_ARGUMENT",
-        Code::DeadlineExceeded => "DEADLINE_EXCEEDED",
-        Code::NotFound => "NOT_FOUND",
-        Code::AlreadyExists => "ALREADY_EXISTS",
-        Code::PermissionDenied => "PERMISSION_DENIED",
-        Code::ResourceExhausted => "RESOURCE_EXHAUSTED",
-        Code::FailedPrecondition => "FAILED_PRECONDITION",
-        Code::Aborted => "ABORTED",
-        Code::OutOfRange => "OUT_OF_RANGE",
-        Code::Unimplemented => "UNIMPLEMENTED",
-        Code::Internal => "INTERNAL",
-        Code::Unavailable => "UNAVAILABLE",
-        Code::DataLoss => "DATA_LOSS",
-        Code::Unauthenticated => "UNAUTHENTICATED",
-    }
+/// The code of a response. One without a status in its header has begun well.
+fn code_of(response: &http::Response<Body>) -> Code {
+    Status::from_header_map(response.headers()).map_or(Code::Ok, |status| status.code())
+}
+
+/// Whether a code says that the service is at fault, by OpenTelemetry's conventions for servers, and not the caller.
+fn is_own_fault(code: Code) -> bool {
+    use Code::{DataLoss, DeadlineExceeded, Internal, Unavailable, Unimplemented, Unknown};
+    matches!(code, Unknown | DeadlineExceeded | Unimplemented | Internal | Unavailable | DataLoss)
 }
 
 /// Errors that the transport makes before a handler is reached carry no reason of their own. They get one here; they all

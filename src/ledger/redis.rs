@@ -54,7 +54,7 @@ use shards::{Shard, Shards};
 use standing::{Barrier, Standing};
 use unit::Asks;
 
-pub use lanes::Lanes;
+pub use lanes::{Lanes, Seen, Trip};
 pub use watching::FirstCheck;
 pub use witness::{BadWitness, Witness};
 
@@ -74,6 +74,8 @@ pub struct RedisOptions {
     /// What an earlier process has left, and where this one is to leave the same; `None`: nothing is kept. Of a store that may lose
     /// what it has nothing is.
     pub witness: Option<Arc<Witness>>,
+    /// Who measures trips.
+    pub seen: Seen,
 }
 
 /// The ledger in Redis. Clones share everything.
@@ -112,7 +114,7 @@ impl<C: Clock> RedisLedger<C> {
             process: uuid::Uuid::new_v4().simple().to_string(),
         };
         let standing = Arc::new(Standing::new(self.options.allow_volatile, Arc::clone(&self.ledger), barrier));
-        let queue = Queue::open(self.options.lanes, &pool, &standing);
+        let queue = Queue::open(self.options.lanes, &pool, &standing, &self.options.seen);
         let shard = Shard { first, pool, queue, standing };
         watching::greet(&shard);
         shard

@@ -27,6 +27,19 @@ pub struct Node {
     pub port: u16,
 }
 
+impl Node {
+    /// Where this leads.
+    pub(super) fn of(info: &ConnectionInfo) -> Self {
+        match info.addr() {
+            ConnectionAddr::Tcp(host, port) | ConnectionAddr::TcpTls { host, port, .. } => {
+                Self { host: host.clone(), port: *port }
+            }
+            // A path.
+            other => Self { host: other.to_string(), port: 0 },
+        }
+    }
+}
+
 impl fmt::Display for Node {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}", self.host, self.port)

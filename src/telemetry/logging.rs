@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::Duration;
 
+use tracing::Metadata;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::Layer;
 use tracing_subscriber::registry::LookupSpan;
@@ -120,6 +121,12 @@ impl<'a> MakeWriter<'a> for Lines {
     fn make_writer(&'a self) -> Line<'a> {
         Line { lines: self, text: Vec::new() }
     }
+}
+
+/// Whether a line says something new. OpenTelemetry says of every batch anew that it could not be sent, which is said here once
+/// (`exporters`); of what it says by itself, only what it has dropped is left.
+pub(super) fn is_news(what: &Metadata<'_>) -> bool {
+    !what.target().starts_with("opentelemetry") || what.name().contains("Dropp")
 }
 
 /// The layer that formats events. Spans are for traces: written into every line they would cost each call more than the

@@ -65,6 +65,27 @@ const TRIP_DURATION: Row = Row {
     help: "Time that one verb took in the ledger's store, waiting included.",
     labels: &["verb", "outcome"],
 };
+const LANES_WAIT: Row = Row {
+    name: "rationd.lanes.wait.duration",
+    kind: Kind::Histogram,
+    unit: "s",
+    help: "Time that the call of a trip to Redis that waited longest for the trip to begin did so.",
+    labels: &[],
+};
+const DB_DURATION: Row = Row {
+    name: "db.client.operation.duration",
+    kind: Kind::Histogram,
+    unit: "s",
+    help: "Time of one trip to Redis, which carries all the calls that waited, from sending to the last answer.",
+    labels: &["db.system.name", "db.operation.name"],
+};
+const OVER_ADMITTED: Row = Row {
+    name: "rationd.over_admitted",
+    kind: Kind::Counter,
+    unit: "{claim}",
+    help: "Claims that the store recorded although its own record, counted anew, says they go beyond a limit: must stay 0.",
+    labels: &[],
+};
 const STORE_SERVING: Row = Row {
     name: "rationd.store.serving",
     kind: Kind::Gauge,
@@ -172,11 +193,14 @@ const VOIDS_UNUSUAL: Row = Row {
 };
 
 /// Every instrument of the service.
-pub const TABLE: [Row; 19] = [
+pub const TABLE: [Row; 22] = [
     DECISIONS,
     NEAR_LIMIT,
     RPC_DURATION,
     TRIP_DURATION,
+    LANES_WAIT,
+    DB_DURATION,
+    OVER_ADMITTED,
     STORE_SERVING,
     STORE_VOLATILE,
     SESSIONS_LIVE,
@@ -373,6 +397,9 @@ pub struct Metrics {
     near_limit: Counter<u64>,
     rpc_duration: Histogram<f64>,
     trip_duration: Histogram<f64>,
+    lanes_wait: Histogram<f64>,
+    db_duration: Histogram<f64>,
+    over_admitted: Counter<u64>,
     store_serving: Gauge<u64>,
     store_volatile: Gauge<u64>,
     sessions_live: Gauge<u64>,
@@ -410,11 +437,14 @@ impl Metrics {
             let builder = meter.f64_histogram(row.name).with_unit(row.unit).with_description(row.help);
             builder.with_boundaries(BUCKETS.to_vec()).build()
         };
-        Self {
+        let metrics = Self {
             decisions: counter(DECISIONS),
             near_limit: counter(NEAR_LIMIT),
             rpc_duration: histogram(RPC_DURATION),
             trip_duration: histogram(TRIP_DURATION),
+            lanes_wait: histogram(LANES_WAIT),
+            db_duration: histogram(DB_DURATION),
+            over_admitted: counter(OVER_ADMITTED),
             store_serving: gauge(STORE_SERVING),
             store_volatile: gauge(STORE_VOLATILE),
             sessions_live: gauge(SESSIONS_LIVE),
@@ -430,7 +460,10 @@ impl Metrics {
             look_ups_slowed: counter(LOOK_UPS_SLOWED),
             voids: counter(VOIDS),
             voids_unusual: counter(VOIDS_UNUSUAL),
-        }
+        };
+        // It is watched for its 0, which must be there to be seen.
+        metrics.over_admitted.add(0, &[]);
+        metrics
     }
 
     /// A line of a visit was answered. `programme` is one that is configured, never what a caller wrote; `outcome` is the
@@ -470,6 +503,19 @@ impl Metrics {
             took.as_secs_f64(),
             &[KeyValue::new("verb", verb.name()), KeyValue::new("outcome", outcome.name())],
         );
+    }
+
+    /// A trip to Redis is over, with all the calls that it carried.
+    pub fn carried(&self, waited: Duration, took: Duration, answered: bool) {
+        let failed = (!answered).then(|| KeyValue::new("error.type", "unanswered"));
+        let about = [KeyValue::new("db.system.name", "redis"), KeyValue::new("db.operation.name", "PIPELINE")];
+        self.lanes_wait.record(waited.as_secs_f64(), &[]);
+        self.db_duration.record(took.as_secs_f64(), &about.into_iter().chain(failed).collect::<Vec<_>>());
+    }
+
+    /// A claim was recorded that goes beyond a limit.
+    pub fn over_admitted(&self) {
+        self.over_admitted.add(1, &[]);
     }
 
     /// Whether claims can be recorded.

@@ -4,7 +4,7 @@
 use rationd::buyer::KeyMark;
 use rationd::ledger::Terms;
 use rationd::ledger::embedded::EmbeddedLedger;
-use rationd::ledger::redis::{FirstCheck, RedisLedger, RedisOptions, keys, outbox};
+use rationd::ledger::redis::{FirstCheck, RedisLedger, RedisOptions, Seen, keys, outbox};
 use rationd::redis_pool::RedisPool;
 use rationd::time::ManualClock;
 use tempfile::TempDir;
@@ -126,7 +126,7 @@ pub async fn redis_ledger(url: &str, connections: usize) -> RedisLedger<ManualCl
     let pool = RedisPool::new(url, connections).unwrap();
     let ledger = RedisLedger::open(
         pool,
-        RedisOptions { allow_volatile: false, terms: terms(), lanes: lanes(), witness: None },
+        RedisOptions { allow_volatile: false, terms: terms(), lanes: lanes(), witness: None, seen: Seen::default() },
         ManualClock::new(at(0)),
     );
     assert_eq!(ledger.check_once().await, FirstCheck::Fit);

@@ -8,6 +8,7 @@
 )]
 
 pub mod cluster;
+pub mod collector;
 pub mod lossy;
 pub mod preload;
 pub mod proxy;

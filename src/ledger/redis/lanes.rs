@@ -9,9 +9,12 @@
 //! hung up), is dropped before it is sent. A trip that breaks or takes too long leaves the outcome of its whole group
 //! unknown.
 //!
+//! Every trip is told to whoever measures ([`Seen`]), and to the span of each call that went along.
+//!
 //! Knows nothing about what the commands mean.
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::num::NonZeroUsize;
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -21,9 +24,10 @@ use futures_util::FutureExt;
 use redis::{Cmd, Value};
 use tokio::sync::{Notify, oneshot};
 use tokio::time::{Instant, timeout, timeout_at};
+use tracing::Span;
 
 use crate::ledger::LedgerError;
-use crate::redis_pool::{Connection, RedisAway, RedisPool, TRIP_TIMEOUT};
+use crate::redis_pool::{Connection, Node, RedisAway, RedisPool, TRIP_TIMEOUT};
 
 use super::standing::{Pass, Standing};
 use super::unit::Asks;
@@ -58,10 +62,46 @@ const WORTH_A_TRIP: usize = 64;
 /// When a call has waited for so long, the trip under way is stuck, and is waited for no longer.
 const STUCK_AFTER: Duration = Duration::from_millis(10);
 
+/// A trip that is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Trip {
+    /// How long the one of its calls that waited longest did so.
+    pub waited: Duration,
+    /// From sending until everything was answered, or was given up.
+    pub took: Duration,
+    /// Whether every call of it was answered.
+    pub answered: bool,
+}
+
+/// Whoever measures trips; nobody by default. Called on the way of a sale: it must not wait.
+#[derive(Clone)]
+pub struct Seen(Arc<dyn Fn(Trip) + Send + Sync>);
+
+impl Seen {
+    /// By this.
+    pub fn by(measure: impl Fn(Trip) + Send + Sync + 'static) -> Self {
+        Self(Arc::new(measure))
+    }
+}
+
+impl Default for Seen {
+    fn default() -> Self {
+        Self::by(|_| {})
+    }
+}
+
+impl fmt::Debug for Seen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Seen")
+    }
+}
+
 /// One call in the queue.
 struct Job {
     cmd: Cmd,
     asks: Asks,
+    /// Of whoever asks.
+    span: Span,
     give_up: Instant,
     reply: oneshot::Sender<Result<Value, LedgerError>>,
 }
@@ -70,6 +110,23 @@ impl Job {
     /// When it began to wait.
     fn begun(&self) -> Instant {
         self.give_up - LONGEST_WAIT
+    }
+
+    /// Tells its span, if somebody takes it, where it goes, and with how many.
+    fn tell_span(&self, node: &Node, calls: usize, now: Instant) {
+        if self.span.is_disabled() {
+            return;
+        }
+        if let Some(redis::Arg::Simple(name)) = self.cmd.args_iter().next() {
+            self.span.record("db.operation.name", std::str::from_utf8(name).unwrap_or_default());
+        }
+        // The convention knows no group of one.
+        if calls > 1 {
+            self.span.record("db.operation.batch.size", calls);
+        }
+        self.span.record("server.address", node.host.as_str());
+        self.span.record("server.port", node.port);
+        self.span.record("rationd.waited_ms", now.saturating_duration_since(self.begun()).as_secs_f64() * 1_000.0);
     }
 }
 
@@ -100,11 +157,11 @@ struct Waiting {
 
 impl Queue {
     /// Starts the lanes; they belong to the runtime that this is called in.
-    pub(super) fn open(lanes: Lanes, pool: &RedisPool, standing: &Arc<Standing>) -> Self {
+    pub(super) fn open(lanes: Lanes, pool: &RedisPool, standing: &Arc<Standing>, seen: &Seen) -> Self {
         let line = Arc::new(Line { state: Mutex::new(Waiting::new(lanes)), bell: Notify::new() });
         for _ in 0..lanes.count.get() {
-            let (line, pool, standing) = (Arc::clone(&line), pool.clone(), Arc::clone(standing));
-            tokio::spawn(Lane { line, group: lanes.group.get(), pool, standing, connection: None }.run());
+            let (line, pool, standing, seen) = (Arc::clone(&line), pool.clone(), Arc::clone(standing), seen.clone());
+            tokio::spawn(Lane { line, group: lanes.group.get(), pool, standing, seen, connection: None }.run());
         }
         Self(Arc::new(Open { line, most: lanes.queue.get() }))
     }
@@ -113,7 +170,8 @@ impl Queue {
     pub(super) async fn ask(&self, gate: Result<(), LedgerError>, cmd: Cmd, asks: Asks) -> Result<Value, LedgerError> {
         gate?;
         let (reply, answer) = oneshot::channel();
-        self.0.line.add(Job { cmd, asks, give_up: Instant::now() + LONGEST_WAIT, reply }, self.0.most)?;
+        let give_up = Instant::now() + LONGEST_WAIT;
+        self.0.line.add(Job { cmd, asks, span: Span::current(), give_up, reply }, self.0.most)?;
         // A lane answers everything that it has taken; only its panic breaks the promise.
         answer.await.unwrap_or_else(|_| Err(LedgerError::Unconfirmed("the lane to Redis broke off".into())))
     }
@@ -206,6 +264,7 @@ struct Lane {
     group: usize,
     pool: RedisPool,
     standing: Arc<Standing>,
+    seen: Seen,
     /// Its own for as long as it is good.
     connection: Option<Kept>,
 }
@@ -257,8 +316,14 @@ impl Lane {
             return;
         }
         let asks = group.iter().map(|job| job.asks).max().unwrap_or(Asks::Reads);
+        let (sent, size) = (Instant::now(), group.len());
+        let waited = group.iter().map(|job| sent.saturating_duration_since(job.begun())).max().unwrap_or_default();
+        group.iter().for_each(|job| job.tell_span(connection.node(), size, sent));
         let calls = group.iter_mut().map(|job| std::mem::take(&mut job.cmd));
-        match timeout(TRIP_TIMEOUT, unit::send(&mut connection, &self.standing, pass, asks, calls)).await {
+        let replies = timeout(TRIP_TIMEOUT, unit::send(&mut connection, &self.standing, pass, asks, calls)).await;
+        let answered = matches!(&replies, Ok(Ok(replies)) if replies.iter().all(Result::is_ok));
+        (self.seen.0)(Trip { waited, took: sent.elapsed(), answered });
+        match replies {
             Ok(Ok(replies)) if replies.len() == group.len() => {
                 let mut spoilt = false;
                 for (job, reply) in group.drain(..).zip(replies) {
@@ -348,7 +413,8 @@ mod tests {
     }
 
     fn job() -> Job {
-        Job { cmd: Cmd::new(), asks: Asks::Reads, give_up: Instant::now() + LONGEST_WAIT, reply: oneshot::channel().0 }
+        let (give_up, reply) = (Instant::now() + LONGEST_WAIT, oneshot::channel().0);
+        Job { cmd: Cmd::new(), asks: Asks::Reads, span: Span::none(), give_up, reply }
     }
 
     /// Whether so many calls are worth a trip beside so many, when the first has waited so many milliseconds.

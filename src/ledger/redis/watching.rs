@@ -338,9 +338,10 @@ impl<C: Clock> RedisLedger<C> {
         known: &mut Known,
         told: &mut Vec<String>,
     ) -> Result<Verdict, Trouble> {
-        let Some((watchers, node)) = shard.pool.watchers().zip(connection.node().cloned()) else {
+        let Some(watchers) = shard.pool.watchers() else {
             return self.examine(shard, connection, known, told).await;
         };
+        let node = connection.node().clone();
         tokio::select! {
             examined = self.examine(shard, connection, known, told) => examined,
             () = watchers.left(&node) => Err(Trouble::Elsewhere),
@@ -356,7 +357,7 @@ impl<C: Clock> RedisLedger<C> {
     ) -> Result<Verdict, Trouble> {
         let standing = &shard.standing;
         let server = standing.server();
-        let replicated = shard.pool.watchers().zip(connection.node().cloned());
+        let replicated = shard.pool.watchers().map(|watchers| (watchers, connection.node().clone()));
         if connection.server() != server {
             return Err(Trouble::Elsewhere);
         }
