@@ -16,6 +16,7 @@ mod exporters;
 pub mod logging;
 pub mod metrics;
 pub mod propagation;
+mod sampling;
 pub mod scrape;
 
 use std::collections::BTreeMap;
@@ -28,7 +29,7 @@ use opentelemetry_appender_tracing::layer::OpenTelemetryTracingBridge;
 use opentelemetry_sdk::logs::SdkLoggerProvider;
 use opentelemetry_sdk::metrics::SdkMeterProvider;
 use opentelemetry_sdk::propagation::TraceContextPropagator;
-use opentelemetry_sdk::trace::SdkTracerProvider;
+use opentelemetry_sdk::trace::{Sampler, SdkTracerProvider};
 use tracing::{Dispatch, Metadata};
 use tracing_subscriber::filter::{EnvFilter, FilterExt, LevelFilter, Targets, filter_fn};
 use tracing_subscriber::layer::{Layer, SubscriberExt};
@@ -36,6 +37,7 @@ use tracing_subscriber::layer::{Layer, SubscriberExt};
 use export::{Endpoint, Plan};
 use logging::Lines;
 use metrics::Metrics;
+use sampling::Sampling;
 
 /// How long [`Telemetry::shutdown`] may take in all. Part of the 10 s in which the service must be gone.
 pub const FLUSH_LIMIT: Duration = Duration::from_secs(2);
@@ -101,14 +103,15 @@ pub struct Telemetry {
 /// Starts telemetry for the whole process; log lines go to standard error. With an OTLP endpoint it must be called inside a Tokio
 /// runtime, which then carries the exports.
 pub fn start(options: TelemetryOptions) -> Result<Telemetry, TelemetryError> {
-    let endpoints = Plan::new(&options.environment).endpoints();
+    let plan = Plan::new(&options.environment);
     let (telemetry, dispatch) = prepare(options, Box::new(std::io::stderr()))?;
     tracing::dispatcher::set_global_default(dispatch).map_err(|_| TelemetryError::AlreadyStarted)?;
     for warning in telemetry.warnings() {
         tracing::warn!("{warning}");
     }
-    if !endpoints.is_empty() {
-        tokio::spawn(exporters::look_for(endpoints));
+    sampling::set(if telemetry.tracers.is_some() { plan.sampling } else { Sampling::NEVER });
+    if !plan.endpoints().is_empty() {
+        tokio::spawn(exporters::look_for(plan.endpoints()));
     }
     Ok(telemetry)
 }
@@ -140,7 +143,12 @@ pub fn prepare(
     }
     let meters = meters.build();
     let tracers = made(&plan.traces, exporters::spans, &mut warnings).map(|exporter| {
-        SdkTracerProvider::builder().with_resource(resource.clone()).with_batch_exporter(exporter).build()
+        let tracers = SdkTracerProvider::builder().with_resource(resource.clone()).with_batch_exporter(exporter);
+        match options.program {
+            // Which calls are traced is decided before a span is made.
+            Program::Service => tracers.with_sampler(Sampler::AlwaysOn).build(),
+            Program::Command => tracers.build(),
+        }
     });
     let loggers = made(&plan.logs, exporters::lines, &mut warnings)
         .map(|exporter| SdkLoggerProvider::builder().with_resource(resource).with_batch_exporter(exporter).build());

@@ -89,11 +89,11 @@ async fn spans_measurements_and_lines_arrive_at_a_collector() {
     let caller = "4bf92f3577b34da6a3ce929d0e0e4736";
     let mut told = http::HeaderMap::new();
     tracing::dispatcher::with_default(&dispatch, || {
-        let span = tracing::info_span!(target: "rationd::grpc", "rationd.v1.PurchaseService/Purchase");
         let mut headers = http::HeaderMap::new();
         let context = format!("00-{caller}-00f067aa0ba902b7-01");
         headers.insert("traceparent", context.parse().expect("a header value"));
-        telemetry::propagation::adopt_parent(&span, &headers);
+        let make = || tracing::info_span!(target: "rationd::grpc", "rationd.v1.PurchaseService/Purchase");
+        let span = telemetry::propagation::span_of_call(&headers, make);
         telemetry::propagation::name_parent(&span, &mut told);
         span.in_scope(|| tracing::info!(target: "rationd::grpc", "sold"));
         tracing::info!(target: "rationd::app", "said outside of any span");

@@ -13,6 +13,7 @@ use crate::ledger::{
 };
 use crate::policy::Window;
 use crate::telemetry::metrics::{Metrics, StoreVerb, TripOutcome};
+use crate::telemetry::propagation::span_within;
 use crate::time::{Clock, Timestamp};
 
 use super::objective::Objective;
@@ -46,21 +47,24 @@ impl<L: Ledger, C: Clock> Observed<L, C> {
         trip: impl Future<Output = Result<T, LedgerError>> + Send,
     ) -> impl Future<Output = Result<T, LedgerError>> + Send {
         let begun = self.clock.monotonic();
-        // Costs nothing unless somebody takes spans. What is empty is known to the store's own: where it went, and with whom.
-        let span = tracing::info_span!(
-            "trip",
-            otel.name = verb.name(),
-            otel.kind = "client",
-            otel.status_code = tracing::field::Empty,
-            "error.type" = tracing::field::Empty,
-            db.system.name = self.system,
-            db.stored_procedure.name = verb.name(),
-            db.operation.name = (self.system != "redis").then(|| verb.name()),
-            db.operation.batch.size = tracing::field::Empty,
-            server.address = tracing::field::Empty,
-            server.port = tracing::field::Empty,
-            rationd.waited_ms = tracing::field::Empty,
-        );
+        let in_redis = self.system == "redis";
+        // What is empty is known to the store's own: where it went, and with whom.
+        let span = span_within(|| {
+            tracing::info_span!(
+                "trip",
+                otel.name = verb.name(),
+                otel.kind = "client",
+                otel.status_code = tracing::field::Empty,
+                "error.type" = tracing::field::Empty,
+                db.system.name = self.system,
+                db.stored_procedure.name = (in_redis && is_script(verb)).then(|| verb.name()),
+                db.operation.name = (!in_redis).then(|| verb.name()),
+                db.operation.batch.size = tracing::field::Empty,
+                server.address = tracing::field::Empty,
+                server.port = tracing::field::Empty,
+                rationd.waited_ms = tracing::field::Empty,
+            )
+        });
         trip.instrument(span.clone()).map(move |answer| {
             let outcome = outcome(&answer);
             if outcome != TripOutcome::Ok {
@@ -89,6 +93,11 @@ fn is_over(answer: &Answer<Claimed>, windows: &[Window]) -> bool {
             || window.max_purchases.is_some_and(|most| purchases > most.into())
     };
     granted && windows.iter().any(is_full_beyond)
+}
+
+/// Whether a verb is a script of Redis's; the others only read.
+fn is_script(verb: StoreVerb) -> bool {
+    !matches!(verb, StoreVerb::Usage | StoreVerb::Sweep | StoreVerb::Export)
 }
 
 fn outcome<T>(answer: &Result<T, LedgerError>) -> TripOutcome {

@@ -22,7 +22,7 @@ use super::identity::Peer;
 use super::{LONGEST_CALL, roles, status};
 use crate::museum::Mutant;
 use crate::telemetry::metrics::Metrics;
-use crate::telemetry::propagation::adopt_parent;
+use crate::telemetry::propagation::span_of_call;
 use crate::time::Clock;
 
 /// Puts [`Outermost`] around every service of a server.
@@ -72,20 +72,18 @@ where
         let OutermostLayer { metrics, clock, permits } = self.shared.clone();
         let begun = clock.monotonic();
         let method = method_of(request.uri().path());
-        // Costs nothing unless somebody takes spans.
-        let span = tracing::info_span!(
-            "call",
-            otel.name = method,
-            otel.kind = "server",
-            rpc.system.name = "grpc",
-            rpc.method = method,
-            rpc.response.status_code = tracing::field::Empty,
-            "error.type" = tracing::field::Empty,
-            otel.status_code = tracing::field::Empty,
-        );
-        if !span.is_disabled() {
-            adopt_parent(&span, request.headers());
-        }
+        let span = span_of_call(request.headers(), || {
+            tracing::info_span!(
+                "call",
+                otel.name = method,
+                otel.kind = "server",
+                rpc.system.name = "grpc",
+                rpc.method = method,
+                rpc.response.status_code = tracing::field::Empty,
+                "error.type" = tracing::field::Empty,
+                otel.status_code = tracing::field::Empty,
+            )
+        });
         // The permit is for the work; a session's stream does not keep it once it has begun.
         // The admin listener speaks HTTP/1.1 too, and so does any page in a browser on the same machine.
         let refused = (request.version() != http::Version::HTTP_2).then(status::not_http_2);

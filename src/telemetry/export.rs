@@ -13,6 +13,8 @@ use http::Uri;
 use opentelemetry::KeyValue;
 use opentelemetry_sdk::Resource;
 
+use super::sampling::Sampling;
+
 /// A value and the variable that gave it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Given {
@@ -52,6 +54,8 @@ pub struct Plan {
     pub metrics: Option<Endpoint>,
     /// Where log lines go, besides standard error; `None`: nowhere.
     pub logs: Option<Endpoint>,
+    /// Which traces are taken.
+    pub sampling: Sampling,
     /// Whether a caller's trace context is taken up.
     pub propagate: bool,
     /// What was asked for and is not done, in sentences for the log.
@@ -69,16 +73,6 @@ const TRACES: Signal = Signal { word: "TRACES", known: &[] };
 const METRICS: Signal = Signal { word: "METRICS", known: &["prometheus"] };
 // Standard error is always there.
 const LOGS: Signal = Signal { word: "LOGS", known: &["console"] };
-
-/// The samplers that the SDK knows, and whether they take a ratio.
-const SAMPLERS: [(&str, bool); 6] = [
-    ("always_on", false),
-    ("always_off", false),
-    ("traceidratio", true),
-    ("parentbased_always_on", false),
-    ("parentbased_always_off", false),
-    ("parentbased_traceidratio", true),
-];
 
 /// The name of the service where nobody gives it another.
 const SERVICE: &str = "rationd";
@@ -127,7 +121,7 @@ impl Plan {
         let disabled = value(environment, "OTEL_SDK_DISABLED").is_some_and(is_true);
         let mut endpoint = |signal: Signal| if disabled { None } else { signal.endpoint(environment, &mut warnings) };
         let (traces, metrics, logs) = (endpoint(TRACES), endpoint(METRICS), endpoint(LOGS));
-        sampler(environment, &mut warnings);
+        let sampling = sampling(environment, &mut warnings);
         let unheeded = UNHEEDED.into_iter().filter(|name| value(environment, name).is_some());
         warnings.extend(unheeded.map(|name| format!("{name}: nobody heeds it here")));
         Self {
@@ -137,6 +131,7 @@ impl Plan {
             traces,
             metrics,
             logs,
+            sampling,
             propagate: propagate(environment, &mut warnings),
             warnings,
         }
@@ -241,17 +236,27 @@ fn place(url: &str) -> Option<String> {
     Some(format!("{host}:{}", url.port_u16().unwrap_or(port)))
 }
 
-/// The SDK falls back to `parentbased_always_on` before anybody hears its warning.
-fn sampler(environment: &Environment, warnings: &mut Vec<String>) {
-    let Some(asked) = value(environment, "OTEL_TRACES_SAMPLER") else { return };
-    let ratio = || value(environment, "OTEL_TRACES_SAMPLER_ARG").and_then(|text| text.parse().ok());
-    match SAMPLERS.into_iter().find(|(name, _)| *name == asked) {
-        None => warnings.push(format!(
-            "OTEL_TRACES_SAMPLER: {asked:?} is not known here; `parentbased_always_on` is taken instead"
-        )),
-        Some((_, true)) if !ratio().is_some_and(|ratio: f64| (0.0..=1.0).contains(&ratio)) => warnings
-            .push(format!("OTEL_TRACES_SAMPLER_ARG: {asked} needs a number from 0 to 1; every trace is taken instead")),
-        Some(_) => {}
+/// Which traces are taken; what cannot be read is as if nothing had been said.
+fn sampling(environment: &Environment, warnings: &mut Vec<String>) -> Sampling {
+    let Some(asked) = value(environment, "OTEL_TRACES_SAMPLER") else { return Sampling::DEFAULT };
+    let (heeds_parent, own) = asked.strip_prefix("parentbased_").map_or((false, asked), |own| (true, own));
+    let ratio = value(environment, "OTEL_TRACES_SAMPLER_ARG").and_then(|text| text.parse().ok());
+    match (own, ratio.filter(|ratio| (0.0..=1.0).contains(ratio))) {
+        ("always_on", _) => Sampling::of(1.0, heeds_parent),
+        ("always_off", _) => Sampling::of(0.0, heeds_parent),
+        ("traceidratio", Some(ratio)) => Sampling::of(ratio, heeds_parent),
+        ("traceidratio", None) => {
+            warnings.push(format!(
+                "OTEL_TRACES_SAMPLER_ARG: {asked} needs a number from 0 to 1; every trace is taken instead"
+            ));
+            Sampling::of(1.0, heeds_parent)
+        }
+        _ => {
+            warnings.push(format!(
+                "OTEL_TRACES_SAMPLER: {asked:?} is not known here; `parentbased_always_on` is taken instead"
+            ));
+            Sampling::DEFAULT
+        }
     }
 }
 
@@ -351,7 +356,16 @@ mod tests {
         let ratio = ("OTEL_TRACES_SAMPLER", "parentbased_traceidratio");
         check(&[ratio], "OTEL_TRACES_SAMPLER_ARG");
         check(&[ratio, ("OTEL_TRACES_SAMPLER_ARG", "1.5")], "OTEL_TRACES_SAMPLER_ARG");
-        assert_eq!(plan(&[ratio, ("OTEL_TRACES_SAMPLER_ARG", "0.01")]).warnings, [""; 0]);
+        let hundredth = plan(&[ratio, ("OTEL_TRACES_SAMPLER_ARG", "0.01")]);
+        assert_eq!((hundredth.sampling, hundredth.warnings), (Sampling::of(0.01, true), Vec::new()));
+        for (name, sampling) in [
+            ("always_off", Sampling::of(0.0, false)),
+            ("parentbased_always_off", Sampling::of(0.0, true)),
+            ("always_on", Sampling::of(1.0, false)),
+            ("parentbased_always_on", Sampling::DEFAULT),
+        ] {
+            assert_eq!(plan(&[("OTEL_TRACES_SAMPLER", name)]).sampling, sampling, "{name}");
+        }
         check(&[("OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT", "12")], "OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT");
         for nowhere in ["not a url", "http://", "ftp://collector:21", "unix:///run/collector"] {
             assert!(check(&[(AT.0, nowhere)], AT.0).endpoints().is_empty(), "{nowhere}");

@@ -2,7 +2,11 @@
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 use opentelemetry::propagation::{Extractor, Injector};
+use opentelemetry::trace::{SpanContext, TraceContextExt};
+use tracing::Span;
 use tracing_opentelemetry::OpenTelemetrySpanExt;
+
+use super::sampling;
 
 struct Read<'a>(&'a HeaderMap);
 
@@ -26,15 +30,40 @@ impl Injector for Written<'_> {
     }
 }
 
+/// What every propagator that is known here begins with.
+const TRACEPARENT: &str = "traceparent";
+
+/// The span of a call that came with these headers: a child of the caller's, if they name one. None is made for a call that is not
+/// to be traced.
+pub fn span_of_call(headers: &HeaderMap, make: impl FnOnce() -> Span) -> Span {
+    let extracted = headers
+        .contains_key(TRACEPARENT)
+        .then(|| opentelemetry::global::get_text_map_propagator(|propagator| propagator.extract(&Read(headers))));
+    let parent = extracted.as_ref().map(|context| context.span().span_context().clone()).filter(SpanContext::is_valid);
+    if !sampling::takes(parent.as_ref()) {
+        return Span::none();
+    }
+    let span = make();
+    if let Some(context) = extracted {
+        // Fails only where spans are not exported at all; then there is nothing to be a child of.
+        let _ = span.set_parent(context);
+    }
+    span
+}
+
+/// A span within the one that this is called in, and none where there is none: what is within a call that is not traced is not.
+pub fn span_within(make: impl FnOnce() -> Span) -> Span {
+    if Span::current().is_disabled() { Span::none() } else { make() }
+}
+
 /// Makes `span`, which nobody has entered yet, a child of the caller's span, if the headers name one.
-pub fn adopt_parent(span: &tracing::Span, headers: &HeaderMap) {
+pub fn adopt_parent(span: &Span, headers: &HeaderMap) {
     let context = opentelemetry::global::get_text_map_propagator(|propagator| propagator.extract(&Read(headers)));
-    // Fails only where spans are not exported at all; then there is nothing to be a child of.
     let _ = span.set_parent(context);
 }
 
 /// Names `span` in the headers of a call, so that what answers it can be its child. Nothing where spans are not exported.
-pub fn name_parent(span: &tracing::Span, headers: &mut HeaderMap) {
+pub fn name_parent(span: &Span, headers: &mut HeaderMap) {
     if !span.is_disabled() {
         let context = span.context();
         opentelemetry::global::get_text_map_propagator(|propagator| {

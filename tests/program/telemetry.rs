@@ -49,7 +49,8 @@ fn a_sale_is_one_trace_from_its_caller_to_redis_and_a_caller_may_ask_for_none() 
     let (collector, redis) = (Collector::start(), RedisServer::start());
     let directory = tempfile::tempdir().unwrap();
     Service::start(directory.path(), &[], &[]).stop();
-    let variables = [&AT_ONCE[..], &[(ENDPOINT, &collector.url)]].concat();
+    let few = [("OTEL_TRACES_SAMPLER", "parentbased_traceidratio"), ("OTEL_TRACES_SAMPLER_ARG", "0")];
+    let variables = [&AT_ONCE[..], &few, &[(ENDPOINT, &collector.url)]].concat();
     let service = Service::start(directory.path(), &["--store", &redis.url(), "--clock", SATURDAY], &variables);
     service.await_health(0);
 
@@ -64,6 +65,7 @@ fn a_sale_is_one_trace_from_its_caller_to_redis_and_a_caller_may_ask_for_none() 
     };
     let spans = until(of_trace, |spans| spans.len() >= 4);
     println!("{}", tree(&spans));
+    assert!(collector.spans().iter().all(|span| span.trace == CALLER), "nobody else asked for one");
 
     let purchase = "rationd.v1.PurchaseService/Purchase";
     let mut parent = "00f067aa0ba902b7".to_owned();
