@@ -137,6 +137,12 @@ impl Authority {
         Ok(Pem { certificate: certificate.pem(), key: key.serialize_pem().into() })
     }
 
+    /// What it signs with.
+    #[cfg(test)]
+    pub(crate) fn issuer(&self) -> &Issuer<'static, KeyPair> {
+        &self.issuer
+    }
+
     /// A certificate of its own, taken back now.
     pub fn withdraw(&self, certificate: &[u8]) -> Result<Withdrawn, CertError> {
         let serial = serial(certificate).map_err(CertError::Certificate)?;

@@ -108,6 +108,13 @@ impl Conduct {
         look_ups.take(people, rate, now).map_err(tell)
     }
 
+    /// Nobody could tell a site about so many whom it looked up: it is not to pay for that.
+    pub fn give_back(&mut self, site: SiteId, people: u32, rules: Rules) {
+        if let Some((site, rate)) = self.sites.get_mut(&site).zip(rules.look_ups) {
+            site.look_ups.give(rate.every * people.min(rate.burst));
+        }
+    }
+
     /// A site has sold so often.
     pub fn sold(&mut self, site: SiteId, sales: u32, rules: Rules) {
         if let Some(site) = self.sites.get_mut(&site) {
@@ -131,6 +138,13 @@ impl Operators {
     /// An operator looks into a record; `None` is whoever is on this machine. `Err`: after how long they may.
     pub fn look(&mut self, operator: Option<OperatorId>, now: Duration) -> Result<(), Duration> {
         self.0.entry(operator).or_default().take(1, OPERATOR, now)
+    }
+
+    /// The record could not be read, and the look was none.
+    pub fn give_back(&mut self, operator: Option<OperatorId>) {
+        if let Some(spent) = self.0.get_mut(&operator) {
+            spent.give(OPERATOR.every);
+        }
     }
 }
 
@@ -197,6 +211,17 @@ mod tests {
     }
 
     #[test]
+    fn what_nobody_could_tell_costs_nothing_and_buys_nothing() {
+        let mut conduct = Conduct::default();
+        for _ in 0..1_000 {
+            assert_eq!(conduct.look_up(site(), 3, rules(), Duration::ZERO), Ok(()));
+            conduct.give_back(site(), 3, rules());
+        }
+        let passed = (0..1_000).filter(|_| conduct.look_up(site(), 1, rules(), Duration::ZERO).is_ok()).count();
+        assert_eq!(passed, 120, "half an hour's worth, as from the beginning");
+    }
+
+    #[test]
     fn it_is_told_once_in_a_while_and_says_when_to_come_back() {
         let mut conduct = Conduct::default();
         for _ in 0..120 {
@@ -229,6 +254,8 @@ mod tests {
         assert!((0..10).all(|_| operators.look(kim, at(0)).is_ok()));
         assert_eq!(operators.look(kim, at(0)), Err(at(60)));
         assert_eq!(operators.look("lee".parse().ok(), at(0)), Ok(()));
+        operators.give_back(kim);
+        assert_eq!((operators.look(kim, at(0)), operators.look(kim, at(0))), (Ok(()), Err(at(60))));
         assert!((1..=60).all(|minute| operators.look(kim, at(minute * 60)).is_ok()));
     }
 }

@@ -25,6 +25,8 @@ pub use keys::Keys;
 pub use receipt_key::{load_receipt_key, save_receipt_key};
 pub use store_url::{BadStore, RedisUrl, Store};
 
+use zeroize::Zeroizing;
+
 use crate::ids::{Channel, SiteId};
 use crate::sites::Sites;
 use crate::time::Timestamp;
@@ -164,6 +166,11 @@ pub struct TlsFiles {
     /// Their lists of revoked certificates; `None`: none is ever taken back.
     pub revoked: Option<PathBuf>,
 }
+
+/// A certificate with its chain, and its key, as they stand in their files.
+pub type OwnText = (String, Zeroizing<String>);
+/// Authorities, and their lists of revoked certificates, as they stand in their files.
+pub type ClientsText = (String, Option<String>);
 
 /// Who may be connected, and for how long without a sign of life.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -419,38 +426,36 @@ impl Config {
 }
 
 impl TlsFiles {
+    /// What the files of the service's own certificate and of its key hold.
+    pub fn read_own(&self) -> Result<OwnText, ConfigErrors> {
+        both(read(&self.certificate), keys::read_private(&self.key, "name the key of tls.certificate"))
+    }
+
     /// The service's own certificate with its key. Everything that is wrong with the two files is told at once.
-    pub fn load_own(&self) -> Result<Identity, ConfigErrors> {
-        match (read(&self.certificate), keys::read_private(&self.key, "name the key of tls.certificate")) {
-            (Ok(certificate), Ok(key)) => Identity::from_pem(certificate.as_bytes(), key.as_bytes())
-                .map_err(|bad| ConfigErrors(bad.into_iter().map(|bad| self.told(bad)).collect())),
-            (certificate, key) => {
-                let errors = [certificate.err(), key.err()];
-                Err(ConfigErrors(errors.into_iter().flatten().flat_map(|errors| errors.0).collect()))
-            }
-        }
+    pub fn own(&self, (certificate, key): &OwnText) -> Result<Identity, ConfigErrors> {
+        Identity::from_pem(certificate.as_bytes(), key.as_bytes())
+            .map_err(|bad| ConfigErrors(bad.into_iter().map(|bad| self.told(bad)).collect()))
+    }
+
+    /// What the files hold that say who is believed.
+    pub fn read_clients(&self) -> Result<ClientsText, ConfigErrors> {
+        Ok((read(&self.client_ca)?, self.revoked.as_deref().map(read).transpose()?))
     }
 
     /// Whose certificates are believed.
-    pub fn load_clients(&self) -> Result<Clients, ConfigErrors> {
-        let authorities = read(&self.client_ca)?;
-        let revoked = self.revoked.as_deref().map(read).transpose()?;
+    pub fn clients(&self, (authorities, revoked): &ClientsText) -> Result<Clients, ConfigErrors> {
         Clients::from_pem(authorities.as_bytes(), revoked.as_ref().map(String::as_bytes))
             .map_err(|bad| ConfigErrors(vec![self.told(bad)]))
     }
 
     /// All of it, and everything that is wrong with any of it at once.
     pub fn load(&self) -> Result<(Identity, Clients), ConfigErrors> {
-        match (self.load_own(), self.load_clients()) {
-            (Ok(own), Ok(clients)) => Ok((own, clients)),
-            (own, clients) => {
-                let errors = [own.err(), clients.err()];
-                Err(ConfigErrors(errors.into_iter().flatten().flat_map(|errors| errors.0).collect()))
-            }
-        }
+        let own = self.read_own().and_then(|text| self.own(&text));
+        both(own, self.read_clients().and_then(|text| self.clients(&text)))
     }
 
-    fn told(&self, bad: BadPem) -> ConfigError {
+    /// Something that is wrong with one of the files.
+    pub fn told(&self, bad: BadPem) -> ConfigError {
         let path = match bad.part {
             Part::Certificate => &self.certificate,
             Part::Key => &self.key,
@@ -458,6 +463,17 @@ impl TlsFiles {
             Part::Revoked => self.revoked.as_ref().unwrap_or(&self.client_ca),
         };
         ConfigError::new(path.display().to_string(), bad.problem)
+    }
+}
+
+/// Both, or everything that is wrong with either.
+fn both<A, B>(a: Result<A, ConfigErrors>, b: Result<B, ConfigErrors>) -> Result<(A, B), ConfigErrors> {
+    match (a, b) {
+        (Ok(a), Ok(b)) => Ok((a, b)),
+        (a, b) => {
+            let errors = [a.err(), b.err()];
+            Err(ConfigErrors(errors.into_iter().flatten().flat_map(|errors| errors.0).collect()))
+        }
     }
 }
 

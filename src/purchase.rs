@@ -296,9 +296,9 @@ impl<L: Ledger, C: Clock> Purchases<L, C> {
             Ok(answer) => {
                 let proof = |sale| self.receipt(&known.programme, known.key, sale);
                 let outcome = tell(answer.outcome, &proof).unwrap_or_else(failed);
-                // Another site's business is not shown to whoever guesses an id.
-                let standing =
-                    (outcome != Outcome::NotYours).then(|| known.standing(caller, &answer.record, answer.at)).flatten();
+                // Another site's business is not shown to whoever guesses an id, and nobody's to whoever makes one up.
+                let is_theirs = !matches!(outcome, Outcome::NotYours | Outcome::NotFound | Outcome::NotRecorded);
+                let standing = is_theirs.then(|| known.standing(caller, &answer.record, answer.at)).flatten();
                 LineAnswer { request, replayed: answer.replayed, outcome, standing, echo: known.echo }
             }
         }

@@ -191,7 +191,7 @@ pub(super) fn read_private(path: &Path, if_absent: &str) -> Result<Zeroizing<Str
         return Err(error("is not a file; name the key file itself".into()));
     }
     let mode = metadata.permissions().mode() & 0o777;
-    if others_can_read(mode, metadata.uid(), rustix::process::geteuid().as_raw()) {
+    if others_can_read(mode, (metadata.uid(), metadata.gid()), (rustix::process::geteuid().as_raw(), &our_groups())) {
         let path = path.display();
         return Err(error(format!("can be read by others than its owner (mode {mode:04o}): run `chmod 600 {path}`")));
     }
@@ -202,10 +202,18 @@ pub(super) fn read_private(path: &Path, if_absent: &str) -> Result<Zeroizing<Str
     Ok(text)
 }
 
-/// Whether anybody can read a file of this mode and owner but its owner and us. A Kubernetes Secret is root's, and reaches us
-/// through our group: then the group may read it.
-fn others_can_read(mode: u32, owner: u32, we: u32) -> bool {
-    let allowed = if owner == 0 && we != 0 { 0o740 } else { 0o700 };
+/// The groups that this process is in, but for root's: whoever is in that one may be anybody.
+fn our_groups() -> Vec<u32> {
+    let others = rustix::process::getgroups().unwrap_or_default();
+    let groups = others.into_iter().chain([rustix::process::getegid()]);
+    groups.map(|group| group.as_raw()).filter(|group| *group != 0).collect()
+}
+
+/// Whether anybody can read a file of this mode, user and group but its user and us, who are a user of some groups. A Kubernetes
+/// Secret is root's, and reaches us through a group that the pod was given for it: then that group may read it.
+fn others_can_read(mode: u32, (owner, group): (u32, u32), (we, our_groups): (u32, &[u32])) -> bool {
+    let through_our_group = owner == 0 && we != 0 && our_groups.contains(&group);
+    let allowed = if through_our_group { 0o740 } else { 0o700 };
     mode & !allowed != 0
 }
 
@@ -412,9 +420,18 @@ mod tests {
 
     #[test]
     fn what_is_roots_may_reach_us_through_our_group() {
-        assert!(!others_can_read(0o440, 0, 65_532) && !others_can_read(0o400, 0, 65_532));
-        for (mode, owner, we) in [(0o440, 65_532, 65_532), (0o440, 0, 0), (0o460, 0, 65_532), (0o444, 0, 65_532)] {
-            assert!(others_can_read(mode, owner, we), "{mode:o} of {owner} for {we}");
+        let (root, us, others) = (0, 65_532, 7);
+        let may_others = |mode, of, we| others_can_read(mode, of, (we, &[us]));
+        assert!(!may_others(0o440, (root, us), us) && !may_others(0o400, (root, others), us));
+        for (mode, of, we) in [
+            (0o440, (us, us), us),
+            (0o440, (root, us), root),
+            (0o460, (root, us), us),
+            (0o444, (root, us), us),
+            (0o440, (root, others), us),
+            (0o440, (root, root), us),
+        ] {
+            assert!(may_others(mode, of, we), "{mode:o} of {of:?} for {we}");
         }
     }
 

@@ -31,6 +31,8 @@ const TERMINAL: &str = "rationd-terminal";
 const SESSION: &str = "rationd-session";
 /// The terminal of a caller that names none.
 const UNNAMED: &str = "unnamed";
+/// The terminal that stands on record for what an operator did: nobody at a counter is called so.
+pub(super) const OPERATOR: &str = "operator";
 
 /// What is known of who makes a call: what its connection has proved, and what it says itself.
 #[derive(Clone, Copy)]
@@ -193,9 +195,10 @@ fn own_site(own: SiteId, asked: Option<SiteId>) -> Result<SiteId, Fault> {
     asked.filter(may).ok_or_else(status::site_not_yours)
 }
 
-/// A certificate that names a terminal is this terminal's alone.
+/// A certificate that names a terminal is this terminal's alone, and what operators do is theirs.
 fn has_terminal(seller: Option<Seller>, terminal: TerminalId) -> Result<(), Fault> {
     match seller.and_then(Seller::terminal) {
+        _ if terminal.as_str().eq_ignore_ascii_case(OPERATOR) => Err(status::terminal_not_yours()),
         Some(own) if own != terminal => Err(status::terminal_not_yours()),
         _ => Ok(()),
     }

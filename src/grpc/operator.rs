@@ -20,6 +20,7 @@ use tonic::{Request, Response, Status};
 
 use super::convert;
 pub(super) use accesses::Accesses;
+use accesses::{MAX_REASON, holds_a_number};
 
 use super::identity::{Identity, Peer};
 use super::status::{self, BadField, Fault};
@@ -35,9 +36,6 @@ const MESSAGE_RECORDS: usize = 256;
 const MESSAGE_BYTES: usize = 256 * 1024;
 /// Exports under way at once, at most: each remembers whom it has met.
 const EXPORTS: usize = 2;
-
-/// The longest reason for a change of the switches, in characters.
-const MAX_REASON: usize = 200;
 
 /// The service over one ledger and one door.
 pub(super) struct OperatorEdge<L, D, C> {
@@ -108,6 +106,10 @@ impl<L, D: Door, C: Clock> OperatorEdge<L, D, C> {
         // It stands in a line of the document and of the log.
         if wanted.reason.chars().count() > MAX_REASON || wanted.reason.chars().any(char::is_control) {
             let problem = format!("must be one line of at most {MAX_REASON} characters");
+            return Err(status::invalid(vec![BadField::new("reason", problem)]));
+        }
+        if holds_a_number(&wanted.reason) {
+            let problem = "must not hold a buyer's number: it is kept, and shown to whoever looks next";
             return Err(status::invalid(vec![BadField::new("reason", problem)]));
         }
         let live = self.registry.status().await.map_err(|error| door_away(&error))?.live;

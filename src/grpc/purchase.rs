@@ -249,6 +249,27 @@ impl<L: Ledger, D: Door, C: Clock> PurchaseEdge<L, D, C> {
         })
     }
 
+    /// Who is told how somebody stands and does not sell to them has looked them up, whatever it was called. It is told all the
+    /// same that it may not sell; whoever does it too often, no more than that.
+    fn told(&self, answers: &mut [LineAnswer], verb: Verb, from: Origin) {
+        if verb == Verb::Check {
+            // That was counted before it was asked.
+            let failed = answers.iter().filter(|answer| matches!(answer.outcome, Outcome::Failed(_))).count();
+            let failed = u32::try_from(failed).unwrap_or(u32::MAX);
+            let mut conduct = self.conduct.lock().unwrap_or_else(PoisonError::into_inner);
+            return conduct.give_back(from.0, failed, self.rules(from));
+        }
+        let looks = |answer: &&mut LineAnswer| {
+            let sells = matches!(answer.outcome, Outcome::Approved(_) | Outcome::AlreadySold(_));
+            let holds = answer.replayed && matches!(answer.outcome, Outcome::Held(_));
+            answer.standing.is_some() && !sells && !holds
+        };
+        let people = answers.iter_mut().filter(looks).count();
+        if people > 0 && self.looks_up(from, people).is_err() {
+            answers.iter_mut().filter(looks).for_each(|answer| answer.standing = None);
+        }
+    }
+
     /// What a site's calls came to.
     fn came_to(&self, answers: &[LineAnswer], from: Origin) {
         let count = |is: fn(&Outcome) -> bool| answers.iter().filter(|a| !a.replayed && is(&a.outcome)).count();
@@ -303,7 +324,7 @@ impl<L: Ledger, D: Door, C: Clock> PurchaseEdge<L, D, C> {
     /// The failure of a single line is the call's own error; of one among several it stands in its result.
     fn results(
         &self,
-        answers: Vec<LineAnswer>,
+        mut answers: Vec<LineAnswer>,
         programme: ProgrammeId,
         verb: Verb,
         seat: Option<Seat>,
@@ -313,6 +334,7 @@ impl<L: Ledger, D: Door, C: Clock> PurchaseEdge<L, D, C> {
             self.count(answer, programme, verb);
         }
         self.came_to(&answers, from);
+        self.told(&mut answers, verb, from);
         let sells = |answer: &LineAnswer| matches!(answer.outcome, Outcome::Approved(_));
         if let Some(seat) = seat.filter(|_| answers.iter().any(sells)) {
             self.callers.registry.sold(&seat);

@@ -115,15 +115,19 @@ impl Shown {
             if others {
                 sleep(LOOKED_AT_WITHIN.mul_f64(chance())).await;
             }
-            if others || is_over(good_until) {
-                if let Some((own, intermediates)) = self.chain.split_first()
-                    && let Err(error) = clients.believe(own, intermediates, UnixTime::now())
-                {
+            if let Some((own, intermediates)) = self.chain.split_first() {
+                let at = UnixTime::now();
+                let believed = match is_over(good_until) {
+                    true => clients.believe(own, intermediates, at).map(|_| ()),
+                    false if others => clients.still_believe(&self.believed, own, intermediates, at),
+                    false => Ok(()),
+                };
+                if let Err(error) = believed {
                     self.tls.refuses(&error, RefusedWhen::Standing);
                     return error;
                 }
-                self.believed = clients;
             }
+            self.believed = clients;
             tokio::select! {
                 _ = now.changed() => {}
                 () = sleep(next_look(good_until)) => {}

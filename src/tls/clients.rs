@@ -17,8 +17,8 @@ pub struct Clients {
     chains: Arc<dyn ClientCertVerifier>,
     /// `None`: nothing that an authority has issued is taken back.
     revoked: Option<Revoked>,
-    /// What all of it was read from.
-    of: (Vec<u8>, Option<Vec<u8>>),
+    /// What the authorities were read from.
+    authorities: Vec<u8>,
 }
 
 impl Clients {
@@ -30,7 +30,16 @@ impl Clients {
         let chains = WebPkiClientVerifier::builder_with_provider(roots, provider)
             .build()
             .map_err(|error| BadPem { part: Part::Authorities, problem: format!("cannot be used: {error}") })?;
-        Ok(Self { chains, revoked: lists, of: (authorities.to_vec(), revoked.map(<[u8]>::to_vec)) })
+        Ok(Self { chains, revoked: lists, authorities: authorities.to_vec() })
+    }
+
+    /// Whether these may take the place of those that were believed before: a list may not give way to an older one of the same
+    /// authority, or who was taken back in between would be believed again.
+    pub fn may_follow(&self, before: &Self) -> Result<(), BadPem> {
+        match (&self.revoked, &before.revoked) {
+            (Some(lists), Some(before)) => lists.may_follow(before),
+            _ => Ok(()),
+        }
     }
 
     /// Whether a certificate is believed at this time, with those that were shown between it and its authority.
@@ -47,6 +56,21 @@ impl Clients {
         Ok(verified)
     }
 
+    /// Whether a certificate that was believed along with `before` still is. Where the authorities are the same, nothing but the
+    /// lists can have changed that, and signatures are not verified anew; its end is for whoever looks at the clock.
+    pub(crate) fn still_believe(
+        &self,
+        before: &Self,
+        own: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        at: UnixTime,
+    ) -> Result<(), Error> {
+        if self.authorities != before.authorities || self.revoked.is_some() != before.revoked.is_some() {
+            return self.believe(own, intermediates, at).map(|_| ());
+        }
+        self.revoked.as_ref().map_or(Ok(()), |revoked| revoked.check(own))
+    }
+
     /// What else there is to verify in a greeting: all of it but the certificate itself.
     pub(crate) fn greeting(&self) -> &dyn ClientCertVerifier {
         &*self.chains
@@ -55,13 +79,6 @@ impl Clients {
     /// How many certificates have been taken back; `None` where none can be.
     pub fn revoked(&self) -> Option<usize> {
         self.revoked.as_ref().map(Revoked::count)
-    }
-}
-
-/// Who reads the same files believes the same.
-impl PartialEq for Clients {
-    fn eq(&self, other: &Self) -> bool {
-        self.of == other.of
     }
 }
 

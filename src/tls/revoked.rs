@@ -2,8 +2,11 @@
 //!
 //! A list is believed once, when it is read: it must be signed by an authority that is believed, and every such authority must
 //! have one. So a file that has lost a list, or holds one of somebody else, is refused as a whole, and nobody is let in or kept
-//! out by mistake. A list that is older than it says it should be (nextUpdate) still counts: what it names stays revoked, and
+//! out by mistake. A list of lower number, or with the same number and an older date, than one that was believed before is refused
+//! too: it is genuine, and whoever puts it back brings back what was revoked since. A list that is older than it says it should be (nextUpdate) still counts: what it names stays revoked, and
 //! an authority that is late does not close a nation's counters.
+
+use std::fmt;
 
 use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject;
@@ -17,11 +20,42 @@ use super::{BadPem, Part};
 const SEQUENCE: u8 = 0x30;
 /// See [`SEQUENCE`].
 const BIT_STRING: u8 = 0x03;
+/// See [`SEQUENCE`].
+const INTEGER: u8 = 0x02;
+/// See [`SEQUENCE`].
+const OCTET_STRING: u8 = 0x04;
+/// See [`SEQUENCE`]. A year of two digits.
+const UTC_TIME: u8 = 0x17;
+/// See [`SEQUENCE`].
+const GENERALIZED_TIME: u8 = 0x18;
+/// See [`SEQUENCE`]. What stands last in a list.
+const EXTENSIONS: u8 = 0xa0;
+/// How the extension begins that holds a list's number.
+const CRL_NUMBER: [u8; 5] = [0x06, 0x03, 0x55, 0x1d, 0x14];
 
 /// The lists of all authorities that are believed.
 pub(super) struct Revoked {
     lists: Vec<CertRevocationList<'static>>,
     count: usize,
+    /// The key of each authority, and its newest list.
+    newest: Vec<(Vec<u8>, Age)>,
+}
+
+/// Which of two lists of one authority is the newer one: the one of higher number, or of later date.
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
+struct Age {
+    /// How long the number is, without zeros in front.
+    digits: usize,
+    number: Vec<u8>,
+    /// `YYYYMMDDhhmmss`.
+    this_update: Vec<u8>,
+}
+
+impl fmt::Display for Age {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let number: String = self.number.iter().map(|byte| format!("{byte:02x}")).collect();
+        write!(f, "number 0x{number} of {}", String::from_utf8_lossy(&self.this_update))
+    }
 }
 
 /// A certificate that an authority has taken back.
@@ -37,7 +71,7 @@ impl Revoked {
     /// From one list or more for each of these authorities, and none of anybody else.
     pub(super) fn from_pem(pem: &[u8], authorities: &[TrustAnchor<'_>]) -> Result<Self, BadPem> {
         let told = |problem: String| BadPem::new(Part::Revoked, problem);
-        let (mut lists, mut count, mut have_lists) = (Vec::new(), 0, vec![false; authorities.len()]);
+        let (mut lists, mut count, mut newest) = (Vec::new(), 0, vec![None; authorities.len()]);
         for (at, der) in ders(pem)?.into_iter().enumerate() {
             let at = at + 1;
             let unread =
@@ -51,10 +85,12 @@ impl Revoked {
                 )));
             }
             let mut signed = false;
-            for (authority, has_list) in authorities.iter().zip(&mut have_lists) {
+            let age = age(&der).ok_or_else(|| told(format!("list {at} has no date that can be read")))?;
+            for (authority, newest) in authorities.iter().zip(&mut newest) {
                 // Two may have the same name: whose list it is, only the signature says.
                 if authority.subject.as_ref() == list.issuer() && is_signed_by(&der, authority) {
-                    (signed, *has_list) = (true, true);
+                    signed = true;
+                    *newest = newest.take().max(Some(age.clone()));
                 }
             }
             if !signed {
@@ -63,13 +99,30 @@ impl Revoked {
             count += entries(&der).map_err(unread)?.len();
             lists.push(list);
         }
-        match have_lists.iter().position(|has_list| !has_list) {
+        match newest.iter().position(Option::is_none) {
             Some(at) => Err(told(format!(
                 "has no list of certificate {} of tls.client_ca: every authority must have one, and an empty one will do",
                 at + 1
             ))),
-            None => Ok(Self { lists, count }),
+            None => {
+                let keys = authorities.iter().map(|authority| authority.subject_public_key_info.to_vec());
+                Ok(Self { lists, count, newest: keys.zip(newest.into_iter().flatten()).collect() })
+            }
         }
+    }
+
+    /// That no authority's newest list is older than the one before.
+    pub(super) fn may_follow(&self, before: &Self) -> Result<(), BadPem> {
+        for (key, age) in &self.newest {
+            if let Some((_, newer)) = before.newest.iter().find(|(known, newer)| known == key && newer > age) {
+                let problem = format!(
+                    "holds an older list than the one in force ({age}, and in force is {newer}): what was revoked since would be \
+                     believed again; put the newest list there"
+                );
+                return Err(BadPem::new(Part::Revoked, problem));
+            }
+        }
+        Ok(())
     }
 
     /// That the certificate is not on the lists of its authority, of which there must be one.
@@ -135,6 +188,46 @@ fn is_signed_by(list: &[u8], authority: &TrustAnchor<'_>) -> bool {
     signed().unwrap_or(false)
 }
 
+/// Which list this is. `None`: it has no date.
+fn age(list: &[u8]) -> Option<Age> {
+    let (whole, _) = value(SEQUENCE, list)?;
+    let (told, _) = value(SEQUENCE, whole)?;
+    // The version may be left out, by those of the first, which are not read here anyway.
+    let told = value(INTEGER, told).map_or(told, |(_, rest)| rest);
+    let (_algorithm, rest) = value(SEQUENCE, told)?;
+    let (_issuer, rest) = value(SEQUENCE, rest)?;
+    let (this_update, rest) = match value(UTC_TIME, rest) {
+        Some((short, rest)) => (full_year(short)?, rest),
+        None => value(GENERALIZED_TIME, rest).map(|(date, rest)| (date.to_vec(), rest))?,
+    };
+    let this_update = this_update.strip_suffix(b"Z").map(<[u8]>::to_vec)?;
+    let number = number(rest).unwrap_or_default();
+    Some(Age { digits: number.len(), number, this_update })
+}
+
+/// A date whose year has two digits: of the last century from 50 on.
+fn full_year(short: &[u8]) -> Option<Vec<u8>> {
+    let century: &[u8] = if *short.first()? < b'5' { b"20" } else { b"19" };
+    Some([century, short].concat())
+}
+
+/// The number of a list, from what follows its date; without zeros in front.
+fn number(rest: &[u8]) -> Option<Vec<u8>> {
+    let rest = [UTC_TIME, GENERALIZED_TIME].into_iter().find_map(|tag| value(tag, rest)).map_or(rest, |(_, rest)| rest);
+    let rest = value(SEQUENCE, rest).map_or(rest, |(_, rest)| rest);
+    let (extensions, _) = value(EXTENSIONS, rest)?;
+    let (mut extensions, _) = value(SEQUENCE, extensions)?;
+    while let Some((extension, others)) = value(SEQUENCE, extensions) {
+        if let Some(said) = extension.strip_prefix(&CRL_NUMBER) {
+            let (number, _) = value(INTEGER, value(OCTET_STRING, said)?.0)?;
+            let zeros = number.iter().take_while(|byte| **byte == 0).count();
+            return number.get(zeros..).map(<[u8]>::to_vec);
+        }
+        extensions = others;
+    }
+    None
+}
+
 /// Whole bytes of a bit string.
 fn bits(der: &[u8]) -> Option<&[u8]> {
     value(BIT_STRING, der)?.0.strip_prefix(&[0])
@@ -191,6 +284,65 @@ mod tests {
         // Of several lists of one authority each counts.
         assert_eq!(believed(&ca.certificate, &(one.clone() + &none), &lost), Err(revoked));
         assert_eq!(withdrawn(one.as_bytes()).unwrap().len(), 1);
+    }
+
+    #[test]
+    fn an_older_list_does_not_take_the_place_of_a_newer_one() {
+        let (authority, ca) = authority();
+        let at = |hours: i64| {
+            let now = Timestamp::from_millis(now().as_millis() + hours * 3_600_000);
+            Authority::from_pem(&ca.certificate, &ca.key, now).unwrap().revoked(&[]).unwrap()
+        };
+        let numbered = |number: &[u8], year| {
+            let params = rcgen::CertificateRevocationListParams {
+                this_update: rcgen::date_time_ymd(year, 1, 1),
+                next_update: rcgen::date_time_ymd(2060, 1, 1),
+                crl_number: rcgen::SerialNumber::from_slice(number),
+                issuing_distribution_point: None,
+                revoked_certs: Vec::new(),
+                key_identifier_method: rcgen::KeyIdMethod::Sha256,
+            };
+            params.signed_by(authority.issuer()).unwrap().pem().unwrap()
+        };
+        let believe = |lists: &str| Clients::from_pem(ca.certificate.as_bytes(), Some(lists.as_bytes())).unwrap();
+        let follows = |before: &str, after: &str| believe(after).may_follow(&believe(before)).is_ok();
+        assert!(follows(&at(0), &at(1)) && follows(&at(1), &at(1)), "newer, or the same");
+        let refused = believe(&at(0)).may_follow(&believe(&at(1))).unwrap_err();
+        assert!(refused.part == Part::Revoked && refused.problem.contains("20261122"), "{refused}");
+        // The number counts before the date, as a number: 256 is more than 9, and a date beyond 2049 is written otherwise.
+        assert!(follows(&numbered(&[9], 2027), &numbered(&[1, 0], 2026)));
+        assert!(!follows(&numbered(&[1, 0], 2026), &numbered(&[9], 2027)));
+        assert!(follows(&numbered(&[7], 2026), &numbered(&[7], 2051)));
+        assert!(!follows(&numbered(&[7], 2051), &numbered(&[7], 2026)));
+        // Of several lists of one authority the newest counts.
+        assert!(follows(&at(1), &(at(0) + &at(2))));
+        // Another authority's lists have numbers of their own.
+        let (another, other_ca) = self::authority();
+        let other = Clients::from_pem(other_ca.certificate.as_bytes(), Some(another.revoked(&[]).unwrap().as_bytes()));
+        assert!(other.unwrap().may_follow(&believe(&at(5))).is_ok());
+    }
+
+    #[test]
+    fn signatures_are_not_verified_anew_where_only_the_lists_have_changed() {
+        let (authority, ca) = authority();
+        let site = Subject::Site("11000001".parse().unwrap());
+        let (kept, lost) = (authority.issue(&site).unwrap(), authority.issue(&site).unwrap());
+        let lists = [
+            authority.revoked(&[]).unwrap(),
+            authority.revoked(&[authority.withdraw(lost.certificate.as_bytes()).unwrap()]).unwrap(),
+        ];
+        let (_, other_ca) = self::authority();
+        let [before, after] =
+            lists.map(|it| Clients::from_pem(ca.certificate.as_bytes(), Some(it.as_bytes())).unwrap());
+        let others = Clients::from_pem(other_ca.certificate.as_bytes(), None).unwrap();
+        let der = |pem: &Pem| CertificateDer::from_pem_slice(pem.certificate.as_bytes()).unwrap();
+        // Long after the end of every certificate, whoever verified one would see it.
+        let at = UnixTime::since_unix_epoch(std::time::Duration::from_secs(4_000_000_000));
+        assert!(after.believe(&der(&kept), &[], at).is_err());
+        assert!(after.still_believe(&before, &der(&kept), &[], at).is_ok());
+        let revoked = Err(Error::InvalidCertificate(CertificateError::Revoked));
+        assert_eq!(after.still_believe(&before, &der(&lost), &[], at), revoked);
+        assert!(others.still_believe(&before, &der(&kept), &[], at).is_err(), "other authorities are asked in full");
     }
 
     #[test]

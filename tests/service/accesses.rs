@@ -107,3 +107,105 @@ async fn a_site_that_tries_numbers_is_slowed_and_sells_on() {
     assert_eq!(said(&other.look_up(&masks(70)).await), "MAY_BUY", "another site is another");
     tls.service.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_tries_numbers_by_other_calls_than_a_look_up_is_told_no_more_than_no() {
+    let tls = Encrypted::start(&[("COUNTERS__LOOK_UPS_PER_MINUTE", "1")]).await;
+    let counter = admitted(&tls.caller(&tls.site(SEJONG), "", "w1").await).await;
+    // Under an id that was made up nobody stands anywhere.
+    for serial in 0..3 {
+        let (released, voided) = (masks(serial).known(0), masks(serial).known(0));
+        let resolved = counter.resolve(&masks(serial).known(0)).await.unwrap();
+        let answers = [counter.release(&released).await.unwrap(), counter.void(&voided).await.unwrap(), resolved];
+        for (answer, expected) in answers.iter().zip(["NOT_FOUND", "NOT_FOUND", "NOT_RECORDED"]) {
+            assert_eq!((said(answer), &answer.standing), (expected, &None));
+        }
+    }
+    // Whoever asks for more than anybody may have, or holds and gives back, looks up and is counted.
+    let too_much = |serial| Visit::in_person(&number("900101", '1', serial), 11);
+    let mut told = 0;
+    for serial in 100..140 {
+        let refused = counter.sell(&too_much(serial)).await;
+        assert_eq!(said(&refused), "QUOTA_EXHAUSTED", "it is told that it may not in any case");
+        told += u32::from(refused.standing.is_some());
+    }
+    assert_eq!(told, 30);
+    let visit = masks(200);
+    let held = counter.hold(&visit, Duration::from_secs(60)).await.map(one).unwrap();
+    assert_eq!((said(&held), &held.standing), ("HELD", &None));
+    assert!(counter.check(&masks(70)).await.is_err(), "all of them are look-ups");
+    // A sale tells its own, whatever was before, and lets the site look up again.
+    let sold = counter.sell(&masks(300)).await;
+    assert!(said(&sold) == "APPROVED" && sold.standing.is_some());
+    assert_eq!(said(&counter.look_up(&masks(70)).await), "MAY_BUY");
+    tls.service.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_is_away_spends_nobodys_look_ups() {
+    let mut world = World::redis();
+    let service = world.serve_with(NINE, &[("COUNTERS__LOOK_UPS_PER_MINUTE", "1")]).await;
+    let admin = tonic::transport::Endpoint::from_shared(service.admin()).unwrap().connect().await.unwrap();
+    let counter = service.counter(SEJONG).await;
+    let known = masks(1).known(0);
+    assert_eq!(said(&counter.look_up(&masks(1)).await), "MAY_BUY");
+    assert!(look_up(&admin, &known, WHY).await.is_ok());
+    world.redis.as_mut().unwrap().kill();
+    for serial in 0..40 {
+        assert_eq!(reason(counter.check(&masks(serial)).await, Code::Unavailable), "STORE_UNAVAILABLE", "{serial}");
+    }
+    for nth in 0..12 {
+        assert_eq!(reason(look_up(&admin, &known, WHY).await, Code::Unavailable), "STORE_UNAVAILABLE", "{nth}");
+    }
+    // Health follows in its own time, both ways.
+    until("the outage to be seen", || async { !service.is_serving(rationd::grpc::PURCHASE_SERVICE).await }).await;
+    world.redis.as_mut().unwrap().restart();
+    until("the store to be back", || service.is_serving(rationd::grpc::PURCHASE_SERVICE)).await;
+    let passed = |nth: u32| {
+        let counter = &counter;
+        async move { counter.check(&masks(nth)).await.is_ok() }
+    };
+    let mut count = 0;
+    while count < 40 && passed(count).await {
+        count += 1;
+    }
+    assert_eq!(count, 29, "one was spent before");
+    assert!(look_up(&admin, &known, WHY).await.is_ok());
+    service.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_at_a_counter_is_called_as_what_operators_do_is() {
+    let tls = Encrypted::start(&[]).await;
+    for name in ["operator", "Operator"] {
+        let caller = tls.caller(&tls.site(SEJONG), "", name).await;
+        assert_eq!(reason(caller.check(&masks(1)).await, Code::PermissionDenied), "TERMINAL_NOT_YOURS", "{name}");
+        assert_eq!(reason(caller.open().await.map(|_| ()), Code::PermissionDenied), "TERMINAL_NOT_YOURS", "{name}");
+        let own = tls.caller(&tls.terminal(SEJONG, name), "", name).await;
+        assert_eq!(reason(own.check(&masks(1)).await, Code::PermissionDenied), "TERMINAL_NOT_YOURS", "{name}");
+    }
+    tls.service.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_reason_of_a_switch_is_nobodys_number() {
+    let world = World::embedded();
+    let service = world.serve(NINE).await;
+    let admin = tonic::transport::Endpoint::from_shared(service.admin()).unwrap().connect().await.unwrap();
+    let mut client = OperatorServiceClient::new(admin);
+    let before = client.get_switches(v1::GetSwitchesRequest {}).await.unwrap().into_inner();
+    for reason in ["complaint of 810305-1000112", "8103051000112"] {
+        let request = v1::SetSwitchesRequest {
+            version: before.version,
+            document: "capacity = 5\n".into(),
+            reason: reason.into(),
+            ..Default::default()
+        };
+        let refused = told(&client.set_switches(request).await.unwrap_err());
+        assert_eq!((refused.code, refused.reason.as_str()), (Code::InvalidArgument, "INVALID_REQUEST"), "{refused:?}");
+        assert!(!refused.message.contains("1000112"), "{refused:?}");
+    }
+    let after = client.get_switches(v1::GetSwitchesRequest {}).await.unwrap().into_inner();
+    assert_eq!(after, before);
+    service.stop().await;
+}

@@ -21,6 +21,7 @@ const MONDAY: &str = "2020-06-15T09:00:00+09:00";
 pub struct Encrypted {
     pub authority: Authority,
     pub ca: String,
+    pub ca_key: String,
     pub world: World,
     pub service: Service,
 }
@@ -43,7 +44,7 @@ impl Encrypted {
         let files = files.iter().map(|(name, file)| (*name, file.as_str()));
         let settings: Vec<_> = files.chain(settings.iter().copied()).collect();
         let service = world.serve_with(MONDAY, &settings).await;
-        Self { authority, ca: own.certificate, world, service }
+        Self { authority, ca: own.certificate, ca_key: own.key.to_string(), world, service }
     }
 
     pub fn site(&self, code: &str) -> Pem {

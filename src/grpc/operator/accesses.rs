@@ -8,10 +8,10 @@ use arc_swap::ArcSwap;
 use crate::audit::{Access, Action, Stage, Trail};
 use crate::conduct::Operators;
 use crate::grpc::convert::{self, WireKnown};
-use crate::grpc::identity::{Identity, Peer};
+use crate::grpc::identity::{Identity, OPERATOR, Peer};
 use crate::grpc::status::{self, BadField, Fault};
 use crate::grpc::v1;
-use crate::ids::{SiteId, TerminalId};
+use crate::ids::{OperatorId, SiteId, TerminalId};
 use crate::ledger::Ledger;
 use crate::policy::Place;
 use crate::purchase::{Caller, LineAnswer, Named, Outcome, Purchases};
@@ -20,11 +20,9 @@ use crate::telemetry::metrics::{Metrics, VoidedBy};
 use crate::time::Clock;
 
 /// The longest reason, in characters.
-const MAX_REASON: usize = 200;
+pub(super) const MAX_REASON: usize = 200;
 /// A reason has no such run of digits: it could be a buyer's number, and reasons are kept.
 const DIGITS_OF_A_NUMBER: usize = 12;
-/// The terminal that stands in the outbox for what an operator did.
-const TERMINAL: &str = "operator";
 
 /// The accesses of operators to one ledger.
 pub(in crate::grpc) struct Accesses<L, C> {
@@ -45,6 +43,14 @@ pub(super) fn name(operator: Peer) -> String {
     }
 }
 
+/// Whose looks are counted; `None` is whoever is on this machine.
+fn id(operator: Peer) -> Result<Option<OperatorId>, Fault> {
+    Ok(match operator.identity()? {
+        Some(Identity::Operator(id)) => Some(id),
+        _ => None,
+    })
+}
+
 impl<L: Ledger, C: Clock> Accesses<L, C> {
     /// Shows what is recorded for a buyer.
     pub(super) async fn look_up(
@@ -58,6 +64,9 @@ impl<L: Ledger, C: Clock> Accesses<L, C> {
         let record = self.purchases.record_of(programme, buyer).map_err(convert::bad_fields)?;
         let access = self.begin(operator, reason, Action::LookUp { programme, record }).await?;
         let found = self.purchases.record(record).await;
+        if found.is_err() {
+            self.give_back(operator);
+        }
         let outcome = if found.is_ok() { "SHOWN" } else { "NOT_READ" };
         // What is not on record is not shown.
         self.put(&Access { at: self.clock.now(), stage: Stage::Ended(outcome), ..access }).await?;
@@ -93,7 +102,10 @@ impl<L: Ledger, C: Clock> Accesses<L, C> {
             tracing::error!(%error, access = ?ended, "what came of a void is not on record");
         }
         match answer {
-            LineAnswer { outcome: Outcome::Failed(why), .. } => Err(status::failure(&why)),
+            LineAnswer { outcome: Outcome::Failed(why), .. } => {
+                self.give_back(operator);
+                Err(status::failure(&why))
+            }
             answer => {
                 if matches!(answer.outcome, Outcome::Voided(_)) && !answer.replayed {
                     self.metrics.voided(VoidedBy::Operator);
@@ -107,16 +119,18 @@ impl<L: Ledger, C: Clock> Accesses<L, C> {
 
     /// Counts an access and puts it on record.
     async fn begin(&self, operator: Peer, reason: String, action: Action) -> Result<Access, Fault> {
-        let id = match operator.identity()? {
-            Some(Identity::Operator(id)) => Some(id),
-            _ => None,
-        };
-        let now = self.clock.monotonic();
+        let (id, now) = (id(operator)?, self.clock.monotonic());
         let looked = self.operators.lock().unwrap_or_else(PoisonError::into_inner).look(id, now);
         looked.map_err(status::looks_too_often)?;
         let access = Access { at: self.clock.now(), by: name(operator), action, reason, stage: Stage::Asked };
         self.put(&access).await?;
         Ok(access)
+    }
+
+    /// A store that could not be asked costs nobody a look.
+    fn give_back(&self, operator: Peer) {
+        let id = id(operator).unwrap_or_default();
+        self.operators.lock().unwrap_or_else(PoisonError::into_inner).give_back(id);
     }
 
     async fn put(&self, access: &Access) -> Result<(), Fault> {
@@ -133,7 +147,7 @@ impl<L: Ledger, C: Clock> Accesses<L, C> {
         let sites = self.sites.load();
         let site =
             sites.get(id).ok_or_else(|| bad("is not in the registry of sites; put its line back to do this".into()))?;
-        let terminal: TerminalId = TERMINAL.parse().map_err(|error| bad(format!("{error}")))?;
+        let terminal: TerminalId = OPERATOR.parse().map_err(|error| bad(format!("{error}")))?;
         Ok(Caller { site: id, terminal, place: Place { channel: site.channel, region: site.region.clone() } })
     }
 }
@@ -161,7 +175,7 @@ fn bare(text: &str) -> String {
 }
 
 /// Whether so many digits follow one another, whatever but a letter stands between them, that it may be somebody's number.
-fn holds_a_number(text: &str) -> bool {
+pub(super) fn holds_a_number(text: &str) -> bool {
     let longest = text.split(char::is_alphabetic).map(|part| part.chars().filter(|it| it.is_numeric()).count()).max();
     longest.is_some_and(|longest| longest >= DIGITS_OF_A_NUMBER)
 }
