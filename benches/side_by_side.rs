@@ -27,6 +27,7 @@ mod side_by_side {
     pub mod report;
     pub mod service;
     pub mod systems;
+    pub mod telemetry;
 }
 
 use std::process::ExitCode;
@@ -38,6 +39,7 @@ use side_by_side::options::{Asked, Options, System};
 use side_by_side::overload::Overload;
 use side_by_side::report::{Open, Report};
 use side_by_side::systems::Systems;
+use side_by_side::telemetry::{Telemetry, collect};
 use side_by_side::{echo, options};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -59,6 +61,7 @@ fn main() -> ExitCode {
         }
         // As the service does: as many threads as there are cores.
         Asked::Echo { answer } => run(tokio::runtime::Builder::new_multi_thread(), echo::serve(answer)),
+        Asked::Collector => run(tokio::runtime::Builder::new_current_thread(), collect()),
         Asked::Compare(options) => {
             let mut runtime = tokio::runtime::Builder::new_multi_thread();
             runtime.worker_threads(2);
@@ -137,6 +140,12 @@ async fn measure(options: &Options) -> Result<Report, Failure> {
         match Durability::measure(options).await {
             Ok(durability) => report.durability = Some(durability),
             Err(failure) => report.failed("durability", &failure),
+        }
+    }
+    if options.telemetry {
+        match Telemetry::measure(options).await {
+            Ok(telemetry) => report.telemetry = Some(telemetry),
+            Err(failure) => report.failed("telemetry", &failure),
         }
     }
     if options.grown {

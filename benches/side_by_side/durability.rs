@@ -49,7 +49,7 @@ pub struct Spread {
 }
 
 /// A service over a store, with its terminals.
-struct Kept {
+pub struct Kept {
     counters: Counters,
     service: Server,
     store: Cpu,
@@ -79,11 +79,7 @@ impl Durability {
         let span = options.span() / ROUNDS;
         for round in 1..=ROUNDS {
             for kept in &mut kept {
-                eprintln!("round {round} of {ROUNDS}: {}", kept.promise.label);
-                let busy = kept.sell(&kept.counters, span).await?;
-                let alone = kept.sell(&kept.counters.one(), span).await?;
-                kept.promise.busy.push(busy);
-                kept.promise.alone.push(alone);
+                kept.round(round, span).await?;
             }
         }
         Ok(Self(kept.map(|kept| kept.promise)))
@@ -105,7 +101,7 @@ impl Durability {
 }
 
 impl Kept {
-    async fn open(
+    pub async fn open(
         name: &'static str,
         label: &'static str,
         (url, store): (String, Cpu),
@@ -118,6 +114,20 @@ impl Kept {
         Ok(Self { counters, service, store, promise: Promise { name, label, busy: Vec::new(), alone: Vec::new() } })
     }
 
+    /// Measures it once with many calls under way and once with one.
+    pub async fn round(&mut self, round: u32, span: std::time::Duration) -> Result<(), Failure> {
+        eprintln!("round {round} of {ROUNDS}: {}", self.promise.label);
+        let busy = self.sell(&self.counters, span).await?;
+        let alone = self.sell(&self.counters.one(), span).await?;
+        self.promise.busy.push(busy);
+        self.promise.alone.push(alone);
+        Ok(())
+    }
+
+    pub fn into_promise(self) -> Promise {
+        self.promise
+    }
+
     async fn sell(&self, counters: &Counters, span: std::time::Duration) -> Result<Measured, Failure> {
         let parts = Parts { client: Cpu::Own, server: Some(self.service.cpu()), store: Some(self.store) };
         counters.sell(parts, span).await.map_err(|failure| self.service.explain(failure))
@@ -125,7 +135,7 @@ impl Kept {
 }
 
 impl Cost {
-    fn of(name: &'static str, label: &'static str, more: &Promise, less: &Promise) -> Option<Self> {
+    pub fn of(name: &'static str, label: &'static str, more: &Promise, less: &Promise) -> Option<Self> {
         let latency =
             |quantile| Spread::of(&more.alone, &less.alone, move |measured| measured.latencies.quantile(quantile));
         Some(Self {

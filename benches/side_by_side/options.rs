@@ -20,6 +20,7 @@ cargo bench --bench side_by_side -- [OPTION...]
   --grown            also: unary with 10,000,000 buyers stored beside 10,000 (minutes, 4 GB of memory, 2 GB of disk)
   --overload         also: five times the load that the service can take
   --durability       also: what `appendfsync always` costs beside `everysec`, and what `WAIT` costs behind Sentinels
+  --telemetry        also: what it costs to be watched: by nobody, scraped, by a collector, by one that is frozen
   --all              all of these
   --json             one object with every figure instead of the table
   --help             this text
@@ -85,6 +86,8 @@ pub struct Options {
     pub overload: bool,
     /// Measure weaker promises too.
     pub durability: bool,
+    /// Measure what it costs to be watched too.
+    pub telemetry: bool,
     pub json: bool,
 }
 
@@ -112,6 +115,8 @@ pub enum Asked {
     Echo {
         answer: Vec<u8>,
     },
+    /// The collector that services of another process of this program send to.
+    Collector,
     Compare(Options),
 }
 
@@ -126,6 +131,7 @@ pub fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Asked, Strin
         grown: false,
         overload: false,
         durability: false,
+        telemetry: false,
         json: false,
     };
     while let Some(argument) = arguments.next() {
@@ -139,7 +145,12 @@ pub fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Asked, Strin
             "--grown" => options.grown = true,
             "--overload" => options.overload = true,
             "--durability" => options.durability = true,
-            "--all" => (options.grown, options.overload, options.durability) = (true, true, true),
+            "--telemetry" => options.telemetry = true,
+            "--collector" => return Ok(Asked::Collector),
+            "--all" => {
+                (options.grown, options.overload) = (true, true);
+                (options.durability, options.telemetry) = (true, true);
+            }
             "--seconds" => {
                 let seconds: f64 = number(&argument, &value()?)?;
                 if !(0.3..=3600.0).contains(&seconds) {

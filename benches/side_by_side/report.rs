@@ -13,6 +13,7 @@ use super::measure::{Measured, quantile};
 use super::offered::Offered;
 use super::options::{Options, ROUNDS, System};
 use super::overload::Overload;
+use super::telemetry::Telemetry;
 use crate::Failure;
 
 /// Everything that was measured.
@@ -25,6 +26,7 @@ pub struct Report {
     pub open: Option<Open>,
     pub overload: Option<Overload>,
     pub durability: Option<Durability>,
+    pub telemetry: Option<Telemetry>,
     pub grown: Option<Grown>,
 }
 
@@ -56,8 +58,8 @@ impl Report {
                 "the stores' files are in memory, where a sync costs nothing: set TMPDIR to a place on a disk".into(),
             );
         }
-        let (open, overload, durability, grown) = (None, None, None, None);
-        Self { machine, options, measured, notes, failures: Vec::new(), open, overload, durability, grown }
+        let (open, overload, durability, telemetry, grown) = (None, None, None, None, None);
+        Self { machine, options, measured, notes, failures: Vec::new(), open, overload, durability, telemetry, grown }
     }
 
     /// A round of a system.
@@ -185,7 +187,10 @@ impl Report {
             );
         }
         if let Some(durability) = &self.durability {
-            object.insert("durability".into(), costs(durability));
+            object.insert("durability".into(), costs(durability.promises(), durability.costs()));
+        }
+        if let Some(telemetry) = &self.telemetry {
+            object.insert("telemetry".into(), costs(telemetry.promises(), telemetry.costs()));
         }
         if let Some(Grown { few, many }) = &self.grown {
             object.insert("grown".into(), json!({ "few": figures(few), "many": figures(many) }));
@@ -209,15 +214,15 @@ fn offered(rate: f64, answered: &Offered) -> Value {
     })
 }
 
-/// What promises cost, and what was measured of each.
-fn costs(durability: &Durability) -> Value {
+/// What promises cost, or being watched, and what was measured of each.
+fn costs(promises: &[Promise], costs: Vec<Cost>) -> Value {
     let spread = |Spread { least, median, most }: &Spread| json!({ "least": rounded(*least), "median": rounded(*median), "most": rounded(*most) });
-    let ratios = durability.costs().into_iter().map(|Cost { name, throughput, p50, p99, .. }| {
+    let ratios = costs.into_iter().map(|Cost { name, throughput, p50, p99, .. }| {
         let (throughput, p50, p99) = (spread(&throughput), spread(&p50), spread(&p99));
         (name.to_owned(), json!({ "throughput": throughput, "alone_p50": p50, "alone_p99": p99 }))
     });
     let sum = |rounds: &[Measured]| Measured::sum(rounds).as_ref().map(figures);
-    let promises = durability.promises().iter().map(|Promise { name, busy, alone, .. }| {
+    let promises = promises.iter().map(|Promise { name, busy, alone, .. }| {
         ((*name).to_owned(), json!({ "busy": sum(busy), "alone": sum(alone) }))
     });
     Value::Object(ratios.chain(promises).collect())
@@ -324,7 +329,8 @@ impl fmt::Display for Report {
             line(f, "Purchase, 10,000 stored", few)?;
             line(f, "Purchase, 10,000,000 stored", many)?;
         }
-        for Promise { label, busy, alone, .. } in self.durability.iter().flat_map(Durability::promises) {
+        let promises = self.durability.iter().flat_map(Durability::promises);
+        for Promise { label, busy, alone, .. } in promises.chain(self.telemetry.iter().flat_map(Telemetry::promises)) {
             for (label, rounds) in [(*label, busy), ("  one call at a time", alone)] {
                 if let Some(measured) = Measured::sum(rounds) {
                     line(f, label, &measured)?;
@@ -340,10 +346,12 @@ impl fmt::Display for Report {
             };
             writeln!(f, "{label:30}{value:>8.2}   {goal}{}", if reached { "" } else { ": missed" })?;
         }
-        if let Some(durability) = &self.durability {
+        let costs = self.durability.iter().flat_map(Durability::costs);
+        let costs: Vec<Cost> = costs.chain(self.telemetry.iter().flat_map(Telemetry::costs)).collect();
+        if !costs.is_empty() {
             let head = format!("\nmedian of {} pairs (least to most)", durability::ROUNDS);
             writeln!(f, "{head:37}{:>20}{:>26}{:>20}", "decisions/s", "one call at a time: p50", "p99")?;
-            for Cost { label, throughput, p50, p99, .. } in durability.costs() {
+            for Cost { label, throughput, p50, p99, .. } in costs {
                 let [throughput, p50, p99] = [throughput, p50, p99].map(|spread| spread.to_string());
                 writeln!(f, "{label:36}{throughput:>20}{p50:>26}{p99:>20}")?;
             }

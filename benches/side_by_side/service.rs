@@ -26,7 +26,8 @@ pub struct Server {
 }
 
 impl Server {
-    /// The service over this store, `None` for the embedded one, with these settings as variables without their prefix.
+    /// The service over this store, `None` for the embedded one, with these settings as variables, without their prefix where it
+    /// is ours.
     pub fn service(store: Option<&str>, settings: &[(&str, String)]) -> Result<Self, Failure> {
         let files = tempfile::tempdir()?;
         let policies = files.path().join("policies");
@@ -40,7 +41,10 @@ impl Server {
             .env("RATIOND_POLICIES", &policies)
             .env("RATIOND_SESSIONS__CAP_DEFAULT", "1000")
             .env("RATIOND_TELEMETRY__LOG_FILTER", "warn")
-            .envs(settings.iter().map(|(name, value)| (format!("RATIOND_{name}"), value)));
+            .envs(settings.iter().map(|(name, value)| match name.starts_with("OTEL_") {
+                true => ((*name).to_owned(), value),
+                false => (format!("RATIOND_{name}"), value),
+            }));
         if let Some(store) = store {
             command.env("RATIOND_STORE", store);
         }
@@ -56,7 +60,7 @@ impl Server {
     }
 
     /// Waits for the line on which the program says where it listens.
-    fn start(mut command: Command, files: TempDir, name: &str) -> Result<Self, Failure> {
+    pub fn start(mut command: Command, files: TempDir, name: &str) -> Result<Self, Failure> {
         for (variable, _) in std::env::vars_os() {
             let of_others = ["RATIOND_", "OTEL_"].iter().any(|start| variable.to_string_lossy().starts_with(start));
             if of_others && !command.get_envs().any(|(ours, _)| ours == variable) {
@@ -87,6 +91,10 @@ impl Server {
         }
         last.reverse();
         format!("{failure}\nThe server's log ends so:\n{}", last.join("\n")).into()
+    }
+
+    pub fn id(&self) -> u32 {
+        self.process.id()
     }
 
     pub fn cpu(&self) -> Cpu {

@@ -174,7 +174,8 @@ const LOOK_UPS_SLOWED: Row = Row {
     name: "rationd.look_ups.slowed",
     kind: Kind::Counter,
     unit: "{call}",
-    help: "Look-ups turned away because their site looks up many people to whom it does not sell; the log names the site.",
+    help: "Look-ups turned away, and refusals that told no more than no, because their site looks up many people to whom it \
+           does not sell; the log names the site.",
     labels: &[],
 };
 const VOIDS: Row = Row {

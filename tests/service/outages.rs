@@ -219,7 +219,7 @@ async fn a_client_that_hangs_up_leaves_all_or_nothing(world: World) {
     for (visit, heard) in visits.iter().zip(&heard) {
         let resolved = seller.resolve(&visit.known(0)).await.unwrap();
         // An id that nobody recorded tells nothing of anybody.
-        let asked = if resolved.standing.is_none() { seller.look_up(&visit).await } else { resolved.clone() };
+        let asked = if resolved.standing.is_none() { seller.look_up(visit).await } else { resolved.clone() };
         let used = 3 - units_left(&asked).unwrap();
         match (said(&resolved), heard) {
             ("APPROVED", heard) => {
