@@ -19,7 +19,7 @@ use secrecy::ExposeSecret;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use crate::audit::LogTrail;
+use crate::audit::{self, FileTrail, Trail};
 use crate::config::{Config, ConfigErrors, Keys, LogFormat, Store, TlsFiles, readable_environment};
 use crate::drain::{Asked, Drain, TimeUp};
 use crate::export::Exports;
@@ -67,6 +67,9 @@ pub enum AppError {
     /// The store cannot be opened.
     #[error("the store cannot be opened: {0}")]
     Store(String),
+    /// The audit log cannot be opened.
+    #[error(transparent)]
+    Audit(#[from] audit::OpenError),
     /// A listener cannot be had.
     #[error("{address}: cannot listen there: {source}")]
     Listen {
@@ -333,6 +336,13 @@ async fn run<L: Ledger, D: Door, C: Clock>(parts: Parts<L, D, C>) -> Result<Runn
     let (counters_at, admin_at) = (address(&counters, config.counters), address(&admin, config.admin));
 
     let health = Health::starting().await;
+    let log = config.audit.as_ref().map(|audit| FileTrail::open(&audit.directory, clock.clone())).transpose()?;
+    if log.is_none() {
+        tracing::warn!(
+            "there is no audit log: what operators do stands in this log alone; name a place in audit.directory"
+        );
+    }
+    let trail = log.clone().map_or(Trail::Log, Trail::File);
     let (policies, sites) = (loaded.policies.clone(), loaded.sites.clone());
     let registry = Arc::new(Registry::new(door, clock.clone(), lease, configured(&config, sites.clone(), objective)));
     let (at_start, sites_at_start) = (policies.load_full(), sites.load_full());
@@ -361,6 +371,7 @@ async fn run<L: Ledger, D: Door, C: Clock>(parts: Parts<L, D, C>) -> Result<Runn
         max_connections: descriptors::room(&config),
         connection_age: config.connection_age,
         look_ups_per_minute: config.look_ups_per_minute,
+        trail: trail.clone(),
         reflection: config.reflection,
     };
 
@@ -377,7 +388,8 @@ async fn run<L: Ledger, D: Door, C: Clock>(parts: Parts<L, D, C>) -> Result<Runn
         exports: Exports::new(ledger.clone(), policies.clone()),
         purchases,
         sites,
-        trail: Arc::new(LogTrail),
+        trail: trail.clone(),
+        tasks: drain.tasks.clone(),
         registry: registry.clone(),
         draining: drain.closing.clone(),
         metrics: watched.metrics.clone(),
@@ -396,6 +408,15 @@ async fn run<L: Ledger, D: Door, C: Clock>(parts: Parts<L, D, C>) -> Result<Runn
         registry.run(closing).await;
         Ok(())
     };
+    if let Some((log, audit)) = log.zip(config.audit.as_ref()) {
+        let ended = log.clone();
+        let ended = async move { Err(ended.ended().map(|()| "its writer has ended".to_owned()).await) };
+        let follow = upkeep::follow_audit(log.clone(), health.clone(), metrics.clone());
+        let expire = upkeep::expire_audit(log, clock.clone(), audit.keep_months);
+        tasks.spawn("the audit log", until(&drain.closing, ended));
+        tasks.spawn("the audit log's health", until(&drain.closing, follow.map(Ok)));
+        tasks.spawn("the end of old records", until(&drain.closing, expire.map(Ok)));
+    }
     let upkeep = [
         ("health", until(&drain.closing, follow_health.map(Ok))),
         ("the reload of certificates", until(&drain.closing, follow_certificates.map(Ok))),
@@ -408,7 +429,12 @@ async fn run<L: Ledger, D: Door, C: Clock>(parts: Parts<L, D, C>) -> Result<Runn
     }
 
     let stop = CancellationToken::new();
-    let ended = tokio::spawn(run_until(stop.clone(), tasks, health, drain, config.drain, last));
+    let running = run_until(stop.clone(), tasks, health, drain, config.drain, last);
+    let ended = tokio::spawn(async move {
+        let ended = running.await;
+        trail.close().await;
+        ended
+    });
     Ok(Running {
         counters: counters_at,
         admin: admin_at,

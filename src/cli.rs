@@ -3,6 +3,7 @@
 //! Reads arguments and prints answers. What is decided is decided elsewhere: by the rules (`policy`), by the service (every
 //! one-call command is a client of it), by `config`.
 
+mod audit;
 mod dev_certs;
 mod greeting;
 mod load;
@@ -89,6 +90,9 @@ pub enum Command {
     /// Checks receipts, and puts the key that they are checked with into a file of its own
     #[command(subcommand)]
     Receipt(receipt::ReceiptCommand),
+    /// Verifies an audit log, and removes what has been kept for long enough
+    #[command(subcommand)]
+    Audit(audit::AuditCommand),
     /// Loads a service with made-up people at made-up counters, audits its ledger, and reports
     Load(Box<Load>),
 }
@@ -117,6 +121,9 @@ pub struct Settings {
     /// Key file; made at first start with the embedded store
     #[arg(long, value_name = "FILE")]
     keys: Option<String>,
+    /// Directory of the audit log, this instance's alone [default: `audit` beside an embedded store; with Redis none]
+    #[arg(long, value_name = "DIR")]
+    audit: Option<String>,
     /// The service's certificate with its chain (PEM): terminals then call over TLS and show certificates of their own
     #[arg(long, value_name = "FILE")]
     tls_certificate: Option<String>,
@@ -157,6 +164,7 @@ impl Settings {
             policies: self.policies,
             sites: self.sites,
             keys: self.keys,
+            audit: self.audit,
             tls_certificate: self.tls_certificate,
             tls_key: self.tls_key,
             tls_client_ca: self.tls_client_ca,
@@ -192,6 +200,11 @@ pub fn run_dev_certs(command: dev_certs::DevCerts) -> u8 {
 /// Runs `receipt …` and gives the exit code.
 pub fn run_receipt(command: receipt::ReceiptCommand) -> u8 {
     receipt::run(command)
+}
+
+/// Runs `audit …` and gives the exit code.
+pub fn run_audit(command: audit::AuditCommand) -> u8 {
+    audit::run(command)
 }
 
 /// Runs `load` and gives the exit code.

@@ -66,6 +66,10 @@ const DEFAULT_QUEUE: u32 = 4096;
 const DEFAULT_CONNECTION_AGE_SECONDS: u32 = 600;
 /// Four times what a trained seller manages: see `conduct`.
 const DEFAULT_LOOK_UPS_PER_MINUTE: u32 = 4;
+/// What is asked for at the least: two years.
+const DEFAULT_KEEP_MONTHS: u32 = 24;
+/// The audit log's name beside the data.
+const AUDIT: &str = "audit";
 /// The bound on a clean stop.
 const DEFAULT_DRAIN_SECONDS: u32 = 10;
 
@@ -89,6 +93,8 @@ const MAX_QUEUE: u32 = 1_000_000;
 const MAX_CONNECTION_AGE_SECONDS: u32 = 86_400;
 /// The most look-ups: a larger number is a slip, and 0 says the same.
 const MAX_LOOK_UPS_PER_MINUTE: u32 = 6_000;
+/// A century: a larger number is a slip.
+const MAX_KEEP_MONTHS: u32 = 1_200;
 /// The longest stop.
 const MAX_DRAIN_SECONDS: u32 = 600;
 
@@ -96,7 +102,7 @@ const MAX_DRAIN_SECONDS: u32 = 600;
 const TLS: [&str; 3] = ["certificate", "key", "client_ca"];
 
 /// The sections of the file.
-const SECTIONS: [&[&str]; 8] = [
+const SECTIONS: [&[&str]; 9] = [
     &["tls"],
     &["counters"],
     &["admin"],
@@ -104,6 +110,7 @@ const SECTIONS: [&[&str]; 8] = [
     &["sessions", "cap_by_channel"],
     &["sessions", "cap_by_site"],
     &["lanes"],
+    &["audit"],
     &["telemetry"],
 ];
 
@@ -142,6 +149,8 @@ pub struct Config {
     pub sessions: Sessions,
     /// How calls share trips to Redis. The embedded store shares its syncs by itself.
     pub lanes: Lanes,
+    /// Where every access is put on record; `None`: only what operators do, and in the program's log.
+    pub audit: Option<Audit>,
     /// What is logged, and how.
     pub telemetry: Telemetry,
     /// How often policies, sites and certificates are looked at for changes.
@@ -206,6 +215,15 @@ pub struct Lanes {
     pub queue: NonZeroUsize,
 }
 
+/// Where every access is put on record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Audit {
+    /// The directory, which is this process's alone.
+    pub directory: PathBuf,
+    /// For how many whole months a record and its month's key are kept.
+    pub keep_months: u32,
+}
+
 /// What is logged, and how. Traces and metrics are sent where the standard `OTEL_…` variables say.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Telemetry {
@@ -249,6 +267,8 @@ pub struct Overrides {
     pub sites: Option<String>,
     /// `--keys`
     pub keys: Option<String>,
+    /// `--audit`
+    pub audit: Option<String>,
     /// `--tls-certificate`
     pub tls_certificate: Option<String>,
     /// `--tls-key`
@@ -363,6 +383,9 @@ impl Config {
             group: size(s, &["lanes", "group"], DEFAULT_GROUP, MAX_GROUP),
             queue: size(s, &["lanes", "queue"], DEFAULT_QUEUE, MAX_QUEUE),
         };
+        let audit = s.text(&["audit", "directory"], some_path);
+        let is_audited = s.flag(&["audit", "enabled"]);
+        let keep_months = s.number(&["audit", "keep_months"], DEFAULT_KEEP_MONTHS, MAX_KEEP_MONTHS);
         let log_format = s.text(&["telemetry", "log_format"], log_format).unwrap_or(LogFormat::Human);
         let log_filter = s.text(&["telemetry", "log_filter"], log_filter);
         let reload = seconds(s, &["reload_seconds"], DEFAULT_RELOAD_SECONDS, MAX_RELOAD_SECONDS);
@@ -378,11 +401,21 @@ impl Config {
         if counters == admin && counters.port() != 0 && !s.has_problems() {
             s.problem("admin.listen", format!("is {admin}, as counters.listen is: give each its own port"));
         }
+        let audit = audit.or_else(|| match &store {
+            Store::Embedded(directory) => Some(directory.join(AUDIT)),
+            // Several instances may be started from one place, and each must have a directory of its own.
+            Store::Redis(_) => None,
+        });
+        if is_audited == Some(true) && audit.is_none() && !s.has_problems() {
+            s.problem("audit.directory", "is missing: name a directory that is this instance's alone and outlives it");
+        }
         settings.finish(&SECTIONS)?;
         let make_keys = keys.is_none() && store.is_local();
         let keys = keys.unwrap_or_else(|| key_file(&store));
         // Made-up times are tried on one store after the other.
         let own_witness = store.witness_file().filter(|_| make_keys && clock.is_none());
+        let keep_months = keep_months.unwrap_or(DEFAULT_KEEP_MONTHS);
+        let audit = audit.filter(|_| is_audited != Some(false)).map(|directory| Audit { directory, keep_months });
         Ok(Self {
             make_keys,
             witness: witness.or_else(|| own_witness.map(|name| keys.with_file_name(name))),
@@ -399,6 +432,7 @@ impl Config {
             sites,
             sessions: Sessions { lease, capacity, cap_default, cap_by_channel, cap_by_site },
             lanes,
+            audit,
             telemetry: Telemetry {
                 log_format,
                 log_filter: log_filter.unwrap_or_else(|| DEFAULT_LOG_FILTER.to_owned()),
@@ -514,6 +548,7 @@ impl Overrides {
             (&["policies"], "--policies", self.policies),
             (&["sites"], "--sites", self.sites),
             (&["keys"], "--keys", self.keys),
+            (&["audit", "directory"], "--audit", self.audit),
             (&["tls", "certificate"], "--tls-certificate", self.tls_certificate),
             (&["tls", "key"], "--tls-key", self.tls_key),
             (&["tls", "client_ca"], "--tls-client-ca", self.tls_client_ca),

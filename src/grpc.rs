@@ -71,6 +71,9 @@ pub const PURCHASE_SERVICE: &str = "rationd.v1.PurchaseService";
 /// The name under which health tells whether sessions can be opened.
 pub const SESSION_SERVICE: &str = "rationd.v1.SessionService";
 
+/// The name under which health tells whether accesses can be put on record, where there is an audit log.
+pub const AUDIT_LOG: &str = "rationd.audit";
+
 /// The largest message that a call may carry: a visit of sixteen lines fits several times over.
 pub(crate) const MAX_MESSAGE: usize = 16 * 1024;
 
@@ -119,6 +122,8 @@ pub struct Counters<L, D, C> {
     pub connection_age: Duration,
     /// How many people a site may look up in a minute, for each of its seats, beside those to whom it sells; 0: any number.
     pub look_ups_per_minute: u32,
+    /// Where every access is put on record.
+    pub trail: Trail,
     /// Whether reflection is served.
     pub reflection: bool,
 }
@@ -151,6 +156,7 @@ impl<L: Ledger, D: Door, C: Clock> Counters<L, D, C> {
             visits: Arc::new(Semaphore::new(self.max_in_flight)),
             conduct: Mutex::default(),
             look_ups_per_minute: self.look_ups_per_minute,
+            trail: self.trail,
             clock: self.clock,
             metrics: self.metrics.clone(),
         });
@@ -181,7 +187,9 @@ pub struct Admin<L, D, C> {
     /// Whose sites there are.
     pub sites: Arc<ArcSwap<Sites>>,
     /// Where such accesses are put on record.
-    pub trail: Arc<dyn Trail>,
+    pub trail: Trail,
+    /// Work that must run to its end before the process does.
+    pub tasks: TaskTracker,
     /// The door, for its switches.
     pub registry: Arc<Registry<D, C>>,
     /// Cancelled when the instance begins to drain.
@@ -198,14 +206,15 @@ impl<L: Ledger, D: Door, C: Clock> Admin<L, D, C> {
     /// Serves what operators and probes ask: `OperatorService` and health over gRPC and `scrape` over HTTP, on one listener.
     pub async fn serve(self, listener: TcpListener, health: Health, scrape: Page, stop: CancellationToken) {
         let (at, certificates) = (listener.local_addr().ok(), self.tls.is_some());
-        let access = Accesses {
+        let access = Arc::new(Accesses {
             purchases: self.purchases,
             sites: self.sites,
             trail: self.trail,
+            tasks: self.tasks,
             operators: Mutex::default(),
             metrics: self.metrics.clone(),
             clock: self.clock.clone(),
-        };
+        });
         let edge = OperatorEdge::new(self.exports, access, self.registry, at, certificates, self.draining);
         let service = OperatorServiceServer::new(edge).max_decoding_message_size(MAX_SWITCHES);
         let listens = Listens {

@@ -35,7 +35,8 @@
 //! | [`session`] | seats of terminals and the line in front of them: the limiter, pure; the doors in Redis and redb; the registry of one instance |
 //! | [`purchase`] | the use case; [`purchase::receipt`], what a receipt says and the MAC that it is checked by |
 //! | [`export`] | the records of a programme, for an audit |
-//! | [`audit`], [`conduct`] | accesses to a record that are no counter's business, put on record; how much of what somebody may do |
+//! | [`audit`] | the audit log: every access, in a chain of records; [`audit::chain`], what a record is; [`audit::verify`] |
+//! | [`conduct`] | how much of what somebody may do |
 //! | [`grpc`] | the services, errors as statuses, how connections begin, who is calling |
 //! | [`terminal`] | the client library |
 //! | [`load`] | the load harness and its audit |

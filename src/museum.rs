@@ -74,11 +74,13 @@ pub enum Mutant {
     StandingNotLookedAt,
     /// A trip to Redis that brings no answer is taken for one that did nothing.
     UnknownAsNotExecuted,
+    /// The hash of a record of the audit log does not cover its sequence.
+    ChainWithoutSequence,
 }
 
 impl Mutant {
     /// Every exhibit, with the name that chooses it.
-    pub const ALL: [(Self, &'static str); 35] = [
+    pub const ALL: [(Self, &'static str); 36] = [
         (Self::Control, "control"),
         (Self::CheckThenWrite, "check-then-write"),
         (Self::SweptTooEarly, "swept-too-early"),
@@ -114,6 +116,7 @@ impl Mutant {
         (Self::NotRecordedWithoutClosing, "not-recorded-without-closing"),
         (Self::StandingNotLookedAt, "standing-not-looked-at"),
         (Self::UnknownAsNotExecuted, "unknown-as-not-executed"),
+        (Self::ChainWithoutSequence, "chain-without-sequence"),
     ];
 
     /// Whether this bug is switched on in this process (`RATIOND_MUTANT=name` in a museum build).

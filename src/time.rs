@@ -46,6 +46,13 @@ impl Timestamp {
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_millis(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
     }
+
+    /// The month in UTC that this instant lies in.
+    pub fn month(self) -> Month {
+        let instant = jiff::Timestamp::from_millisecond(self.0).unwrap_or_default();
+        let date = instant.to_zoned(jiff::tz::TimeZone::UTC).date();
+        Month { year: date.year(), month: date.month() }
+    }
 }
 
 /// RFC 3339 in UTC with milliseconds: `2020-03-11T00:00:00.000Z`.
@@ -120,6 +127,46 @@ impl FromStr for Date {
 impl fmt::Display for Date {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:04}-{:02}-{:02}", self.year, self.month, self.day)
+    }
+}
+
+/// A calendar month in UTC.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Month {
+    year: i16,
+    month: i8,
+}
+
+impl Month {
+    /// The first instant after this month and so many more; [`Timestamp::NEVER`] where the calendar ends.
+    pub fn end_after(self, months: u32) -> Timestamp {
+        let first = jiff::civil::date(self.year, self.month, 1);
+        let span = jiff::Span::new().try_months(i64::from(months) + 1);
+        let end = span.and_then(|span| first.checked_add(span)).and_then(|end| end.to_zoned(jiff::tz::TimeZone::UTC));
+        end.map_or(Timestamp::NEVER, |end| Timestamp(end.timestamp().as_millisecond()).min(Timestamp::NEVER))
+    }
+}
+
+/// Why a text is not a month.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("not a month: {0:?}; write it as 2020-03")]
+pub struct NotAMonth(String);
+
+/// From ISO 8601: `2020-03`.
+impl FromStr for Month {
+    type Err = NotAMonth;
+
+    fn from_str(text: &str) -> Result<Self, NotAMonth> {
+        let date = format!("{text}-01").parse::<jiff::civil::Date>().ok().filter(|_| text.len() == 7);
+        date.map(|d| Self { year: d.year(), month: d.month() })
+            .ok_or_else(|| NotAMonth(text.chars().take(64).collect()))
+    }
+}
+
+/// ISO 8601: `2020-03`.
+impl fmt::Display for Month {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:04}-{:02}", self.year, self.month)
     }
 }
 
@@ -234,6 +281,19 @@ mod tests {
         assert!(Date::new(2020, 2, 29).is_some());
         assert!(Date::new(2021, 2, 29).is_none());
         assert!(Date::new(2020, 2, 30).is_none());
+    }
+
+    #[test]
+    fn a_month_is_kept_until_so_many_have_followed_it() {
+        let at = |text: &str| text.parse::<Timestamp>().unwrap();
+        let month = at("2024-12-31T23:59:59.999Z").month();
+        assert_eq!((month.to_string(), "2024-12".parse()), ("2024-12".to_owned(), Ok(month)));
+        assert_eq!(month.end_after(0), at("2025-01-01T00:00:00Z"));
+        assert_eq!(month.end_after(24), at("2027-01-01T00:00:00Z"));
+        assert_eq!(month.end_after(u32::MAX), Timestamp::NEVER);
+        for bad in ["2024-13", "2024-1", "24-01", "", "2024-01-01"] {
+            assert!(bad.parse::<Month>().is_err(), "{bad:?}");
+        }
     }
 
     #[test]

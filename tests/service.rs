@@ -19,6 +19,7 @@ mod service {
 
     mod accesses;
     mod ageing;
+    mod audit;
     mod bad_input;
     mod behaviour;
     mod certificates;

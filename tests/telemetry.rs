@@ -73,6 +73,7 @@ fn measure_everything(metrics: &Metrics) {
     metrics.look_up_slowed();
     metrics.voided(VoidedBy::Site);
     metrics.unusual_voids();
+    metrics.audited(1, 1, true);
 }
 
 async fn listen() -> (TcpListener, SocketAddr) {

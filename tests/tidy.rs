@@ -27,7 +27,7 @@ const IMPORTS: &str = "
     app                → ledger, ledger::{redis, embedded}, session, session::{redis, embedded}
     app                → buyer, policy, ids, time
     cli                → config, policy, session::{switches, Mode, Switches}, terminal, load, grpc::{v1, PURCHASE_SERVICE}, certs, tls, sites, ids, time
-    cli                → purchase::receipt, telemetry
+    cli                → purchase::receipt, telemetry, audit
     certs              → tls, ids, time
     grpc               → purchase, export, session, stock, journal, ledger::Ledger, policy::{LineSet, Place, Refusal}
     grpc               → sites, ids, time, tls, telemetry, drain, audit, conduct
@@ -35,7 +35,7 @@ const IMPORTS: &str = "
     terminal           → grpc::{v1, MAX_MESSAGE, code_name}, telemetry::propagation, ids, time
     load               → terminal, grpc::{v1, PURCHASE_SERVICE}, sites, ids, time
     purchase           → buyer, policy, ledger, sites, ids, time
-    audit              → ledger::RecordKey, ids, time
+    audit              → buyer::{SecretKey, keyed}, ledger::RecordKey, ids, time
     conduct            → ids
     export             → buyer::BuyerKey, policy::Policies, ledger, ids
     journal            → ledger, policy, buyer, ids, time
@@ -87,7 +87,7 @@ const FENCES: &str = "
 /// Parts that are pure: no I/O, no tasks, no logging.
 const PURE_LINE: usize = line!() as usize + 1;
 const PURE: &str = "
-    ids.rs policy.rs policy/ buyer/kr_resident.rs buyer/opaque.rs ledger/rules.rs ledger/packed.rs purchase/receipt.rs sites.rs tls.rs tls/ certs.rs conduct.rs → tokio, tracing, std::fs, std::net, std::io
+    ids.rs policy.rs policy/ buyer/kr_resident.rs buyer/opaque.rs ledger/rules.rs ledger/packed.rs purchase/receipt.rs sites.rs tls.rs tls/ certs.rs conduct.rs audit/chain.rs → tokio, tracing, std::fs, std::net, std::io
 ";
 
 fn root() -> PathBuf {

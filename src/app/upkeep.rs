@@ -1,10 +1,11 @@
-//! What goes on beside the calls: health follows the store, old entries are swept.
+//! What goes on beside the calls: health follows the store and the audit log, old entries are swept, old records removed.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 
+use crate::audit::FileTrail;
 use crate::grpc;
 use crate::ledger::{Durability, Health, Ledger};
 use crate::policy::Policies;
@@ -97,6 +98,46 @@ pub(super) async fn sweep<L: Ledger, C: Clock>(ledger: L, clock: C, policies: Ar
                     break;
                 }
             }
+        }
+    }
+}
+
+/// Shows how the audit log stands, and has it try again what has failed.
+pub(super) async fn follow_audit(log: FileTrail, health: grpc::Health, metrics: Arc<Metrics>) {
+    let (mut recorded, mut not_recorded, mut was) = (0, 0, None);
+    loop {
+        let now = log.standing();
+        if was.as_ref() != Some(&now.failing) {
+            match &now.failing {
+                None => tracing::info!("accesses are put on record in the audit log"),
+                Some(why) => {
+                    tracing::error!(%why, "accesses cannot be put on record: counters sell on, operators are refused");
+                }
+            }
+            health.set_audited(now.failing.is_none()).await;
+        }
+        metrics.audited(now.recorded - recorded, now.not_recorded - not_recorded, now.failing.is_some());
+        if now.not_recorded > not_recorded {
+            tracing::error!(accesses = now.not_recorded - not_recorded, "accesses of counters are not on record");
+        }
+        (recorded, not_recorded, was) = (now.recorded, now.not_recorded, Some(now.failing));
+        log.retry();
+        tokio::time::sleep(HEALTH_EVERY).await;
+    }
+}
+
+/// Removes what the audit log has kept for long enough. Not under a simulated clock, and not when the clock was set since the last
+/// round: as with the sweep.
+pub(super) async fn expire_audit<C: Clock>(log: FileTrail, clock: C, keep_months: u32) {
+    if clock.is_simulated() {
+        return std::future::pending().await;
+    }
+    let mut steady = Steady::new(clock);
+    loop {
+        tokio::time::sleep(SWEEP_EVERY).await;
+        match steady.now() {
+            Some(_) => log.expire(keep_months).await,
+            None => tracing::warn!("the clock was set since; nothing of the audit log is removed in this round"),
         }
     }
 }

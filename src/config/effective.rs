@@ -87,6 +87,15 @@ impl Config {
         out.value("connections that carry calls to Redis", "count", self.lanes.count);
         out.value("calls that share a trip, at the most", "group", self.lanes.group);
         out.value("calls that wait for a trip, at the most; more are told to come back", "queue", self.lanes.queue);
+        out.section("audit");
+        out.value("every access is put on record in an audit log", "enabled", self.audit.is_some());
+        out.path(
+            "its directory, this instance's alone; left out: `audit` beside an embedded store, none with Redis",
+            "directory",
+            self.audit.as_ref().map(|audit| &audit.directory),
+        );
+        let keep_months = self.audit.as_ref().map_or(super::DEFAULT_KEEP_MONTHS, |audit| audit.keep_months);
+        out.value("records and their keys are kept for so many whole months", "keep_months", keep_months);
         out.section("telemetry");
         out.text("human or json", "log_format", self.telemetry.log_format.name());
         out.text("which log lines are written, as tracing directives", "log_filter", &self.telemetry.log_filter);

@@ -445,3 +445,28 @@ fn everything_that_is_wrong_with_the_files_of_certificates_is_told_at_once() {
     std::fs::write(at("server.key"), ca.key.as_str()).unwrap();
     assert_eq!(found(), ["server.key: does not belong to the certificate: name the key that was made with it"]);
 }
+
+#[test]
+fn an_audit_log_lies_beside_embedded_data_and_elsewhere_where_it_is_named() {
+    let audit = |text: &str| from_file(text).unwrap().audit.map(|audit| (audit.directory, audit.keep_months));
+    assert_eq!(audit(""), Some(("./rationd-data/audit".into(), 24)));
+    assert_eq!(audit("store = \"embedded:/var/lib/rationd\""), Some(("/var/lib/rationd/audit".into(), 24)));
+    assert_eq!(audit("store = \"redis://localhost\""), None);
+    let named = "store = \"redis://localhost\"\n[audit]\ndirectory = \"log\"\nkeep_months = 60";
+    assert_eq!(audit(named), Some(("log".into(), 60)));
+    assert_eq!(audit("[audit]\nenabled = false\ndirectory = \"log\""), None);
+    let overrides = Overrides { audit: Some("elsewhere".into()), ..Overrides::default() };
+    assert_eq!(from_file_and(named, &[], overrides).unwrap().audit.unwrap().directory, Path::new("elsewhere"));
+    for text in [named, "", "store = \"redis://localhost\""] {
+        let config = from_file(text).unwrap();
+        assert_eq!(from_file(&config.effective()).unwrap().audit, config.audit, "{text}");
+    }
+    assert_eq!(
+        problems(from_file("store = \"redis://localhost\"\n[audit]\nenabled = true\nkeep_months = 23")),
+        ["rationd.toml:4: audit.keep_months: must be a whole number from 24 to 1200"]
+    );
+    assert_eq!(
+        problems(from_file("store = \"redis://localhost\"\n[audit]\nenabled = true")),
+        ["audit.directory: is missing: name a directory that is this instance's alone and outlives it"]
+    );
+}

@@ -1,4 +1,5 @@
-//! `grpc.health.v1` for every listener: the empty name is the process and always serves; each service follows the store.
+//! `grpc.health.v1` for every listener: the empty name is the process and always serves; each service follows the store, and
+//! the audit log's name follows that.
 
 use std::sync::Arc;
 
@@ -7,7 +8,7 @@ use tonic_health::ServingStatus;
 use tonic_health::pb::health_server::{Health as HealthApi, HealthServer};
 use tonic_health::server::{HealthReporter, HealthService};
 
-use super::{PURCHASE_SERVICE, SESSION_SERVICE};
+use super::{AUDIT_LOG, PURCHASE_SERVICE, SESSION_SERVICE};
 
 /// What health answers. Clones share it.
 #[derive(Clone)]
@@ -29,6 +30,12 @@ impl Health {
     pub async fn set_ready(&self, ready: bool) {
         let ended = self.ended.lock().await;
         self.tell(ready && !*ended).await;
+    }
+
+    /// Whether accesses can be put on record in the audit log. No name but its own follows it: counters sell on without.
+    pub async fn set_audited(&self, audited: bool) {
+        let status = if audited { ServingStatus::Serving } else { ServingStatus::NotServing };
+        self.reporter.set_service_status(AUDIT_LOG, status).await;
     }
 
     /// Not ready any more, whatever [`Health::set_ready`] says later: the service stops.

@@ -8,6 +8,7 @@
 mod accesses;
 
 use std::collections::VecDeque;
+use std::fmt::Display;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -25,7 +26,9 @@ use accesses::{MAX_REASON, holds_a_number};
 use super::identity::{Identity, Peer};
 use super::status::{self, BadField, Fault};
 use super::v1::{self, operator_service_server::OperatorService};
+use crate::audit::{Access, Action, Trail};
 use crate::export::{Export, Exports, Record};
+use crate::ids::ProgrammeId;
 use crate::ledger::Ledger;
 use crate::session::{Door, DoorError, Registry, Switches};
 use crate::time::Clock;
@@ -40,7 +43,7 @@ const EXPORTS: usize = 2;
 /// The service over one ledger and one door.
 pub(super) struct OperatorEdge<L, D, C> {
     exports: Exports<L>,
-    accesses: Accesses<L, C>,
+    accesses: Arc<Accesses<L, C>>,
     registry: Arc<Registry<D, C>>,
     answers: Answers,
     /// Cancelled when the instance begins to drain.
@@ -87,7 +90,7 @@ impl<L, D: Door, C: Clock> OperatorEdge<L, D, C> {
     /// `listens` is where it is served, `None` if nobody knows; `certificates` whether they tell there who calls.
     pub(super) fn new(
         exports: Exports<L>,
-        accesses: Accesses<L, C>,
+        accesses: Arc<Accesses<L, C>>,
         registry: Arc<Registry<D, C>>,
         listens: Option<SocketAddr>,
         certificates: bool,
@@ -134,12 +137,17 @@ impl<L: Ledger, D: Door, C: Clock> OperatorService for OperatorEdge<L, D, C> {
     async fn export_records(&self, request: Request<v1::ExportRecordsRequest>) -> Result<Response<Messages>, Status> {
         let operator = self.answers.operator(*Peer::of(request.extensions()))?;
         let programme = request.into_inner().programme;
-        let unknown = |e| status::invalid(vec![BadField::new("programme", format!("{e}"))]);
-        let export = self.exports.begin(&programme).map_err(unknown)?;
+        let unknown = |e: &dyn Display| status::invalid(vec![BadField::new("programme", format!("{e}"))]);
+        let export = self.exports.begin(&programme).map_err(|e| unknown(&e))?;
+        let id: ProgrammeId = programme.parse().map_err(|e| unknown(&e))?;
         let ledger = self.exports.ledger_id().ok_or_else(status::ledger_away)?;
         let room = self.room.clone().try_acquire_owned().map_err(|_| status::overloaded())?;
+        let asked = self.accesses.access(operator, Action::Export { programme: id });
+        self.accesses.put(asked.clone()).await?;
         tracing::info!(programme, %operator, "an export of records begins");
+        let ended = Access { result: "BROKEN_OFF", ..asked };
         let sending = Sending {
+            on_record: Ended { ended, trail: self.accesses.trail.clone() },
             programme,
             ledger_id: ledger.to_string(),
             export,
@@ -194,10 +202,24 @@ impl<L: Ledger, D: Door, C: Clock> OperatorService for OperatorEdge<L, D, C> {
         let wanted = request.into_inner();
         let switches = self.checked(&wanted).await?;
         let v1::SetSwitchesRequest { version, reason, .. } = wanted;
-        let by = accesses::name(operator);
+        let asked = self.accesses.access(operator, Action::Switch { version, reason: reason.clone() });
+        let by = operator.name();
         let why = if reason.is_empty() { String::new() } else { format!(": {reason}") };
         let who = format!("set at {} by {by}{why}", self.accesses.clock.now());
-        let Some(kept) = self.registry.switch(version, &switches, &who).await.map_err(|error| {
+        let (accesses, registry) = (self.accesses.clone(), self.registry.clone());
+        let work = async move {
+            accesses.put(asked.clone()).await?;
+            let switched = registry.switch(version, &switches, &who).await;
+            let result = match &switched {
+                Ok(Some(_)) => "SWITCHED",
+                Ok(None) => "OTHER_VERSION",
+                Err(_) => "UNCONFIRMED",
+            };
+            accesses.trail.tell([Access { at: accesses.clock.now(), result, ..asked }]).written().await;
+            Ok::<_, Fault>(switched)
+        };
+        let switched = self.accesses.tasks.spawn(work).await.map_err(|_| status::broken())??;
+        let Some(kept) = switched.map_err(|error| {
             tracing::warn!(%error, %operator, version, "nobody can say whether the switches were changed");
             status::switches_unconfirmed()
         })?
@@ -211,6 +233,7 @@ impl<L: Ledger, D: Door, C: Clock> OperatorService for OperatorEdge<L, D, C> {
 
 /// An export between the ledger and the wire.
 struct Sending<L> {
+    on_record: Ended,
     programme: String,
     ledger_id: String,
     export: Export<L>,
@@ -220,6 +243,18 @@ struct Sending<L> {
     sent: u64,
     draining: CancellationToken,
     _room: OwnedSemaphorePermit,
+}
+
+/// Puts on record how far an export came, whatever ends it.
+struct Ended {
+    ended: Access,
+    trail: Trail,
+}
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        self.trail.tell([self.ended.clone()]);
+    }
 }
 
 impl<L: Ledger> Sending<L> {
@@ -248,6 +283,7 @@ impl<L: Ledger> Sending<L> {
         }
         let unreadable = self.export.unreadable();
         tracing::info!(programme = self.programme, records = self.sent, unreadable, "an export of records is complete");
+        self.on_record.ended.result = "COMPLETE";
         message.complete = Some(v1::ExportComplete { records: self.sent, unreadable });
         Ok((message, None))
     }

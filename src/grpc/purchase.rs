@@ -4,6 +4,7 @@
 //! A client that hangs up, or whose deadline passes, takes its call back if the store has not been asked yet; what the store
 //! has been asked runs to its end there. A visit of several lines goes on to its last.
 
+mod on_record;
 mod stream;
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -18,9 +19,10 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::connections::Link;
 use super::convert::{self, WireKnown, WireVisit};
-use super::identity::{Callers, Credentials};
+use super::identity::{Callers, Credentials, Peer};
 use super::status::{self, Fault};
 use super::v1::{self, purchase_service_server::PurchaseService, purchase_stream_request::Call};
+use crate::audit::Trail;
 use crate::conduct::{Conduct, Rules};
 use crate::ids::{Channel, ProgrammeId, SiteId};
 use crate::ledger::Ledger;
@@ -28,6 +30,7 @@ use crate::purchase::{Caller, Known, LineAnswer, Outcome, Prepared, Purchases};
 use crate::session::{Door, Seat};
 use crate::telemetry::metrics::{Metrics, Verb, VoidedBy};
 use crate::time::Clock;
+use on_record::OnRecord;
 
 /// How long a call of a stream waits for a place.
 const LONGEST_WAIT: Duration = Duration::from_millis(500);
@@ -45,6 +48,8 @@ pub(super) struct PurchaseEdge<L, D, C> {
     /// What the sites have done lately.
     pub(super) conduct: Mutex<Conduct>,
     pub(super) look_ups_per_minute: u32,
+    /// Where every access is put on record.
+    pub(super) trail: Trail,
     pub(super) clock: C,
     pub(super) metrics: Arc<Metrics>,
 }
@@ -72,26 +77,36 @@ enum Act {
     Resolve(Box<Known>),
 }
 
+impl Act {
+    fn lines(&self) -> usize {
+        match self {
+            Self::Check(visit) | Self::Buy(visit) => visit.lines(),
+            _ => 1,
+        }
+    }
+}
+
 impl<L: Ledger, D: Door, C: Clock> PurchaseEdge<L, D, C> {
     /// A call by itself. A visit of several lines that has begun goes on to its last line whoever still waits for it, so that
     /// nobody finds half a family served; every other call is one step of the store.
     async fn alone(self: &Arc<Self>, call: Call, who: Credentials<'_>) -> Result<Vec<v1::PurchaseResult>, Fault> {
         let Ready { caller, seat, programme, verb, act } = self.ready(call, who).await?;
+        let peer = who.peer();
         let from = (caller.site, caller.place.channel);
         let answers = match act {
-            Act::Buy(visit) if visit.lines() > 1 => {
+            act @ Act::Buy(_) if act.lines() > 1 => {
                 let place = self.visits.clone().try_acquire_owned().map_err(|_| status::overloaded())?;
                 let edge = Arc::clone(self);
                 let work = async move {
                     let _place = place;
-                    edge.purchases.buy(&visit, &caller).await
+                    edge.ask(act, peer, &caller).await
                 };
                 self.tasks.spawn(work).await.map_err(|_| status::broken())?
             }
             act => {
                 // A stop that cannot wait for it says that something was under way.
                 let _tracked = self.tasks.token();
-                self.ask(act, &caller).await
+                self.ask(act, peer, &caller).await
             }
         };
         self.results(answers, programme, verb, seat, from)
@@ -109,7 +124,7 @@ impl<L: Ledger, D: Door, C: Clock> PurchaseEdge<L, D, C> {
         let call = call.ok_or_else(|| status::invalid(vec![status::BadField::new("call", "is required")]))?;
         let ready = self.ready(call, who.with_token(&session_token)).await?;
         let Ready { caller, seat, programme, verb, act } = ready;
-        let answers = self.ask(act, &caller).await;
+        let answers = self.ask(act, who.peer(), &caller).await;
         self.results(answers, programme, verb, seat, (caller.site, caller.place.channel))
     }
 
@@ -307,17 +322,21 @@ impl<L: Ledger, D: Door, C: Clock> PurchaseEdge<L, D, C> {
         self.purchases.prepare_known(programme, buyer, request).map(Box::new).map_err(convert::bad_fields)
     }
 
-    /// Boxed: what waits for the store is then in pieces that an allocator hands out quickly.
-    fn ask<'a>(&'a self, act: Act, caller: &'a Caller) -> BoxFuture<'a, Vec<LineAnswer>> {
+    /// Asks the ledger, and puts what came of it on record. Boxed: what waits for the store is then in pieces that an allocator
+    /// hands out quickly.
+    fn ask<'a>(&'a self, act: Act, peer: Peer, caller: &'a Caller) -> BoxFuture<'a, Vec<LineAnswer>> {
         Box::pin(async move {
-            match act {
+            let on_record = OnRecord::new(&act, peer, caller, &self.trail, &self.clock);
+            let answers = match act {
                 Act::Check(visit) => self.purchases.check(&visit, caller).await,
                 Act::Buy(visit) => self.purchases.buy(&visit, caller).await,
                 Act::Confirm(known) => vec![self.purchases.confirm(*known, caller).await],
                 Act::Release(known) => vec![self.purchases.release(*known, caller).await],
                 Act::Void(known) => vec![self.purchases.void(*known, caller).await],
                 Act::Resolve(known) => vec![self.purchases.resolve(*known, caller).await],
-            }
+            };
+            on_record.answered(&answers).written().await;
+            answers
         })
     }
 

@@ -53,12 +53,32 @@ impl Prepared {
     pub fn programme(&self) -> ProgrammeId {
         self.programme.id()
     }
+
+    /// Whether it is to hold instead of sell.
+    pub fn is_hold(&self) -> bool {
+        self.hold_for.is_some()
+    }
+
+    /// The request id of each line that has one.
+    pub fn requests(&self) -> impl Iterator<Item = RequestId> {
+        self.lines.iter().filter_map(|line| line.request)
+    }
+
+    /// Whose record each line is about.
+    pub fn records(&self) -> impl Iterator<Item = RecordKey> {
+        self.lines.iter().map(|line| line.key)
+    }
 }
 
 impl Known {
     /// Under which programme it was bought.
     pub fn programme(&self) -> ProgrammeId {
         self.programme.id()
+    }
+
+    /// The id that it is asked about by.
+    pub fn request(&self) -> RequestId {
+        self.request
     }
 }
 

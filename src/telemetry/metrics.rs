@@ -192,9 +192,30 @@ const VOIDS_UNUSUAL: Row = Row {
     help: "Warnings of sites that take back unusually many of their sales; the log names the site.",
     labels: &[],
 };
+const AUDIT_RECORDED: Row = Row {
+    name: "rationd.audit.recorded",
+    kind: Kind::Counter,
+    unit: "{access}",
+    help: "Accesses that were put on record in the audit log.",
+    labels: &[],
+};
+const AUDIT_NOT_RECORDED: Row = Row {
+    name: "rationd.audit.not_recorded",
+    kind: Kind::Counter,
+    unit: "{access}",
+    help: "Accesses of counters of which there is no record, because the audit log could not take it; its chain says how many.",
+    labels: &[],
+};
+const AUDIT_FAILING: Row = Row {
+    name: "rationd.audit.failing",
+    kind: Kind::Gauge,
+    unit: "1",
+    help: "1 when nothing can be put on record: counters sell on, operators are refused. 0 otherwise.",
+    labels: &[],
+};
 
 /// Every instrument of the service.
-pub const TABLE: [Row; 22] = [
+pub const TABLE: [Row; 25] = [
     DECISIONS,
     NEAR_LIMIT,
     RPC_DURATION,
@@ -217,6 +238,9 @@ pub const TABLE: [Row; 22] = [
     LOOK_UPS_SLOWED,
     VOIDS,
     VOIDS_UNUSUAL,
+    AUDIT_RECORDED,
+    AUDIT_NOT_RECORDED,
+    AUDIT_FAILING,
 ];
 
 /// Upper bounds of the histograms' buckets in seconds: the targets of the service lie between 1 ms and 1 s.
@@ -416,6 +440,9 @@ pub struct Metrics {
     look_ups_slowed: Counter<u64>,
     voids: Counter<u64>,
     voids_unusual: Counter<u64>,
+    audit_recorded: Counter<u64>,
+    audit_not_recorded: Counter<u64>,
+    audit_failing: Gauge<u64>,
 }
 
 impl Metrics {
@@ -461,6 +488,9 @@ impl Metrics {
             look_ups_slowed: counter(LOOK_UPS_SLOWED),
             voids: counter(VOIDS),
             voids_unusual: counter(VOIDS_UNUSUAL),
+            audit_recorded: counter(AUDIT_RECORDED),
+            audit_not_recorded: counter(AUDIT_NOT_RECORDED),
+            audit_failing: gauge(AUDIT_FAILING),
         };
         // It is watched for its 0, which must be there to be seen.
         metrics.over_admitted.add(0, &[]);
@@ -478,6 +508,13 @@ impl Metrics {
                 KeyValue::new("outcome", outcome),
             ],
         );
+    }
+
+    /// So many accesses were put on record, or could not be, since the last time; and whether none can be now.
+    pub fn audited(&self, recorded: u64, not_recorded: u64, failing: bool) {
+        self.audit_recorded.add(recorded, &[]);
+        self.audit_not_recorded.add(not_recorded, &[]);
+        self.audit_failing.record(u64::from(failing), &[]);
     }
 
     /// A sale left its buyer with nothing for now.

@@ -3,6 +3,8 @@
 use super::service::{Ran, Service, rationd};
 
 const NUMBER: [&str; 2] = ["--number", "810305-1000112"];
+/// The audit log of a service under the clock of these tests.
+const RECORD: &str = "rationd-data-simulated/audit/000000000001-2020-06.log";
 const WHY: [&str; 2] = ["--reason", "not theirs, ticket 2026-11-0042"];
 
 fn operator(service: &Service, directory: &std::path::Path, command: &str, more: &[&str]) -> Ran {
@@ -28,7 +30,8 @@ fn an_operator_looks_and_takes_back_and_both_stand_on_record_without_a_number() 
     assert!(unreasoned.code == 2 && unreasoned.err.contains("reason: is required"), "{unreasoned:?}");
     let told = operator(&service, at, "look-up", &[&NUMBER[..], &["--reason", "asks for 810305-1000112"]].concat());
     assert!(told.code == 2 && told.err.contains("must not hold a buyer's number"), "{told:?}");
-    assert!(!service.log().contains("audit:"), "nothing was done");
+    let on_record = std::fs::read_to_string(at.join(RECORD)).unwrap();
+    assert!(!on_record.contains("LOOK_UP"), "nothing was done: {on_record}");
     let found = operator(&service, at, "look-up", &[&NUMBER[..], &WHY, &["--json"]].concat());
     let entry = found.json()["entries"][0].clone();
     assert_eq!((&entry["state"], &entry["site"], &entry["quantity"]), (&"SOLD".into(), &"11000001".into(), &2.into()));
@@ -41,13 +44,35 @@ fn an_operator_looks_and_takes_back_and_both_stand_on_record_without_a_number() 
     assert!(voided.code == 0 && voided.out.contains("VOIDED"), "{voided:?}");
     assert!(counted(&service, "rationd_voids_total", "by=\"operator\"", " 1"), "{}", service.metrics());
 
+    let on_record = std::fs::read_to_string(at.join(RECORD)).unwrap();
+    let records: Vec<_> =
+        on_record.lines().filter(|line| line.contains("LOOK_UP") || line.contains("VOID_FOR")).collect();
+    assert_eq!(records.len(), 6, "each before and after: {on_record}");
+    let stages = ["ASKED", "SHOWN", "ASKED", "NOT_YOURS", "ASKED", "VOIDED"];
+    assert!(
+        records.iter().zip(stages).all(|(line, stage)| line.contains(&format!("\"result\":\"{stage}\""))),
+        "{on_record}"
+    );
+    assert!(records.iter().all(|line| line.contains("somebody on this machine") && line.contains("2026-11-0042")));
+    for text in [on_record, service.log()] {
+        assert!(!text.contains("1000112"), "{text}");
+    }
+    service.stop();
+}
+
+#[test]
+fn without_an_audit_log_what_operators_do_stands_in_the_programs_log() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = directory.path();
+    let off = ("RATIOND_AUDIT__ENABLED", "false");
+    let service = Service::start(at, &["--clock", super::shops::SATURDAY], &[off]);
+    assert!(service.log().contains("there is no audit log"), "{}", service.log());
+    assert_eq!(operator(&service, at, "look-up", &[&NUMBER[..], &WHY].concat()).code, 0);
     let log = service.log();
     let records: Vec<_> = log.lines().filter(|line| line.contains("audit:")).collect();
-    assert_eq!(records.len(), 6, "each before and after: {log}");
-    let stages = ["ASKED", "SHOWN", "ASKED", "NOT_YOURS", "ASKED", "VOIDED"];
-    assert!(records.iter().zip(stages).all(|(line, stage)| line.contains(stage)), "{log}");
-    assert!(records.iter().all(|line| line.contains("somebody on this machine") && line.contains("2026-11-0042")));
-    assert!(!log.contains("1000112"), "{log}");
+    assert!(records.len() == 2 && records[0].contains("ASKED") && records[1].contains("SHOWN"), "{log}");
+    assert!(records.iter().all(|line| line.contains("2026-11-0042")) && !log.contains("1000112"), "{log}");
+    assert!(!at.join("rationd-data-simulated/audit").exists());
     service.stop();
 }
 

@@ -30,15 +30,15 @@ pub fn setting(name: &str, otherwise: u64) -> u64 {
 }
 
 /// One attempt to sell and what was heard of it.
-struct Attempt {
+pub struct Attempt {
     who: u64,
-    id: RequestId,
+    pub id: RequestId,
     site: &'static str,
-    heard: Result<Outcome, CallError>,
+    pub heard: Result<Outcome, CallError>,
 }
 
 /// Sells one unit after another until the service is gone.
-async fn sell_until_gone(
+pub async fn sell_until_gone(
     service: &Service,
     place: usize,
     next: Arc<AtomicU64>,

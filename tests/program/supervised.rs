@@ -20,7 +20,9 @@ const EVERYWHERE: [&str; 6] = [
     "the sweep",
     "the registry of sessions",
 ];
-const EMBEDDED: [&str; 2] = ["the ledger's file", "the door's file"];
+/// An audit log is kept beside an embedded store.
+const EMBEDDED: [&str; 5] =
+    ["the ledger's file", "the door's file", "the audit log", "the audit log's health", "the end of old records"];
 const REDIS: [&str; 1] = ["the watch over Redis"];
 /// The bound that is promised.
 const TOLD_WITHIN: Duration = Duration::from_secs(1);

@@ -1,5 +1,6 @@
 //! Who stands at the other end of a connection: read from its certificate once, when the connection is made.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -126,6 +127,14 @@ impl Peer {
     /// The peer of the connection on which a call came. One that nobody has looked at is nobody.
     pub(in crate::grpc) fn of(extensions: &Extensions) -> &Self {
         extensions.get::<Arc<Link>>().map_or(&Self::Uncertified, |link| &link.peer)
+    }
+
+    /// Who it is, for records.
+    pub(in crate::grpc) fn name(self) -> Cow<'static, str> {
+        match self {
+            Self::Clear => "somebody on this machine".into(),
+            peer => peer.to_string().into(),
+        }
     }
 
     /// Its identity; `None` in the clear, where there is none.

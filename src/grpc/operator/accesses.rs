@@ -4,8 +4,9 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
+use tokio_util::task::TaskTracker;
 
-use crate::audit::{Access, Action, Stage, Trail};
+use crate::audit::{ASKED, Access, Action, Trail};
 use crate::conduct::Operators;
 use crate::grpc::convert::{self, WireKnown};
 use crate::grpc::identity::{Identity, OPERATOR, Peer};
@@ -14,7 +15,7 @@ use crate::grpc::v1;
 use crate::ids::{OperatorId, SiteId, TerminalId};
 use crate::ledger::Ledger;
 use crate::policy::Place;
-use crate::purchase::{Caller, LineAnswer, Named, Outcome, Purchases};
+use crate::purchase::{Caller, Known, LineAnswer, Named, Outcome, Purchases};
 use crate::sites::Sites;
 use crate::telemetry::metrics::{Metrics, VoidedBy};
 use crate::time::Clock;
@@ -28,19 +29,13 @@ const DIGITS_OF_A_NUMBER: usize = 12;
 pub(in crate::grpc) struct Accesses<L, C> {
     pub(in crate::grpc) purchases: Purchases<L, C>,
     pub(in crate::grpc) sites: Arc<ArcSwap<Sites>>,
-    pub(in crate::grpc) trail: Arc<dyn Trail>,
+    pub(in crate::grpc) trail: Trail,
+    /// What an operator has asked for is done to its end, and put on record, whoever still waits for it.
+    pub(in crate::grpc) tasks: TaskTracker,
     /// How much each has done lately.
     pub(in crate::grpc) operators: Mutex<Operators>,
     pub(in crate::grpc) metrics: Arc<Metrics>,
     pub(in crate::grpc) clock: C,
-}
-
-/// Who an operator is, for the log and for records.
-pub(super) fn name(operator: Peer) -> String {
-    match operator {
-        Peer::Clear => "somebody on this machine".to_owned(),
-        peer => peer.to_string(),
-    }
 }
 
 /// Whose looks are counted; `None` is whoever is on this machine.
@@ -62,14 +57,16 @@ impl<L: Ledger, C: Clock> Accesses<L, C> {
         let why = reason(&wanted.reason, whose.as_ref().ok().map(|(_, buyer)| *buyer));
         let ((programme, buyer), reason) = both(whose, why)?;
         let record = self.purchases.record_of(programme, buyer).map_err(convert::bad_fields)?;
-        let access = self.begin(operator, reason, Action::LookUp { programme, record }).await?;
+        self.count(operator)?;
+        let asked = self.access(operator, Action::LookUp { programme, record, reason });
+        self.put(asked.clone()).await?;
         let found = self.purchases.record(record).await;
         if found.is_err() {
             self.give_back(operator);
         }
-        let outcome = if found.is_ok() { "SHOWN" } else { "NOT_READ" };
+        let result = if found.is_ok() { "SHOWN" } else { "NOT_READ" };
         // What is not on record is not shown.
-        self.put(&Access { at: self.clock.now(), stage: Stage::Ended(outcome), ..access }).await?;
+        self.put(Access { at: self.clock.now(), result, ..asked }).await?;
         let ledger_id = self.purchases.ledger_id().map(|id| id.to_string()).unwrap_or_default();
         let entries = found.map_err(status::unread)?.entries().iter().map(convert::exported_entry).collect();
         Ok(v1::LookUpBuyerResponse { ledger_id, entries })
@@ -77,7 +74,7 @@ impl<L: Ledger, C: Clock> Accesses<L, C> {
 
     /// Takes a purchase back.
     pub(super) async fn void(
-        &self,
+        self: &Arc<Self>,
         operator: Peer,
         wanted: &v1::VoidForBuyerRequest,
     ) -> Result<v1::VoidForBuyerResponse, Fault> {
@@ -93,23 +90,17 @@ impl<L: Ledger, C: Clock> Accesses<L, C> {
             _ => {}
         }
         let known = self.purchases.prepare_known(programme, buyer, request).map_err(convert::bad_fields)?;
-        let action = Action::Void { programme, site: caller.site, request };
-        let access = self.begin(operator, reason, action).await?;
-        let answer = self.purchases.void(known, &caller).await;
-        let ended = Access { at: self.clock.now(), stage: Stage::Ended(answer.outcome.name()), ..access };
-        // It is done, and stands on record as asked for.
-        if let Err(error) = self.trail.put(&ended).await {
-            tracing::error!(%error, access = ?ended, "what came of a void is not on record");
-        }
+        self.count(operator)?;
+        let asked = self.access(operator, Action::VoidForBuyer { programme, site: caller.site, request, reason });
+        let accesses = Arc::clone(self);
+        let work = async move { accesses.void_on_record(asked, known, caller).await };
+        let answer = self.tasks.spawn(work).await.map_err(|_| status::broken())??;
         match answer {
             LineAnswer { outcome: Outcome::Failed(why), .. } => {
                 self.give_back(operator);
                 Err(status::failure(&why))
             }
             answer => {
-                if matches!(answer.outcome, Outcome::Voided(_)) && !answer.replayed {
-                    self.metrics.voided(VoidedBy::Operator);
-                }
                 let ledger = self.purchases.ledger_id().map(|id| id.to_string()).unwrap_or_default();
                 let district = |site| self.sites.load().get(site).map(|s| s.district()).unwrap_or_default();
                 Ok(v1::VoidForBuyerResponse { result: Some(convert::result(answer, ledger, district)) })
@@ -117,14 +108,27 @@ impl<L: Ledger, C: Clock> Accesses<L, C> {
         }
     }
 
-    /// Counts an access and puts it on record.
-    async fn begin(&self, operator: Peer, reason: String, action: Action) -> Result<Access, Fault> {
+    /// From the record that it is asked for to the record of what came of it.
+    async fn void_on_record(&self, asked: Access, known: Known, caller: Caller) -> Result<LineAnswer, Fault> {
+        self.put(asked.clone()).await?;
+        let answer = self.purchases.void(known, &caller).await;
+        if matches!(answer.outcome, Outcome::Voided(_)) && !answer.replayed {
+            self.metrics.voided(VoidedBy::Operator);
+        }
+        let ended = Access { at: self.clock.now(), result: answer.outcome.name(), ..asked };
+        if let Err(error) = self.trail.put(ended.clone()).await {
+            tracing::error!(%error, access = ?ended, "what came of a void is not on record");
+            // It is done. Once more, and counted if that fails too.
+            self.trail.tell([ended]);
+        }
+        Ok(answer)
+    }
+
+    /// Limits how much an operator may do.
+    fn count(&self, operator: Peer) -> Result<(), Fault> {
         let (id, now) = (id(operator)?, self.clock.monotonic());
         let looked = self.operators.lock().unwrap_or_else(PoisonError::into_inner).look(id, now);
-        looked.map_err(status::looks_too_often)?;
-        let access = Access { at: self.clock.now(), by: name(operator), action, reason, stage: Stage::Asked };
-        self.put(&access).await?;
-        Ok(access)
+        looked.map_err(status::looks_too_often)
     }
 
     /// A store that could not be asked costs nobody a look.
@@ -133,9 +137,16 @@ impl<L: Ledger, C: Clock> Accesses<L, C> {
         self.operators.lock().unwrap_or_else(PoisonError::into_inner).give_back(id);
     }
 
-    async fn put(&self, access: &Access) -> Result<(), Fault> {
+    /// An access that is about to be made.
+    pub(super) fn access(&self, operator: Peer, action: Action) -> Access {
+        Access { at: self.clock.now(), by: operator.name(), counter: None, action, result: ASKED }
+    }
+
+    /// Puts an access on record, or refuses it.
+    pub(super) async fn put(&self, access: Access) -> Result<(), Fault> {
+        let by = access.by.clone();
         self.trail.put(access).await.map_err(|error| {
-            tracing::error!(%error, by = access.by, "an access was refused");
+            tracing::error!(%error, %by, "an access was refused");
             status::not_on_record()
         })
     }
