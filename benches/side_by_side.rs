@@ -9,6 +9,7 @@
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "figures and progress are what it is run for")]
 
 mod side_by_side {
+    pub mod audited;
     pub mod buyers;
     pub mod client;
     pub mod durability;
@@ -32,6 +33,7 @@ mod side_by_side {
 
 use std::process::ExitCode;
 
+use side_by_side::audited::Audited;
 use side_by_side::durability::Durability;
 use side_by_side::grown::Grown;
 use side_by_side::machine::Machine;
@@ -146,6 +148,12 @@ async fn measure(options: &Options) -> Result<Report, Failure> {
         match Telemetry::measure(options).await {
             Ok(telemetry) => report.telemetry = Some(telemetry),
             Err(failure) => report.failed("telemetry", &failure),
+        }
+    }
+    if options.audit {
+        match Audited::measure(options).await {
+            Ok(audited) => report.audited = Some(audited),
+            Err(failure) => report.failed("audit", &failure),
         }
     }
     if options.grown {

@@ -149,7 +149,7 @@ impl Cost {
 }
 
 impl Spread {
-    fn of(more: &[Measured], less: &[Measured], figure: impl Fn(&Measured) -> Option<f64>) -> Option<Self> {
+    pub fn of(more: &[Measured], less: &[Measured], figure: impl Fn(&Measured) -> Option<f64>) -> Option<Self> {
         let pairs = more.iter().zip(less);
         let mut ratios = pairs.map(|(more, less)| Some(figure(more)? / figure(less)?)).collect::<Option<Vec<f64>>>()?;
         ratios.sort_by(f64::total_cmp);

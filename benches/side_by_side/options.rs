@@ -21,6 +21,7 @@ cargo bench --bench side_by_side -- [OPTION...]
   --overload         also: five times the load that the service can take
   --durability       also: what `appendfsync always` costs beside `everysec`, and what `WAIT` costs behind Sentinels
   --telemetry        also: what it costs to be watched: by nobody, scraped, by a collector, by one that is frozen
+  --audit            also: what the audit log costs
   --all              all of these
   --json             one object with every figure instead of the table
   --help             this text
@@ -88,6 +89,8 @@ pub struct Options {
     pub durability: bool,
     /// Measure what it costs to be watched too.
     pub telemetry: bool,
+    /// Measure with an audit log and without too.
+    pub audit: bool,
     pub json: bool,
 }
 
@@ -132,6 +135,7 @@ pub fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Asked, Strin
         overload: false,
         durability: false,
         telemetry: false,
+        audit: false,
         json: false,
     };
     while let Some(argument) = arguments.next() {
@@ -147,9 +151,10 @@ pub fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Asked, Strin
             "--durability" => options.durability = true,
             "--telemetry" => options.telemetry = true,
             "--collector" => return Ok(Asked::Collector),
+            "--audit" => options.audit = true,
             "--all" => {
-                (options.grown, options.overload) = (true, true);
-                (options.durability, options.telemetry) = (true, true);
+                (options.grown, options.overload, options.durability) = (true, true, true);
+                (options.telemetry, options.audit) = (true, true);
             }
             "--seconds" => {
                 let seconds: f64 = number(&argument, &value()?)?;

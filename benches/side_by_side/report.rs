@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
+use super::audited::{Audited, Pair};
 use super::durability::{self, Cost, Durability, Promise, Spread};
 use super::grown::Grown;
 use super::machine::Machine;
@@ -27,6 +28,7 @@ pub struct Report {
     pub overload: Option<Overload>,
     pub durability: Option<Durability>,
     pub telemetry: Option<Telemetry>,
+    pub audited: Option<Audited>,
     pub grown: Option<Grown>,
 }
 
@@ -58,8 +60,19 @@ impl Report {
                 "the stores' files are in memory, where a sync costs nothing: set TMPDIR to a place on a disk".into(),
             );
         }
-        let (open, overload, durability, telemetry, grown) = (None, None, None, None, None);
-        Self { machine, options, measured, notes, failures: Vec::new(), open, overload, durability, telemetry, grown }
+        Self {
+            machine,
+            options,
+            measured,
+            notes,
+            failures: Vec::new(),
+            open: None,
+            overload: None,
+            durability: None,
+            telemetry: None,
+            audited: None,
+            grown: None,
+        }
     }
 
     /// A round of a system.
@@ -140,6 +153,18 @@ impl Report {
             ),
             ratio("shed_p99_ms", "overload: p99 of refusals, ms", Goal::AtMost(5.0), shed),
             ratio(
+                "audited_unary",
+                "audit log, Purchase: with ÷ without",
+                Goal::AtLeast(0.95),
+                self.audited.as_ref().and_then(|audited| audited.median("unary")),
+            ),
+            ratio(
+                "audited_stream",
+                "audit log, PurchaseStream: with ÷ without",
+                Goal::AtLeast(0.95),
+                self.audited.as_ref().and_then(|audited| audited.median("stream")),
+            ),
+            ratio(
                 "many_over_few",
                 "10,000,000 ÷ 10,000 stored",
                 Goal::AtLeast(0.9),
@@ -192,6 +217,16 @@ impl Report {
         if let Some(telemetry) = &self.telemetry {
             object.insert("telemetry".into(), costs(telemetry.promises(), telemetry.costs()));
         }
+        if let Some(audited) = &self.audited {
+            let sum = |rounds: &[Measured]| Measured::sum(rounds).as_ref().map(figures);
+            let pairs = audited.pairs().iter().map(|pair| {
+                let throughput = pair.cost().as_ref().map(spread);
+                let of_pair =
+                    json!({ "throughput": throughput, "without": sum(&pair.without), "with": sum(&pair.with) });
+                (pair.way.name().to_owned(), of_pair)
+            });
+            object.insert("audited".into(), Value::Object(pairs.collect()));
+        }
         if let Some(Grown { few, many }) = &self.grown {
             object.insert("grown".into(), json!({ "few": figures(few), "many": figures(many) }));
         }
@@ -214,9 +249,12 @@ fn offered(rate: f64, answered: &Offered) -> Value {
     })
 }
 
+fn spread(Spread { least, median, most }: &Spread) -> Value {
+    json!({ "least": rounded(*least), "median": rounded(*median), "most": rounded(*most) })
+}
+
 /// What promises cost, or being watched, and what was measured of each.
 fn costs(promises: &[Promise], costs: Vec<Cost>) -> Value {
-    let spread = |Spread { least, median, most }: &Spread| json!({ "least": rounded(*least), "median": rounded(*median), "most": rounded(*most) });
     let ratios = costs.into_iter().map(|Cost { name, throughput, p50, p99, .. }| {
         let (throughput, p50, p99) = (spread(&throughput), spread(&p50), spread(&p99));
         (name.to_owned(), json!({ "throughput": throughput, "alone_p50": p50, "alone_p99": p99 }))
@@ -337,6 +375,13 @@ impl fmt::Display for Report {
                 }
             }
         }
+        for Pair { way, without, with } in self.audited.iter().flat_map(Audited::pairs) {
+            for (kept, rounds) in [("not audited", without), ("audited", with)] {
+                if let Some(measured) = Measured::sum(rounds) {
+                    line(f, &format!("{}, {kept}", way.label()), &measured)?;
+                }
+            }
+        }
         writeln!(f)?;
         for Ratio { label, goal, value, .. } in self.ratios() {
             let Some(value) = value else { continue };
@@ -354,6 +399,13 @@ impl fmt::Display for Report {
             for Cost { label, throughput, p50, p99, .. } in costs {
                 let [throughput, p50, p99] = [throughput, p50, p99].map(|spread| spread.to_string());
                 writeln!(f, "{label:36}{throughput:>20}{p50:>26}{p99:>20}")?;
+            }
+        }
+        if let Some(audited) = &self.audited {
+            writeln!(f, "\nwith an audit log ÷ without, median of {} pairs (least to most)", durability::ROUNDS)?;
+            for pair in audited.pairs() {
+                let cost = pair.cost().map(|cost| cost.to_string()).unwrap_or_default();
+                writeln!(f, "{:36}{cost:>20}", pair.way.label())?;
             }
         }
         for (at, line) in self.notes.iter().chain(&self.failures).enumerate() {

@@ -73,7 +73,8 @@ impl Systems {
                 }
             },
             System::Embedded => {
-                let server = Server::service(None, &[])?;
+                // As those on Redis, which have none unless it is asked for.
+                let server = Server::service(None, &[("AUDIT__ENABLED", "false".to_owned())])?;
                 let counters = Counters::open(&server.address, options).await?;
                 self.embedded = Some(Alone { counters, server });
             }
@@ -140,8 +141,13 @@ impl OnRedis {
         self.counters.sell(self.parts(), span).await.map_err(|failure| self.service.explain(failure))
     }
 
-    async fn stream(&self, span: Duration) -> Result<Measured, Failure> {
+    pub async fn stream(&self, span: Duration) -> Result<Measured, Failure> {
         self.counters.stream(self.parts(), span).await.map_err(|failure| self.service.explain(failure))
+    }
+
+    /// With one call under way.
+    pub async fn sell_alone(&self, span: Duration) -> Result<Measured, Failure> {
+        self.counters.one().sell(self.parts(), span).await.map_err(|failure| self.service.explain(failure))
     }
 
     /// Sells at a rate of its own.
