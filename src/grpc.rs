@@ -1,6 +1,6 @@
 //! The gRPC edge: one file per service, `convert` between wire and domain, `codec` for the wire's buffers, `status` for errors,
-//! `accept` for how connections begin, `connections` for how they live and end, `trust` for whose certificates are believed
-//! meanwhile, `identity` for who is calling, `roles` for who may make which call, `layers` for what every call passes through.
+//! `accept` for how connections begin, `connections` for how they live and end, `limits`, `guard` and `crowd` for what nobody may
+//! overdo, `trust` for whose certificates are believed meanwhile, `identity` for who is calling, `roles` for who may make which call, `layers` for what every call passes through.
 //!
 //! Knows the use cases and the door, never a concrete store and never configuration.
 
@@ -9,9 +9,12 @@ mod codec;
 mod connections;
 mod convert;
 mod corked;
+mod crowd;
+mod guard;
 mod health;
 mod identity;
 mod layers;
+pub mod limits;
 mod operator;
 mod purchase;
 mod roles;
@@ -31,6 +34,7 @@ use tonic::service::Routes;
 use tower::Layer;
 
 pub use health::Health;
+pub use limits::MAX_ADMIN_CONNECTIONS;
 pub(crate) use status::code_name;
 pub use trust::Tls;
 
@@ -74,8 +78,8 @@ pub const SESSION_SERVICE: &str = "rationd.v1.SessionService";
 /// The name under which health tells whether accesses can be put on record, where there is an audit log.
 pub const AUDIT_LOG: &str = "rationd.audit";
 
-/// The largest message that a call may carry: a visit of sixteen lines fits several times over.
-pub(crate) const MAX_MESSAGE: usize = 16 * 1024;
+/// What the client sends no more than, too.
+pub(crate) const MAX_MESSAGE: usize = limits::MESSAGE;
 
 /// The largest document of switches: a line for every site of a country.
 const MAX_SWITCHES: usize = 1024 * 1024;
@@ -88,9 +92,6 @@ const MAX_ASKING_AGAIN: usize = 64;
 
 /// The most operator calls that may be waiting for their answer at once.
 const MAX_OPERATOR_CALLS: usize = 16;
-
-/// The most connections to the admin listener: probes, scrapes and operators.
-pub const MAX_ADMIN_CONNECTIONS: usize = 64;
 
 /// All that the counters' listener serves from.
 pub struct Counters<L, D, C> {
@@ -136,6 +137,8 @@ impl<L: Ledger, D: Door, C: Clock> Counters<L, D, C> {
             speaks: self.tls.clone().map_or(Speaks::Clear, Speaks::Tls),
             http1: false,
             most: self.max_connections,
+            patience: limits::TAKEN_WITHIN,
+            metrics: self.metrics.clone(),
             age: Some(self.connection_age),
         };
         listens.serve(listener, layer.layer(self.routes(health).prepare()), stop).await;
@@ -221,6 +224,8 @@ impl<L: Ledger, D: Door, C: Clock> Admin<L, D, C> {
             speaks: self.tls.clone().map_or(Speaks::Clear, Speaks::Either),
             http1: true,
             most: MAX_ADMIN_CONNECTIONS,
+            patience: limits::TAKEN_WITHIN_BY_OPERATORS,
+            metrics: self.metrics.clone(),
             age: None,
         };
         // Probes and scrapes are no calls: they are neither measured nor turned away.
@@ -238,11 +243,11 @@ fn with_reflection(routes: Routes) -> Routes {
             .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
     };
     let routes = match described().build_v1() {
-        Ok(service) => routes.add_service(service),
+        Ok(service) => routes.add_service(service.max_decoding_message_size(MAX_MESSAGE)),
         Err(_) => routes,
     };
     match described().build_v1alpha() {
-        Ok(service) => routes.add_service(service),
+        Ok(service) => routes.add_service(service.max_decoding_message_size(MAX_MESSAGE)),
         Err(_) => routes,
     }
 }
@@ -251,6 +256,13 @@ fn with_reflection(routes: Routes) -> Routes {
 /// the echo that the benchmark `side_by_side` compares this service with.
 #[doc(hidden)]
 pub async fn serve_bare(listener: TcpListener, routes: Routes, stop: CancellationToken) {
-    let listens = Listens { speaks: Speaks::Clear, http1: false, most: Semaphore::MAX_PERMITS, age: None };
+    let listens = Listens {
+        speaks: Speaks::Clear,
+        http1: false,
+        most: Semaphore::MAX_PERMITS,
+        patience: limits::TAKEN_WITHIN,
+        metrics: Arc::new(Metrics::none()),
+        age: None,
+    };
     listens.serve(listener, routes.prepare(), stop).await;
 }

@@ -76,11 +76,15 @@ pub enum Mutant {
     UnknownAsNotExecuted,
     /// The hash of a record of the audit log does not cover its sequence.
     ChainWithoutSequence,
+    /// Of HTTP/2's limits nothing is said, as in a builder that was only made.
+    LimitsUnset,
+    /// Nobody counts what a peer sends, nor looks whether it takes its answers.
+    FramesNotCounted,
 }
 
 impl Mutant {
     /// Every exhibit, with the name that chooses it.
-    pub const ALL: [(Self, &'static str); 36] = [
+    pub const ALL: [(Self, &'static str); 38] = [
         (Self::Control, "control"),
         (Self::CheckThenWrite, "check-then-write"),
         (Self::SweptTooEarly, "swept-too-early"),
@@ -117,6 +121,8 @@ impl Mutant {
         (Self::StandingNotLookedAt, "standing-not-looked-at"),
         (Self::UnknownAsNotExecuted, "unknown-as-not-executed"),
         (Self::ChainWithoutSequence, "chain-without-sequence"),
+        (Self::LimitsUnset, "limits-unset"),
+        (Self::FramesNotCounted, "frames-not-counted"),
     ];
 
     /// Whether this bug is switched on in this process (`RATIOND_MUTANT=name` in a museum build).

@@ -7,6 +7,7 @@
 mod support;
 
 mod program {
+    mod abuse;
     mod audit;
     mod broken;
     mod canary;

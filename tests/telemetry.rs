@@ -12,8 +12,8 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use rationd::telemetry::metrics::{
-    Kind, Metrics, RefusedWhen, RefusedWhy, ReloadOutcome, SessionOutcome, StoreVerb, TABLE, TlsPart, TripOutcome,
-    Verb, VoidedBy,
+    CutWhy, Kind, Metrics, RefusedWhen, RefusedWhy, ReloadOutcome, SessionOutcome, StoreVerb, TABLE, TlsPart,
+    TripOutcome, Verb, VoidedBy,
 };
 use rationd::telemetry::{self, FLUSH_LIMIT, Program, Telemetry, TelemetryError, TelemetryOptions};
 use rationd::time::{Clock, SystemClock};
@@ -70,6 +70,7 @@ fn measure_everything(metrics: &Metrics) {
     metrics.tls_expires(Duration::from_secs(1_858_377_600));
     metrics.tls_revoked(1);
     metrics.certificate_refused(RefusedWhy::Revoked, RefusedWhen::Greeting);
+    metrics.connection_cut(CutWhy::Silent);
     metrics.look_up_slowed();
     metrics.voided(VoidedBy::Site);
     metrics.unusual_voids();

@@ -1,11 +1,12 @@
 //! How a connection begins: taken from the kernel, greeted, and handed on with what its certificate says.
 //!
-//! A greeting that fails, or takes too long, ends that connection and nothing else. So many are under way at once, and so many
-//! connections are there at once; those after them wait in the kernel's queue. A listener never ends by itself: where no
-//! connection can be had it waits and tries again.
+//! A greeting that fails, or takes too long, ends that connection and nothing else. So many are under way at once, of one address
+//! so many of them; those after them wait, and the wait is part of the time. So many connections are there at once; those after
+//! them wait in the kernel's queue. A listener never ends by itself: where no connection can be had it waits and tries again.
 
 use std::future::ready;
 use std::io;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -22,14 +23,12 @@ use tokio_rustls::server::TlsStream;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::corked::Corked;
+use super::crowd::{Crowd, network};
 use super::identity::Peer;
+use super::limits::{GREETED_WITHIN, GREETINGS, GREETINGS_OF_ONE_ADDRESS, UNGREETED_OF_ONE_ADDRESS};
 use super::trust::{Shown, Tls};
-use crate::telemetry::metrics::RefusedWhen;
+use crate::telemetry::metrics::{CutWhy, RefusedWhen};
 
-/// How long a greeting may take, and after it the first words: some round trips of the worst line.
-pub(super) const GREETED_WITHIN: Duration = Duration::from_secs(5);
-/// Greetings under way at once. Those that stand still hold up nobody until there are so many.
-const GREETINGS: usize = 512;
 /// How long to wait when no connection can be had, as when there are no file descriptors left: at first, and at the most.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(10);
 /// See [`SHORTEST_PAUSE`].
@@ -66,7 +65,7 @@ pub(super) struct Taken {
 
 /// The connections of a listener, no more at once than there is `room` for. It never fails.
 pub(super) fn callers(listener: TcpListener, speaks: Speaks, room: Arc<Semaphore>) -> impl Stream<Item = Taken> {
-    let taken = stream::unfold((listener, room), async |(listener, room)| {
+    let taken = stream::unfold((listener, room.clone()), async |(listener, room)| {
         // Nobody closes it.
         let place = room.clone().acquire_owned().await.ok()?;
         Some(((take(|| listener.accept()).await, place), (listener, room)))
@@ -79,22 +78,24 @@ pub(super) fn callers(listener: TcpListener, speaks: Speaks, room: Arc<Semaphore
         Speaks::Tls(tls) => (tls, false),
         Speaks::Either(tls) => (tls, true),
     };
+    let (arrivals, most) = (Arrivals::new(), room.available_permits());
     // On tasks of their own, because they are work; given up together with the listener.
     let greeting = move |(socket, place)| {
-        let tls = tls.clone();
+        let (tls, arrivals) = (tls.clone(), arrivals.clone());
         AbortOnDropHandle::new(tokio::spawn(async move {
-            let (socket, shown) = greet(tls, or_clear, socket).await?;
+            let (socket, shown) = arrivals.greet(tls, or_clear, socket).await?;
             Some(Taken { socket, shown, place })
         }))
     };
-    let greeted = taken.map(greeting).buffer_unordered(GREETINGS);
+    // Each has a place, so there are no more of them.
+    let greeted = taken.map(greeting).buffer_unordered(most);
     Either::Right(greeted.filter_map(|greeted| ready(greeted.ok().flatten())))
 }
 
 /// The next connection.
 async fn take<F>(mut accept: impl FnMut() -> F) -> TcpStream
 where
-    F: Future<Output = io::Result<(TcpStream, std::net::SocketAddr)>>,
+    F: Future<Output = io::Result<(TcpStream, SocketAddr)>>,
 {
     let mut pause = SHORTEST_PAUSE;
     loop {
@@ -120,35 +121,73 @@ fn is_of_the_peer(error: &io::Error) -> bool {
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted | TimedOut)
 }
 
-/// Shakes hands, unless the peer speaks in the clear and may. `None`: there will be no connection.
-async fn greet(tls: Tls, or_clear: bool, socket: TcpStream) -> Option<(Socket, Option<Shown>)> {
-    let from = socket.peer_addr().ok();
-    let greeted = timeout(GREETED_WITHIN, async {
-        if or_clear && !speaks_tls(&socket).await.ok()? {
-            return Some((Socket::Clear(socket), None));
+/// Those who have not been greeted yet.
+#[derive(Clone)]
+struct Arrivals {
+    greeted: Arc<Semaphore>,
+    by_address: Arc<Crowd<IpAddr, Share>>,
+}
+
+/// The greetings of one address.
+struct Share(Semaphore);
+
+impl Default for Share {
+    fn default() -> Self {
+        Self(Semaphore::new(GREETINGS_OF_ONE_ADDRESS))
+    }
+}
+
+impl Arrivals {
+    fn new() -> Self {
+        Self { greeted: Arc::new(Semaphore::new(GREETINGS)), by_address: Crowd::new() }
+    }
+
+    /// Greets, when it is this one's turn. `None`: there will be no connection.
+    async fn greet(&self, tls: Tls, or_clear: bool, socket: TcpStream) -> Option<(Socket, Option<Shown>)> {
+        let metrics = tls.metrics();
+        // It fails only where the peer has gone already.
+        let from = socket.peer_addr().ok()?;
+        let Some(among) = self.by_address.join(network(from.ip()), UNGREETED_OF_ONE_ADDRESS) else {
+            metrics.connection_cut(CutWhy::TooMany);
+            return None;
+        };
+        let greeted = timeout(GREETED_WITHIN, async {
+            let _one_of_its_address = among.shared.0.acquire().await.ok()?;
+            let _one_of_all = self.greeted.acquire().await.ok()?;
+            greet(tls, or_clear, socket, from).await
+        });
+        greeted.await.unwrap_or_else(|_| {
+            metrics.connection_cut(CutWhy::Greeting);
+            None
+        })
+    }
+}
+
+/// Shakes hands, unless the peer speaks in the clear and may.
+async fn greet(tls: Tls, or_clear: bool, socket: TcpStream, from: SocketAddr) -> Option<(Socket, Option<Shown>)> {
+    if or_clear && !speaks_tls(&socket).await.ok()? {
+        return Some((Socket::Clear(socket), None));
+    }
+    let (spoken, believed) = tls.spoken(!or_clear);
+    match TlsAcceptor::from(spoken).accept(socket).into_fallible().await {
+        Ok(stream) => {
+            let chain = stream.get_ref().1.peer_certificates();
+            let shown = chain.map(|chain| Shown::new(chain.to_vec(), believed, tls));
+            Some((Socket::Tls(Box::new(stream)), shown))
         }
-        let (spoken, believed) = tls.spoken(!or_clear);
-        match TlsAcceptor::from(spoken).accept(socket).into_fallible().await {
-            Ok(stream) => {
-                let chain = stream.get_ref().1.peer_certificates();
-                let shown = chain.map(|chain| Shown::new(chain.to_vec(), believed, tls));
-                Some((Socket::Tls(Box::new(stream)), shown))
+        Err((error, socket)) => {
+            if let Some(error) = error.get_ref().and_then(|error| error.downcast_ref()) {
+                tls.refuses(error, RefusedWhen::Greeting);
             }
-            Err((error, socket)) => {
-                if let Some(error) = error.get_ref().and_then(|error| error.downcast_ref()) {
-                    tls.refuses(error, RefusedWhen::Greeting);
-                }
-                // What a peer says that goes away before it has said anything is no news.
-                if error.kind() == io::ErrorKind::InvalidData {
-                    tracing::info!(from = from.map(tracing::field::display), %error, "a connection was refused");
-                }
-                // So that the peer reads why, and not that its connection broke.
-                let _ = Corked::new(socket).shutdown().await;
-                None
+            // What a peer says that goes away before it has said anything is no news.
+            if error.kind() == io::ErrorKind::InvalidData {
+                tracing::info!(%from, %error, "a connection was refused");
             }
+            // So that the peer reads why, and not that its connection broke.
+            let _ = Corked::new(socket).shutdown().await;
+            None
         }
-    });
-    greeted.await.ok().flatten()
+    }
 }
 
 async fn speaks_tls(socket: &TcpStream) -> io::Result<bool> {
@@ -157,6 +196,14 @@ async fn speaks_tls(socket: &TcpStream) -> io::Result<bool> {
 }
 
 impl Socket {
+    /// Where the other end is.
+    pub(super) fn from(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Clear(socket) => socket.peer_addr().ok(),
+            Self::Tls(stream) => stream.get_ref().0.peer_addr().ok(),
+        }
+    }
+
     /// Who stands at the other end.
     pub(super) fn peer(&self) -> Peer {
         match self {

@@ -1,8 +1,8 @@
 //! How a connection lives and ends: it is served from its first words to its last answer.
 //!
 //! ```text
-//! greeted ─> first words ─> calls ─> told to go away (GOAWAY), its streams come to their end ─> calls under way end ─> closed
-//!            └ 5 s, or cut           └ when it is old, each at an age of its own; or when the instance stops
+//! greeted ─> first words ─> first call ─> calls ─> told to go away (GOAWAY), its streams come to their end ─> calls end ─> closed
+//!            └ 5 s, or cut  └ 5 s, or gone         └ when it is old, each at an age of its own; or when the instance stops
 //! ```
 //!
 //! An end is nobody's failure: what is under way is answered, what has not begun is not, and the client goes on over another
@@ -18,14 +18,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use futures_util::StreamExt;
 use futures_util::future::{Either, OptionFuture};
+use futures_util::{StreamExt, TryFutureExt};
 use http::{Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpListener;
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::task::{JoinSet, yield_now};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -33,29 +33,25 @@ use tonic::Extensions;
 use tonic::body::Body;
 use tower::{Service, service_fn};
 
-use super::accept::{GREETED_WITHIN, Speaks, Taken, callers};
+use super::accept::{Socket, Speaks, Taken, callers};
 use super::corked::Corked;
-use super::identity::Peer;
+use super::crowd::{Among, Crowd, counted_for};
+use super::guard::{Answer, Guarded, Watch};
+use super::identity::{Identity, Peer};
+use super::limits::{self, GREETED_WITHIN};
 use super::status;
 use super::trust::Shown;
 use crate::museum::Mutant;
+use crate::telemetry::metrics::{CutWhy, Metrics};
 
-/// A peer that vanished without a word keeps its streams, and so its seats are renewed, until a ping goes unanswered: this
-/// long after its last sign of life at the most. Its seats come free a lease later.
-const PEER_ASKED_EVERY: Duration = Duration::from_secs(3);
-/// See [`PEER_ASKED_EVERY`].
-const PEER_ANSWERS_WITHIN: Duration = Duration::from_secs(2);
 /// How long an old connection may take to end: the longest call, and a while to take its answer.
 const ENDS_WITHIN: Duration = Duration::from_secs(12);
 /// How long a connection may take to end whose certificate is believed no more: what is under way is answered, or never will be.
 const DISBELIEVED_ENDS_WITHIN: Duration = Duration::from_secs(3);
-/// How much is kept of answers that a stream's client does not take.
-const UNTAKEN: usize = 64 * 1024;
+/// How long a connection may take to end on which nothing was asked.
+const IDLE_ENDS_WITHIN: Duration = Duration::from_secs(2);
 /// By which part of it ages differ, to either side.
 const JITTER: f64 = 0.1;
-/// What every HTTP/2 connection begins with. A server hears nothing before it has it, also not that it should stop.
-const PREFACE: usize = 24;
-
 /// What is served, and to how many for how long.
 pub(super) struct Listens {
     pub(super) speaks: Speaks,
@@ -63,6 +59,10 @@ pub(super) struct Listens {
     pub(super) http1: bool,
     /// The most connections at once.
     pub(super) most: usize,
+    /// How long a client may take nothing of the answers that wait for it.
+    pub(super) patience: Duration,
+    /// What is counted.
+    pub(super) metrics: Arc<Metrics>,
     /// How old a connection becomes, give or take a tenth; `None`: as old as it likes.
     pub(super) age: Option<Duration>,
 }
@@ -72,6 +72,8 @@ pub(super) struct Link {
     pub(super) peer: Peer,
     /// Cancelled when the connection is to end, whatever the reason: whoever holds a stream open on it is told to open another.
     ending: CancellationToken,
+    /// Whether there was any.
+    asked: AtomicBool,
 }
 
 impl Link {
@@ -89,8 +91,8 @@ impl Listens {
         S: Service<Request<Body>, Response = Response<Body>, Error = Infallible> + Clone + Send + 'static,
         S::Future: Send,
     {
-        let Self { speaks, http1, most, age } = self;
-        let http = http(http1);
+        let Self { speaks, http1, most, patience, metrics, age } = self;
+        let (http, crowd) = (http(http1), Crowd::new());
         let mut live = JoinSet::new();
         {
             let mut taken = pin!(callers(listener, speaks, Arc::new(Semaphore::new(most))));
@@ -100,8 +102,17 @@ impl Listens {
                     Some(_) = live.join_next() => continue,
                     taken = taken.next() => taken,
                 };
-                let Some(taken) = taken else { break };
-                live.spawn(live_and_end(&http, taken, service.clone(), age, stop.clone()));
+                let Some(Taken { socket, shown, place }) = taken else { break };
+                let peer = socket.peer();
+                let watch = Arc::new(Watch::new(peer, socket.from(), patience, metrics.clone()));
+                let among = counted_for(peer, most).map(|(who, most)| crowd.join(who, most).ok_or(())).transpose();
+                // It is one of somebody's, and of those there are enough.
+                let Ok(among) = among else {
+                    watch.cut(CutWhy::TooMany);
+                    continue;
+                };
+                let begun = Begun { socket, shown, peer, watch, room: (place, among) };
+                live.spawn(live_and_end(&http, begun, service.clone(), age, stop.clone()));
             }
         }
         while live.join_next().await.is_some() {}
@@ -112,28 +123,47 @@ impl Listens {
 fn http(http1: bool) -> auto::Builder<TokioExecutor> {
     let builder = auto::Builder::new(TokioExecutor::new());
     let mut builder = if http1 { builder } else { builder.http2_only() };
-    // Heads of requests then have a limit of their own: 30 s.
-    builder.http1().timer(TokioTimer::new());
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(GREETED_WITHIN)
+        .max_headers(limits::HTTP1_HEADERS)
+        .max_buf_size(limits::HTTP1_BUFFER);
+    if Mutant::LimitsUnset.is_on() {
+        builder.http2().timer(TokioTimer::new()).max_concurrent_streams(None).max_local_error_reset_streams(None);
+        return builder;
+    }
     builder
         .http2()
         .timer(TokioTimer::new())
-        .max_concurrent_streams(64)
-        .initial_stream_window_size(64 * 1024)
-        .initial_connection_window_size(256 * 1024)
-        .max_header_list_size(8 * 1024)
-        .max_send_buf_size(UNTAKEN)
-        .max_pending_accept_reset_streams(Some(20))
-        .max_local_error_reset_streams(Some(256))
-        .keep_alive_interval(Some(PEER_ASKED_EVERY))
-        .keep_alive_timeout(PEER_ANSWERS_WITHIN);
+        .max_concurrent_streams(limits::STREAMS)
+        .initial_stream_window_size(limits::STREAM_WINDOW)
+        .initial_connection_window_size(limits::CONNECTION_WINDOW)
+        .max_frame_size(limits::FRAME)
+        .max_header_list_size(limits::HEADERS)
+        .max_send_buf_size(limits::UNTAKEN)
+        .max_pending_accept_reset_streams(Some(limits::RESETS_PENDING))
+        .max_local_error_reset_streams(Some(limits::RESETS_PROVOKED))
+        .keep_alive_interval(Some(limits::PEER_ASKED_EVERY))
+        .keep_alive_timeout(limits::PEER_ANSWERS_WITHIN);
     builder
+}
+
+/// A connection that is about to be served.
+struct Begun {
+    socket: Socket,
+    shown: Option<Shown>,
+    peer: Peer,
+    watch: Arc<Watch>,
+    /// Comes free with it.
+    room: (OwnedSemaphorePermit, Option<Among<Identity, ()>>),
 }
 
 /// A connection takes memory for as long as it is there, and there are as many as terminals. It is made before the future that
 /// waits for it and stands in a box of its own: as an argument and a variable of it, all of it would take its room twice.
 fn live_and_end<S>(
     http: &auto::Builder<TokioExecutor>,
-    Taken { socket, shown, place }: Taken,
+    Begun { socket, shown, peer, watch, room }: Begun,
     mut service: S,
     age: Option<Duration>,
     stop: CancellationToken,
@@ -142,23 +172,27 @@ where
     S: Service<Request<Body>, Response = Response<Body>, Error = Infallible> + Clone + Send + 'static,
     S::Future: Send,
 {
-    let (peer, ending, disbelieved) = (socket.peer(), CancellationToken::new(), Arc::<AtomicBool>::default());
-    let link = Arc::new(Link { peer, ending: ending.clone() });
-    let is_disbelieved = disbelieved.clone();
+    let (ending, disbelieved) = (CancellationToken::new(), Arc::<AtomicBool>::default());
+    let link = Arc::new(Link { peer, ending: ending.clone(), asked: AtomicBool::new(false) });
+    let (is_disbelieved, asked_on, watched) = (disbelieved.clone(), link.clone(), watch.clone());
     let call = service_fn(move |request: Request<_>| {
-        if is_disbelieved.load(Ordering::Relaxed) {
-            return Either::Left(ready(Ok(status::certificate_disbelieved().into_http())));
-        }
-        let mut request = request.map(Body::new);
-        request.extensions_mut().insert(link.clone());
-        Either::Right(service.call(request))
+        link.asked.store(true, Ordering::Relaxed);
+        let called = if is_disbelieved.load(Ordering::Relaxed) {
+            Either::Left(ready(Ok(status::certificate_disbelieved().into_http())))
+        } else {
+            let mut request = request.map(Body::new);
+            request.extensions_mut().insert(link.clone());
+            Either::Right(service.call(request))
+        };
+        let watched = watched.clone();
+        called.map_ok(|response: Response<Body>| response.map(|body| Answer::new(body, watched)))
     });
     let (heard, first_words) = oneshot::channel();
-    let io = TokioIo::new(Corked::new(socket).tells_after(PREFACE, heard));
+    let io = TokioIo::new(Corked::new(Guarded::new(socket, watch.clone(), heard)));
     let served = Box::pin(http.serve_connection(io, TowerToHyperService::new(call)).into_owned());
     async move {
         // It comes free when the connection is gone.
-        let _place = place;
+        let _room = room;
         let mut served = served;
         let spoke = tokio::select! {
             _ = &mut served => return,
@@ -167,13 +201,23 @@ where
         };
         // It has asked for nothing and is told nothing.
         if !spoke && !Mutant::DrainWaitsForAll.is_on() {
+            if !stop.is_cancelled() {
+                watch.cut(CutWhy::Silent);
+            }
             return;
         }
-        let is_old = async {
-            match age {
-                Some(age) => sleep(age.mul_f64(1.0 - JITTER + 2.0 * JITTER * chance())).await,
+        let lives = age.map(|age| age.mul_f64(1.0 - JITTER + 2.0 * JITTER * chance()));
+        let begins = lives.map_or(GREETED_WITHIN, |lives| lives.min(GREETED_WITHIN));
+        let is_over = async {
+            sleep(begins).await;
+            if !asked_on.asked.load(Ordering::Relaxed) {
+                return Over::NothingAsked;
+            }
+            match lives {
+                Some(lives) => sleep(lives - begins).await,
                 None => pending().await,
             }
+            Over::Old
         };
         let mut ends_within = ENDS_WITHIN;
         tokio::select! {
@@ -184,9 +228,12 @@ where
                 disbelieved.store(true, Ordering::Relaxed);
                 ends_within = DISBELIEVED_ENDS_WITHIN;
             }
-            () = is_old => {
-                if Mutant::CutWhenOld.is_on() {
-                    return;
+            over = is_over => match over {
+                Over::Old if Mutant::CutWhenOld.is_on() => return,
+                Over::Old => {}
+                Over::NothingAsked => {
+                    watch.cut(CutWhy::NothingAsked);
+                    ends_within = IDLE_ENDS_WITHIN;
                 }
             }
         }
@@ -204,6 +251,12 @@ where
             let _ = timeout(ends_within, served).await;
         }
     }
+}
+
+/// Why a connection is over that did nothing wrong.
+enum Over {
+    Old,
+    NothingAsked,
 }
 
 /// Evenly from 0 to 1.

@@ -22,7 +22,6 @@ use std::time::Duration;
 
 use futures_util::task::AtomicWaker;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::sync::oneshot;
 use tokio::task::yield_now;
 use tokio::time::{Sleep, sleep};
 
@@ -36,6 +35,10 @@ const TURNS: u8 = 2;
 /// How long a peer that was told of the end may take to close: some round trips of the worst line.
 const PEER_CLOSES_WITHIN: Duration = Duration::from_secs(1);
 
+/// How much of what it still sends meanwhile is thrown away, before it is thought to send for the sake of sending: several times
+/// what any client may send that has not heard of the end.
+const THROWN_AWAY: usize = 1024 * 1024;
+
 /// See the module.
 pub(super) struct Corked<S> {
     socket: S,
@@ -48,8 +51,8 @@ pub(super) struct Corked<S> {
     turns: u8,
     /// There once the peer has been told that nothing more comes; runs out when it is waited for no longer.
     closing: Option<Pin<Box<Sleep>>>,
-    /// So many bytes of the peer are missing until somebody is told that it speaks.
-    first_words: Option<(usize, oneshot::Sender<()>)>,
+    /// How much it has sent since.
+    thrown_away: usize,
 }
 
 /// Comes when the tasks that were ready before it have run.
@@ -84,12 +87,7 @@ impl Turn {
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Corked<S> {
     pub(super) fn new(socket: S) -> Self {
-        Self { socket, waiting: Vec::new(), sent: 0, turn: None, turns: 0, closing: None, first_words: None }
-    }
-
-    /// Tells once that the peer has said so many bytes.
-    pub(super) fn tells_after(self, bytes: usize, told: oneshot::Sender<()>) -> Self {
-        Self { first_words: Some((bytes, told)), ..self }
+        Self { socket, waiting: Vec::new(), sent: 0, turn: None, turns: 0, closing: None, thrown_away: 0 }
     }
 
     /// Writes everything that waits to the socket.
@@ -153,30 +151,22 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Corked<S> {
         if time_up.as_mut().poll(context).is_ready() {
             return Poll::Ready(Ok(()));
         }
-        let mut thrown_away = [0; 4096];
-        loop {
-            let mut into = ReadBuf::new(&mut thrown_away);
+        let mut space = [0; 4096];
+        while corked.thrown_away < THROWN_AWAY {
+            let mut into = ReadBuf::new(&mut space);
             // A peer that has broken off has closed as well as one that says so.
             if ready!(Pin::new(&mut corked.socket).poll_read(context, &mut into)).is_err() || into.filled().is_empty() {
-                return Poll::Ready(Ok(()));
+                break;
             }
+            corked.thrown_away += into.filled().len();
         }
+        Poll::Ready(Ok(()))
     }
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Corked<S> {
     fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let corked = self.get_mut();
-        let before = into.filled().len();
-        let read = Pin::new(&mut corked.socket).poll_read(context, into);
-        if let Some((missing, told)) = corked.first_words.take() {
-            match missing.saturating_sub(into.filled().len() - before) {
-                // Nobody may wait for it any more.
-                0 => drop(told.send(())),
-                missing => corked.first_words = Some((missing, told)),
-            }
-        }
-        read
+        Pin::new(&mut self.get_mut().socket).poll_read(context, into)
     }
 }
 
@@ -184,7 +174,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Corked<S> {
 mod tests {
     use super::*;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    use tokio::net::{TcpListener, TcpStream};
+    use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
     async fn pair() -> (Corked<TcpStream>, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -224,16 +214,26 @@ mod tests {
         assert!(read == expected, "{} bytes of {}", read.len(), expected.len());
     }
 
+    /// With small buffers: what is sent beyond them, somebody must take.
+    async fn narrow_pair() -> (Corked<TcpStream>, TcpStream) {
+        let (near, far) = (TcpSocket::new_v4().unwrap(), TcpSocket::new_v4().unwrap());
+        near.set_recv_buffer_size(16 * 1024).unwrap();
+        far.set_send_buffer_size(16 * 1024).unwrap();
+        near.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let listener = near.listen(1).unwrap();
+        let peer = far.connect(listener.local_addr().unwrap()).await.unwrap();
+        (Corked::new(listener.accept().await.unwrap().0), peer)
+    }
+
     #[tokio::test]
     async fn a_peer_that_still_sends_gets_its_answer_and_can_send_to_its_end() {
-        let (mut corked, peer) = pair().await;
+        let (mut corked, peer) = narrow_pair().await;
         let (mut read, mut write) = peer.into_split();
         let serving = tokio::spawn(async move {
             corked.write_all(b"the last answer").await.unwrap();
             corked.shutdown().await.unwrap();
         });
-        // More than the buffers of both sides hold: somebody must take it.
-        for _ in 0..1_000 {
+        for _ in 0..60 {
             write.write_all(&[7; 16 * 1024]).await.expect("the peer is not cut off while it sends");
         }
         write.shutdown().await.unwrap();
@@ -241,6 +241,18 @@ mod tests {
         read.read_to_end(&mut answer).await.unwrap();
         assert_eq!(answer, b"the last answer");
         serving.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_peer_that_sends_without_end_is_not_listened_to_without_end() {
+        let (mut corked, mut peer) = narrow_pair().await;
+        let serving = tokio::spawn(async move { corked.shutdown().await });
+        let mut sent = 0;
+        while peer.write_all(&[7; 16 * 1024]).await.is_ok() {
+            sent += 16 * 1024;
+        }
+        serving.await.unwrap().unwrap();
+        assert!((THROWN_AWAY..2 * THROWN_AWAY).contains(&sent), "{sent} bytes");
     }
 
     #[tokio::test(start_paused = true)]

@@ -8,6 +8,7 @@ use tonic_health::ServingStatus;
 use tonic_health::pb::health_server::{Health as HealthApi, HealthServer};
 use tonic_health::server::{HealthReporter, HealthService};
 
+use super::limits::MESSAGE;
 use super::{AUDIT_LOG, PURCHASE_SERVICE, SESSION_SERVICE};
 
 /// What health answers. Clones share it.
@@ -53,6 +54,7 @@ impl Health {
     }
 
     pub(super) fn server(&self) -> HealthServer<impl HealthApi + use<>> {
-        HealthServer::new(HealthService::from_health_reporter(self.reporter.clone()))
+        let service = HealthService::from_health_reporter(self.reporter.clone());
+        HealthServer::new(service).max_decoding_message_size(MESSAGE)
     }
 }

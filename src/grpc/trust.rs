@@ -74,6 +74,11 @@ impl Tls {
         (config.clone(), now.clients.clone())
     }
 
+    /// What is counted.
+    pub(super) fn metrics(&self) -> Arc<Metrics> {
+        self.metrics.clone()
+    }
+
     /// Counts a certificate that was not believed.
     pub(super) fn refuses(&self, error: &Error, when: RefusedWhen) {
         let why = match error {

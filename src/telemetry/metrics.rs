@@ -170,6 +170,13 @@ const TLS_REFUSED: Row = Row {
     help: "Connections whose certificate was not believed, when they began or while they stood, by why.",
     labels: &["why", "when"],
 };
+const CONNECTIONS_CUT: Row = Row {
+    name: "rationd.connections.cut",
+    kind: Kind::Counter,
+    unit: "{connection}",
+    help: "Connections that this instance cut off because of what their peer did or did not do, by why; the log names who.",
+    labels: &["why"],
+};
 const LOOK_UPS_SLOWED: Row = Row {
     name: "rationd.look_ups.slowed",
     kind: Kind::Counter,
@@ -215,7 +222,7 @@ const AUDIT_FAILING: Row = Row {
 };
 
 /// Every instrument of the service.
-pub const TABLE: [Row; 25] = [
+pub const TABLE: [Row; 26] = [
     DECISIONS,
     NEAR_LIMIT,
     RPC_DURATION,
@@ -235,6 +242,7 @@ pub const TABLE: [Row; 25] = [
     TLS_EXPIRY,
     TLS_REVOKED,
     TLS_REFUSED,
+    CONNECTIONS_CUT,
     LOOK_UPS_SLOWED,
     VOIDS,
     VOIDS_UNUSUAL,
@@ -416,6 +424,26 @@ label! {
     }
 }
 
+label! {
+    /// Why a connection was cut off.
+    CutWhy {
+        /// Its greeting took too long.
+        Greeting = "greeting",
+        /// It said nothing.
+        Silent = "silent",
+        /// It asked for nothing.
+        NothingAsked = "nothing_asked",
+        /// Its peer, or its address while nobody knew the peer, has too many.
+        TooMany = "too_many",
+        /// It gave up streams too often.
+        Resets = "resets",
+        /// It sent too many frames that bring nothing.
+        IdleFrames = "idle_frames",
+        /// It took no answers.
+        TakesNothing = "takes_nothing",
+    }
+}
+
 /// The instruments. Recording is a few atomic additions and never waits.
 pub struct Metrics {
     decisions: Counter<u64>,
@@ -437,6 +465,7 @@ pub struct Metrics {
     tls_expiry: Gauge<u64>,
     tls_revoked: Gauge<u64>,
     tls_refused: Counter<u64>,
+    connections_cut: Counter<u64>,
     look_ups_slowed: Counter<u64>,
     voids: Counter<u64>,
     voids_unusual: Counter<u64>,
@@ -485,6 +514,7 @@ impl Metrics {
             tls_expiry: gauge(TLS_EXPIRY),
             tls_revoked: gauge(TLS_REVOKED),
             tls_refused: counter(TLS_REFUSED),
+            connections_cut: counter(CONNECTIONS_CUT),
             look_ups_slowed: counter(LOOK_UPS_SLOWED),
             voids: counter(VOIDS),
             voids_unusual: counter(VOIDS_UNUSUAL),
@@ -610,6 +640,11 @@ impl Metrics {
     /// A certificate was not believed, and its connection is none.
     pub fn certificate_refused(&self, why: RefusedWhy, when: RefusedWhen) {
         self.tls_refused.add(1, &[KeyValue::new("why", why.name()), KeyValue::new("when", when.name())]);
+    }
+
+    /// A connection was cut off.
+    pub fn connection_cut(&self, why: CutWhy) {
+        self.connections_cut.add(1, &[KeyValue::new("why", why.name())]);
     }
 
     /// A look-up was turned away.

@@ -58,8 +58,8 @@ fn certificate(directory: &Path, who: &str) -> [Vec<u8>; 2] {
 }
 
 /// A connection over TLS that is spoken over by hand.
-async fn shake_hands(directory: &Path, address: &str) -> TlsStream<tokio::net::TcpStream> {
-    let [certificate, key] = certificate(directory, "gateway-demo-gateway");
+pub async fn shake_hands(directory: &Path, who: &str, address: &str) -> TlsStream<tokio::net::TcpStream> {
+    let [certificate, key] = certificate(directory, who);
     let mut roots = rustls::RootCertStore::empty();
     let authority = CertificateDer::from_pem_file(directory.join("rationd-certs/ca.pem")).unwrap();
     roots.add(authority).unwrap();
@@ -164,9 +164,11 @@ async fn a_rolling_restart_ends_in_time_whatever_peers_do_and_fails_no_call() {
         let silent = [host_port(&address), service.admin.clone()].map(|at| TcpStream::connect(at).unwrap());
         let mut stuck = TcpStream::connect(host_port(&address)).unwrap();
         stuck.write_all(&[0x16, 0x03, 0x01, 0x02, 0x00, 0x01]).unwrap();
-        let mute = shake_hands(&at, &address).await;
+        let mute = shake_hands(&at, "gateway-demo-gateway", &address).await;
         // One asks and takes no answer, two hold streams open on which nothing happens.
-        let reader = tokio::spawn(StuckReader::begin(shake_hands(&at, &address).await).await.told_to_go());
+        let reader = tokio::spawn(
+            StuckReader::begin(shake_hands(&at, "gateway-demo-gateway", &address).await).await.told_to_go(),
+        );
         let connection = Connection::open(&address, Some(&fleet.tls)).await.unwrap();
         let idle = Terminal::on(&connection, SITES[0].parse().ok(), format!("idle{nth}").parse().unwrap());
         let Opened::Admitted(held) = idle.open_session().await.unwrap() else { panic!("a seat") };

@@ -103,15 +103,17 @@ async fn a_client_that_does_not_read_is_read_no_further(world: World) {
     let stream = Stream::open(&idle).await;
     stream.sell_all(&visits);
     let mut answers = stream.no_more();
+    // To look at all of them takes long, and who has read nothing for some seconds is cut off.
+    let every_tenth: Vec<Visit> = visits.iter().step_by(10).cloned().collect();
     let stood_at = loop {
-        let before = sold(&service, &visits).await;
+        let before = sold(&service, &every_tenth).await;
         tokio::time::sleep(Duration::from_millis(500)).await;
-        if before > 0 && sold(&service, &visits).await == before {
-            break before;
+        if before > 0 && sold(&service, &every_tenth).await == before {
+            break 10 * before;
         }
     };
     // What is pending, and the one frame that HTTP/2 holds back for the client.
-    println!("not reading on {}: {stood_at} of {CALLS} were sold", world.name());
+    println!("not reading on {}: some {stood_at} of {CALLS} were sold", world.name());
     assert!(stood_at < 700, "{stood_at}");
     let mut answered = [0; 2];
     while let Some(answer) = answers.message().await.unwrap() {

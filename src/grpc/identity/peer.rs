@@ -31,7 +31,7 @@ pub(crate) enum Peer {
 }
 
 /// What a certificate says that its holder is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Identity {
     /// Whoever looks up, sells and opens sessions.
     Seller(Seller),
@@ -42,7 +42,7 @@ pub(crate) enum Identity {
 }
 
 /// Whose certificates may act for sites, and for which.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Seller {
     /// `rationd://site/CODE` or `rationd://site/CODE/TERMINAL`: one site, and one terminal of it if it is named.
     Site(SiteId, Option<TerminalId>),

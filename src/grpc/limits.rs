@@ -1,0 +1,71 @@
+//! Every limit on what a connection may do, in one place. Nothing here is left to what a library takes by default: defaults
+//! change, and some are none at all.
+//!
+//! README.md shows them, and a test holds the two together.
+
+use std::time::Duration;
+
+/// How long a greeting may take, and after it the first words, and then the first call: some round trips of the worst line.
+pub const GREETED_WITHIN: Duration = Duration::from_secs(5);
+/// Greetings under way at once.
+pub const GREETINGS: usize = 512;
+/// Of them from one address: however many stand still, others are greeted.
+pub const GREETINGS_OF_ONE_ADDRESS: usize = 128;
+/// Connections of one address that have not been greeted yet; those beyond them are closed.
+pub const UNGREETED_OF_ONE_ADDRESS: usize = 1024;
+/// Connections of one certificate's site, operator or feed: more than a site has seats. A gateway has half of all.
+pub const CONNECTIONS_OF_ONE_SITE: usize = 1024;
+/// The most connections to the admin listener: probes, scrapes and operators.
+pub const MAX_ADMIN_CONNECTIONS: usize = 64;
+
+/// Calls under way at once on a connection, sessions' streams among them.
+pub const STREAMS: u32 = 64;
+/// How much a client may send on a stream before the service has taken it.
+pub const STREAM_WINDOW: u32 = 64 * 1024;
+/// The same on all streams of a connection together.
+pub const CONNECTION_WINDOW: u32 = 256 * 1024;
+/// The largest frame.
+pub const FRAME: u32 = 16 * 1024;
+/// All headers of a call, unpacked.
+pub const HEADERS: u32 = 8 * 1024;
+/// The largest message that a call may carry: a visit of sixteen lines fits several times over.
+pub const MESSAGE: usize = 16 * 1024;
+/// How much is kept of answers that a stream's client does not take.
+pub const UNTAKEN: usize = 64 * 1024;
+/// How long a client may take nothing of the answers that wait for it.
+pub const TAKEN_WITHIN: Duration = Duration::from_secs(5);
+/// The same of operators, who may be reading.
+pub const TAKEN_WITHIN_BY_OPERATORS: Duration = Duration::from_secs(600);
+
+/// Streams that were given up before anybody looked at them, at once on a connection.
+pub const RESETS_PENDING: usize = 20;
+/// Streams that the service had to break off for errors of the client, over the life of a connection.
+pub const RESETS_PROVOKED: usize = 256;
+/// Streams that a client gives up.
+pub const RESETS: Rate = Rate { at_once: 256, per_second: 100 };
+/// Frames that bring nothing: pings, settings, priorities, windows, continuations, unknown ones and data of a few bytes.
+pub const IDLE_FRAMES: Rate = Rate { at_once: 1000, per_second: 200 };
+/// So many more of them with every frame that brings something: a client that works opens windows and measures its line.
+pub const IDLE_FRAMES_EARNED: u32 = 4;
+/// Data below this brings nothing, unless it ends its stream.
+pub const TINY: u32 = 16;
+
+/// Headers of a call over HTTP/1.1, which only the admin listener speaks.
+pub const HTTP1_HEADERS: usize = 64;
+/// How much of such a call is kept before it is read.
+pub const HTTP1_BUFFER: usize = 16 * 1024;
+
+/// A peer that vanished without a word keeps its streams, and so its seats are renewed, until a ping goes unanswered: this
+/// long after its last sign of life at the most. Its seats come free a lease later.
+pub const PEER_ASKED_EVERY: Duration = Duration::from_secs(3);
+/// See [`PEER_ASKED_EVERY`].
+pub const PEER_ANSWERS_WITHIN: Duration = Duration::from_secs(2);
+
+/// So many at once, and so many more in every second.
+#[derive(Debug, Clone, Copy)]
+pub struct Rate {
+    /// As many as there may be after a while without any.
+    pub at_once: u32,
+    /// How fast they come back.
+    pub per_second: u32,
+}

@@ -1,0 +1,598 @@
+//! Whoever abuses the protocol hurts nobody but itself: it is cut off, the service does not grow, and who sells beside it goes on
+//! selling. What is announced, and what README.md says of it, is what the limits are.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use rationd::grpc::limits;
+use rationd::ids::RequestId;
+use rationd::terminal::{Connection, Terminal, Tls};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpSocket, TcpStream};
+use tokio::time::{sleep, timeout};
+
+use super::drain::shake_hands;
+use super::service::{Service, rationd};
+use super::shops::{MANY_SEATS, SATURDAY, SITES, number, sell};
+use super::tls::SERVED;
+use crate::support::raw::{
+    CONTINUATION, DATA, END_HEADERS, END_STREAM, HEADERS, HEALTH, PING, PREFACE, PRIORITY, RST_STREAM, Raw, SETTINGS,
+    StuckReader, WINDOW_UPDATE, frame, headers, read,
+};
+
+/// The bound that is promised, and what a busy machine may take for it.
+const CLOSED_WITHIN: Duration = Duration::from_secs(10);
+const IN_TIME: Duration = Duration::from_secs(15);
+/// How much the service may grow meanwhile, in KiB.
+const GROWN: u64 = 64 * 1024;
+/// How long a flood is kept up at full speed, by so many at once.
+const FLOODED: Duration = Duration::from_millis(1_500);
+const FLOODERS: usize = 2;
+/// Of a machine that others use too, and that cannot give the abuser a core of its own: twice the quiet time is no bound there.
+const FLOOR: Duration = Duration::from_secs(2);
+/// Enough said for a flood that nobody stops.
+const ENOUGH: u32 = 20_000;
+
+fn host_port(service: &Service) -> SocketAddr {
+    format!("127.0.0.1:{}", service.address.rsplit(':').next().unwrap()).parse().unwrap()
+}
+
+/// What the service takes of memory now, in KiB.
+fn resident(service: &Service) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", service.pid())).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse().unwrap()
+}
+
+/// Those who sell beside it: how long each call took, and how many failed.
+#[derive(Default)]
+struct Honest {
+    took: Mutex<Vec<Duration>>,
+    failed: AtomicU64,
+    over: AtomicBool,
+}
+
+impl Honest {
+    async fn sells(self: Arc<Self>, terminal: Terminal, next: Arc<AtomicU64>) {
+        let rationd::terminal::Opened::Admitted(session) = terminal.open_session().await.unwrap() else {
+            panic!("a seat")
+        };
+        while !self.over.load(Ordering::Relaxed) {
+            let begun = Instant::now();
+            let who = next.fetch_add(1, Ordering::Relaxed);
+            if sell(&session, &number(who), 1, RequestId::random()).await.is_err() {
+                self.failed.fetch_add(1, Ordering::Relaxed);
+            }
+            self.took.lock().unwrap().push(begun.elapsed());
+            sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    /// p99 and number of the calls since this was asked last, and how many have failed.
+    fn since(&self) -> (Duration, usize, u64) {
+        let mut took = std::mem::take(&mut *self.took.lock().unwrap());
+        took.sort();
+        let p99 = took.get(took.len().saturating_sub(1) * 99 / 100).copied().unwrap_or_default();
+        (p99, took.len(), self.failed.swap(0, Ordering::Relaxed))
+    }
+}
+
+/// What one abuser came to.
+struct Ended {
+    /// `None`: it lives.
+    after: Option<Duration>,
+    frames: u32,
+    /// Why it was told to go, as a code of HTTP/2.
+    told: Option<u32>,
+}
+
+/// The nth piece of a flood, of so many frames.
+type Flood = fn(u32) -> (Vec<u8>, u32);
+
+/// So many of its pieces are said before anybody waits for an answer.
+const PIECES: u32 = 10;
+
+fn stream(nth: u32) -> u32 {
+    2 * nth + 1
+}
+
+/// A call whose message is still to come.
+fn call(nth: u32) -> Vec<u8> {
+    frame(HEADERS, END_HEADERS, stream(nth), &headers(HEALTH))
+}
+
+fn rapid_reset(nth: u32) -> (Vec<u8>, u32) {
+    let begun = frame(HEADERS, END_HEADERS | END_STREAM, stream(nth), &headers(HEALTH));
+    ([begun, frame(RST_STREAM, 0, stream(nth), &[0, 0, 0, 8])].concat(), 2)
+}
+
+/// The call is under way when it is given up: what comes before it waits for the ping of its piece.
+fn late_reset(nth: u32) -> (Vec<u8>, u32) {
+    let given_up = if nth % PIECES == 0 && nth > 0 {
+        (nth - PIECES..nth).flat_map(|nth| frame(RST_STREAM, 0, stream(nth), &[0, 0, 0, 8])).collect()
+    } else {
+        Vec::new()
+    };
+    ([given_up, call(nth)].concat(), 2)
+}
+
+/// After the first piece, which opens a stream, the same again and again.
+fn on_a_stream(nth: u32, again: Vec<u8>) -> (Vec<u8>, u32) {
+    if nth > 0 { (again, 1) } else { ([call(0), frame(DATA, 0, 1, &[0, 0, 0, 0x3e, 0x80])].concat(), 2) }
+}
+
+/// Many megabytes in a frame: one header is remembered, and then named again and again.
+fn header_bomb(nth: u32) -> (Vec<u8>, u32) {
+    let mut block = headers(HEALTH);
+    // A literal that is remembered: x: and 4,000 letters, whose length is written as 127 and the rest in sevens of bits.
+    block.extend([0x40, 1, b'x', 0x7f, 0xa1, 0x1e]);
+    block.extend([b'a'; 4000]);
+    block.extend([0xbe; 12_000]);
+    (frame(HEADERS, END_HEADERS, stream(nth), &block), 1)
+}
+
+/// Refused by itself: its connection ends only where the windows are not heeded either.
+fn huge_message(nth: u32) -> (Vec<u8>, u32) {
+    let claims = frame(DATA, 0, stream(nth), &[0, 4, 0, 0, 0]);
+    ([call(nth), claims, frame(DATA, 0, stream(nth), &[0; 16_000])].concat(), 3)
+}
+
+/// Those that end their connection.
+fn floods() -> [(&'static str, Flood); 11] {
+    [
+        ("rapid reset", rapid_reset),
+        ("reset of calls under way", late_reset),
+        ("empty data", |nth| on_a_stream(nth, frame(DATA, 0, 1, &[]))),
+        ("data of a byte", |nth| on_a_stream(nth, frame(DATA, 0, 1, &[0]))),
+        ("settings", |_| (frame(SETTINGS, 0, 0, &[0, 4, 0, 0, 0xff, 0xff]), 1)),
+        ("pings", |_| (frame(PING, 0, 0, &[7; 8]), 1)),
+        ("priorities", |nth| (frame(PRIORITY, 0, stream(nth), &[0, 0, 0, 0, 9]), 1)),
+        ("windows", |_| (frame(WINDOW_UPDATE, 0, 0, &[0, 0, 0, 1]), 1)),
+        ("unknown frames", |_| (frame(0xfa, 0, 0, &[0; 100]), 1)),
+        ("streams beyond the limit", |nth| (call(nth), 1)),
+        ("header bombs", header_bomb),
+    ]
+}
+
+/// Floods piece by piece and waits after each for the service, so that what is counted is what has arrived.
+async fn counted(at: SocketAddr, flood: Flood) -> Ended {
+    let begun = Instant::now();
+    let mut raw = Raw::begin(TcpStream::connect(at).await.unwrap(), &[]).await;
+    let (mut nth, mut frames) = (0, 0);
+    while frames < ENOUGH && begun.elapsed() < CLOSED_WITHIN {
+        let mut said = Vec::new();
+        for _ in 0..PIECES {
+            let (piece, of_it) = flood(nth);
+            said.extend(piece);
+            nth += 1;
+            frames += of_it;
+        }
+        if !timeout(IN_TIME, raw.says(&said)).await.unwrap_or(false) {
+            return Ended { after: Some(begun.elapsed()), frames, told: raw.told };
+        }
+    }
+    Ended { after: None, frames, told: raw.told }
+}
+
+/// Floods as fast as it can, and connects again whenever it is cut off. Gives how often.
+async fn at_full_speed(at: SocketAddr, flood: Flood) -> u32 {
+    let (begun, mut cut) = (Instant::now(), 0);
+    while begun.elapsed() < FLOODED {
+        let Ok(socket) = TcpStream::connect(at).await else { continue };
+        let (mut answers, mut says) = socket.into_split();
+        let takes = tokio::spawn(async move {
+            let mut thrown_away = vec![0; 64 * 1024];
+            while matches!(answers.read(&mut thrown_away).await, Ok(1..)) {}
+        });
+        let _ = says.write_all(&[PREFACE, &frame(SETTINGS, 0, 0, &[])].concat()).await;
+        for nth in (0..).step_by(PIECES as usize) {
+            let said: Vec<u8> = (nth..nth + PIECES).flat_map(|nth| flood(nth).0).collect();
+            if begun.elapsed() >= FLOODED || takes.is_finished() {
+                break;
+            }
+            if !matches!(timeout(FLOODED, says.write_all(&said)).await, Ok(Ok(()))) {
+                break;
+            }
+        }
+        cut += u32::from(begun.elapsed() < FLOODED);
+        takes.abort();
+    }
+    cut
+}
+
+/// A row of the table that is printed.
+struct Row {
+    what: &'static str,
+    ended: Ended,
+    cut: u32,
+    grown: u64,
+    honest: (Duration, usize, u64),
+}
+
+impl Row {
+    fn print(&self) {
+        let closed = match self.ended.after {
+            Some(after) => format!("{:.2} s", after.as_secs_f64()),
+            None => "-".into(),
+        };
+        let told = self.ended.told.map_or("-".into(), |code| code.to_string());
+        let (p99, calls, failed) = self.honest;
+        println!(
+            "{:26} {closed:>8} {:>7} {told:>5} {:>5} {:>8} KiB {:>8.1} ms {calls:>6} {failed:>6}",
+            self.what,
+            self.ended.frames,
+            self.cut,
+            self.grown,
+            p99.as_secs_f64() * 1e3
+        );
+    }
+}
+
+const TITLE: &str = "                             closed  frames GOAWAY   cut       grown    p99 honest  calls failed";
+
+/// A service, and some who sell there.
+struct Scene {
+    service: Service,
+    honest: Arc<Honest>,
+    quiet: Duration,
+    base: u64,
+    selling: Vec<tokio::task::JoinHandle<()>>,
+}
+
+impl Scene {
+    async fn new(service: Service, terminals: Vec<Terminal>) -> Self {
+        let (honest, next) = (Arc::new(Honest::default()), Arc::new(AtomicU64::new(0)));
+        let selling = terminals.into_iter().map(|terminal| tokio::spawn(honest.clone().sells(terminal, next.clone())));
+        let selling = selling.collect();
+        sleep(Duration::from_secs(1)).await;
+        honest.since();
+        sleep(Duration::from_secs(2)).await;
+        let (quiet, calls, failed) = honest.since();
+        assert!(calls > 20 && failed == 0, "{failed} of {calls}\n{}", service.log());
+        let base = resident(&service);
+        println!("quiet: p99 {:.1} ms of {calls} calls; the service takes {base} KiB", quiet.as_secs_f64() * 1e3);
+        println!("{TITLE}");
+        Self { service, honest, quiet, base, selling }
+    }
+
+    /// What has become of the service and of those who sell there since the last row.
+    fn row(&self, what: &'static str, ended: Ended, cut: u32) -> Row {
+        let grown = resident(&self.service).saturating_sub(self.base);
+        let row = Row { what, ended, cut, grown, honest: self.honest.since() };
+        row.print();
+        let (p99, calls, failed) = row.honest;
+        assert!(calls > 0 && failed == 0, "{what}: {failed} of {calls} failed\n{}", self.service.log());
+        assert!(p99 <= 2 * self.quiet + FLOOR, "{what}: p99 {p99:?}, quiet {:?}", self.quiet);
+        assert!(grown <= GROWN, "{what}: {grown} KiB more");
+        row
+    }
+
+    async fn end(self) {
+        self.honest.over.store(true, Ordering::Relaxed);
+        for selling in self.selling {
+            selling.await.unwrap();
+        }
+        tokio::task::block_in_place(|| self.service.stop());
+    }
+}
+
+async fn in_the_clear(directory: &tempfile::TempDir) -> Scene {
+    let service = Service::start(directory.path(), &["--clock", SATURDAY], &[MANY_SEATS]);
+    service.await_health(0);
+    let mut terminals = Vec::new();
+    for (nth, site) in SITES.iter().take(4).enumerate() {
+        terminals.push(service.terminal(site, &format!("w{nth}")).await);
+    }
+    Scene::new(service, terminals).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn floods_of_frames_end_their_connection_and_nothing_else() {
+    let directory = tempfile::tempdir().unwrap();
+    let scene = in_the_clear(&directory).await;
+    let at = host_port(&scene.service);
+    let refused_one_by_one = ("huge messages", huge_message as Flood);
+    for (what, flood) in floods().into_iter().chain([refused_one_by_one]) {
+        let ended = counted(at, flood).await;
+        let flooders = (0..FLOODERS).map(|_| tokio::spawn(at_full_speed(at, flood)));
+        let mut cut = 0;
+        for flooder in flooders.collect::<Vec<_>>() {
+            cut += flooder.await.unwrap();
+        }
+        let row = scene.row(what, ended, cut);
+        let is_cut_off = row.ended.after.is_some_and(|after| after <= CLOSED_WITHIN);
+        assert!(is_cut_off || what == refused_one_by_one.0, "{what} goes on");
+    }
+    // Every continuation is written apart, because between them nothing else may be said.
+    let begun = Instant::now();
+    let mut raw = Raw::begin(TcpStream::connect(at).await.unwrap(), &[]).await;
+    let (mut frames, mut gone) = (1, false);
+    let first = frame(HEADERS, END_STREAM, 1, &headers(HEALTH));
+    gone |= raw.stream.write_all(&first).await.is_err();
+    while !gone && begun.elapsed() < IN_TIME {
+        // x: a
+        let more = frame(CONTINUATION, 0, 1, &[0, 1, b'x', 1, b'a']);
+        gone = raw.stream.write_all(&more).await.is_err() || !raw.lives_for(Duration::from_millis(1)).await;
+        frames += 1;
+    }
+    let after = gone.then(|| begun.elapsed());
+    let row = scene.row("continuations", Ended { after, frames, told: raw.told }, 0);
+    assert!(row.ended.after.is_some_and(|after| after <= CLOSED_WITHIN));
+    println!("{}", cut_off(&scene.service));
+    scene.end().await;
+}
+
+/// What the service has counted of whom it cut off.
+fn cut_off(service: &Service) -> String {
+    let page = service.metrics();
+    let lines = page.lines().filter(|line| line.starts_with("rationd_connections_cut_total{"));
+    lines.map(|line| format!("{line}\n")).collect()
+}
+
+/// Says these bytes one by one, two a second, and answers pings if it can. How long it lives.
+async fn trickles(at: SocketAddr, settled: bool, bytes: Vec<u8>) -> Ended {
+    let begun = Instant::now();
+    let mut stream = TcpStream::connect(at).await.unwrap();
+    if settled {
+        stream = Raw::begin(stream, &[]).await.stream;
+    }
+    let (mut answers, mut says) = stream.into_split();
+    let gone = tokio::spawn(async move { while read(&mut answers).await.is_some() {} });
+    let mut frames = 0;
+    for byte in bytes {
+        if gone.is_finished() || begun.elapsed() > IN_TIME || says.write_all(&[byte]).await.is_err() {
+            break;
+        }
+        frames += 1;
+        sleep(Duration::from_millis(500)).await;
+    }
+    let is_gone = timeout(IN_TIME.saturating_sub(begun.elapsed()), gone).await.is_ok();
+    Ended { after: is_gone.then(|| begun.elapsed()), frames, told: None }
+}
+
+/// Says nothing more, but answers pings.
+async fn lives(mut raw: Raw<TcpStream>, begun: Instant) -> Ended {
+    let lives = raw.lives_for(IN_TIME).await;
+    Ended { after: (!lives).then(|| begun.elapsed()), frames: 1, told: raw.told }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_is_slow_is_not_waited_for() {
+    let directory = tempfile::tempdir().unwrap();
+    let scene = in_the_clear(&directory).await;
+    let at = host_port(&scene.service);
+    let begun = Instant::now();
+    let asks = async || Raw::begin(TcpStream::connect(at).await.unwrap(), &[]).await;
+    let slow = [
+        ("silence", tokio::spawn(trickles(at, false, vec![]))),
+        ("slow preface", tokio::spawn(trickles(at, false, PREFACE.to_vec()))),
+        ("headers byte by byte", tokio::spawn(trickles(at, true, call(0)))),
+        ("nothing asked", tokio::spawn(lives(asks().await, begun))),
+        ("answers not taken", {
+            let reader = StuckReader::begin(TcpStream::connect(at).await.unwrap()).await;
+            tokio::spawn(async move {
+                reader.told_to_go().await;
+                Ended { after: Some(begun.elapsed()), frames: 3, told: None }
+            })
+        }),
+    ];
+    let mut rows = Vec::new();
+    for (what, abuser) in slow {
+        rows.push((what, timeout(IN_TIME + IN_TIME, abuser).await.expect("an end").unwrap()));
+    }
+    for (what, ended) in rows {
+        let row = scene.row(what, ended, 0);
+        assert!(row.ended.after.is_some_and(|after| after <= CLOSED_WITHIN), "{what} goes on");
+        // So that there are some calls in each.
+        sleep(Duration::from_millis(300)).await;
+    }
+    // A message byte by byte is a call like another, and ends as every call: the connection has done nothing wrong.
+    let mut raw = asks().await;
+    assert!(raw.says(&[call(0), frame(DATA, 0, 1, &[0, 0, 0, 0, 40])].concat()).await);
+    let begun = Instant::now();
+    let ended = loop {
+        raw.stream.write_all(&frame(DATA, 0, 1, &[0])).await.unwrap();
+        let next = timeout(Duration::from_millis(500), raw.next()).await;
+        if next.is_ok_and(|next| next.is_some_and(|next| next.stream == 1 && next.kind == HEADERS)) {
+            break begun.elapsed();
+        }
+        assert!(begun.elapsed() < IN_TIME + CLOSED_WITHIN, "the call goes on");
+    };
+    scene.row("a message byte by byte", Ended { after: Some(ended), frames: 0, told: raw.told }, 0);
+    println!("{}", cut_off(&scene.service));
+    scene.end().await;
+}
+
+/// Of the same machine, with another address.
+async fn from_elsewhere(at: SocketAddr) -> TcpStream {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.2:0".parse().unwrap()).unwrap();
+    socket.connect(at).await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn greetings_that_stand_still_hold_up_nobody_of_another_address() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = directory.path();
+    assert_eq!(rationd(at, &["dev-certs"], "").code, 0);
+    let service = Service::start(at, &[&SERVED[..], &["--clock", SATURDAY]].concat(), &[MANY_SEATS]);
+    let health = format!("http://{}", service.admin);
+    while rationd(at, &["health", "--address", &health], "").code != 0 {
+        sleep(Duration::from_millis(50)).await;
+    }
+    let read_file = |name: &str| std::fs::read(at.join("rationd-certs").join(name)).unwrap();
+    let identity = Some((read_file("gateway-demo-gateway.pem"), read_file("gateway-demo-gateway.key")));
+    let tls = Tls { authorities: read_file("ca.pem"), identity };
+    let mut terminals = Vec::new();
+    for (nth, site) in SITES.iter().take(4).enumerate() {
+        let connection = Connection::open(&service.address, Some(&tls)).await.unwrap();
+        terminals.push(Terminal::on(&connection, site.parse().ok(), format!("w{nth}").parse().unwrap()));
+    }
+    let scene = Scene::new(service, terminals).await;
+    let listener = host_port(&scene.service);
+
+    // More than are greeted at once at all; each begins to shake hands and says no more.
+    let begun = Instant::now();
+    let mut still = Vec::new();
+    for _ in 0..limits::GREETINGS + 200 {
+        let mut socket = TcpStream::connect(listener).await.unwrap();
+        socket.write_all(&[0x16, 0x03, 0x01, 0x02, 0x00, 0x01]).await.unwrap();
+        still.push(socket);
+    }
+    // Somebody of another address is greeted at once: a fatal alert to what is no handshake is an answer too.
+    let asked = Instant::now();
+    let mut elsewhere = from_elsewhere(listener).await;
+    elsewhere.write_all(PREFACE).await.unwrap();
+    let mut alert = Vec::new();
+    timeout(IN_TIME, elsewhere.read_to_end(&mut alert)).await.unwrap().unwrap();
+    let greeted = asked.elapsed();
+    assert!(alert.first() == Some(&0x15), "{alert:?}");
+    println!("{} greetings stand still; another address is answered after {greeted:?}", still.len());
+    assert!(greeted < limits::GREETED_WITHIN / 2, "{greeted:?}");
+    for mut socket in still {
+        let ended = timeout(IN_TIME, socket.read(&mut [0; 8])).await.expect("an end");
+        assert!(matches!(ended, Ok(0) | Err(_)), "{ended:?}");
+    }
+    let row = scene.row("slow handshakes", Ended { after: Some(begun.elapsed()), frames: 0, told: None }, 0);
+    assert!(row.ended.after.is_some_and(|after| after <= CLOSED_WITHIN));
+
+    // More at once than may wait to be greeted.
+    let mut turned_away = 0;
+    let mut more = Vec::new();
+    for _ in 0..limits::UNGREETED_OF_ONE_ADDRESS + 50 {
+        more.push(TcpStream::connect(listener).await.unwrap());
+    }
+    sleep(Duration::from_millis(500)).await;
+    for socket in &more {
+        turned_away += usize::from(matches!(socket.try_read(&mut [0; 1]), Ok(0)));
+    }
+    assert!((1..=100).contains(&turned_away), "{turned_away} turned away");
+    drop(more);
+    println!("{}", cut_off(&scene.service));
+    scene.end().await;
+}
+
+/// A gateway speaks for many sites, and not for all: others come in while it has taken all that it may.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_peer_does_not_take_every_connection() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = directory.path();
+    assert_eq!(rationd(at, &["dev-certs"], "").code, 0);
+    let service = Service::start_with_files(400, at, &[&SERVED[..], &["--clock", SATURDAY]].concat(), &[]);
+    let (mut taken, mut turned_away) = (Vec::new(), 0);
+    for _ in 0..150 {
+        let mut raw = Raw::begin(shake_hands(at, "gateway-demo-gateway", &service.address).await, &[]).await;
+        match timeout(IN_TIME, raw.says(&call(0))).await.unwrap() {
+            true => taken.push(raw),
+            false => turned_away += 1,
+        }
+    }
+    println!("of 400 files: {} connections of one gateway, {turned_away} turned away", taken.len());
+    assert!((90..=130).contains(&taken.len()), "{}", taken.len());
+    let mut site = Raw::begin(shake_hands(at, "site-11000001", &service.address).await, &[]).await;
+    assert!(site.says(&call(0)).await, "a site is let in");
+    // Where one goes, there is room for another.
+    drop(taken.pop());
+    let begun = Instant::now();
+    while !Raw::begin(shake_hands(at, "gateway-demo-gateway", &service.address).await, &[]).await.says(&call(0)).await {
+        assert!(begun.elapsed() < IN_TIME);
+    }
+    assert!(cut_off(&service).contains("why=\"too_many\""), "{}", service.metrics());
+    drop((taken, site));
+    tokio::task::block_in_place(|| service.stop());
+}
+
+/// What a listener says of itself, by the numbers of HTTP/2's settings; 0 is the window of the whole connection.
+async fn announced(at: &str) -> BTreeMap<u16, u32> {
+    let mut raw = Raw::begin(TcpStream::connect(at).await.unwrap(), &[]).await;
+    let mut told = BTreeMap::new();
+    // It comes first or not at all.
+    for _ in 0..3 {
+        let Ok(Some(next)) = timeout(Duration::from_secs(2), raw.next()).await else { break };
+        match next.kind {
+            SETTINGS => told.extend(next.payload.chunks(6).map(|setting| {
+                let [a, b, value @ ..]: [u8; 6] = setting.try_into().unwrap();
+                (u16::from_be_bytes([a, b]), u32::from_be_bytes(value))
+            })),
+            WINDOW_UPDATE if next.stream == 0 => {
+                told.insert(0, 65_535 + u32::from_be_bytes(next.payload.try_into().unwrap()));
+            }
+            _ => {}
+        }
+    }
+    told
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_announced_is_what_the_limits_are() {
+    let directory = tempfile::tempdir().unwrap();
+    let service = Service::start(directory.path(), &[], &[]);
+    for listener in [host_port(&service).to_string(), service.admin.clone()] {
+        let told = announced(&listener).await;
+        println!("{listener} announces {told:?}");
+        let said = |setting: u16| told.get(&setting).copied();
+        assert_eq!(said(3), Some(limits::STREAMS), "streams at once");
+        assert_eq!(said(4), Some(limits::STREAM_WINDOW), "the window of a stream");
+        assert_eq!(said(0), Some(limits::CONNECTION_WINDOW), "the window of the connection");
+        // What is not said is the smallest that there is.
+        assert_eq!(said(5).unwrap_or(16_384), limits::FRAME, "the largest frame");
+        assert_eq!(said(6), Some(limits::HEADERS), "headers of a call");
+    }
+    tokio::task::block_in_place(|| service.stop());
+}
+
+/// The table of README.md, row by row.
+#[test]
+fn the_readme_names_the_limits() {
+    let readme = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap();
+    let kib = |bytes: u32| format!("{} KiB", bytes / 1024);
+    let seconds = |span: Duration| format!("{} s", span.as_secs());
+    let rate = |rate: limits::Rate| format!("{} at once, {} a second", rate.at_once, rate.per_second);
+    for (what, limit) in [
+        ("a TLS handshake; then the first words; then the first call", seconds(limits::GREETED_WITHIN)),
+        (
+            "handshakes under way; of one address",
+            format!("{}; {}", limits::GREETINGS, limits::GREETINGS_OF_ONE_ADDRESS),
+        ),
+        ("connections of one address that wait to be greeted", limits::UNGREETED_OF_ONE_ADDRESS.to_string()),
+        ("connections of one site; of one gateway", format!("{}; half of all", limits::CONNECTIONS_OF_ONE_SITE)),
+        ("connections to the admin listener", limits::MAX_ADMIN_CONNECTIONS.to_string()),
+        ("calls and streams at once on a connection", limits::STREAMS.to_string()),
+        ("sent and not yet taken, on a stream; on a connection", {
+            format!("{}; {}", kib(limits::STREAM_WINDOW), kib(limits::CONNECTION_WINDOW))
+        }),
+        ("a frame; all headers of a call; a message", {
+            let message = u32::try_from(limits::MESSAGE).unwrap();
+            [limits::FRAME, limits::HEADERS, message].map(kib).join("; ")
+        }),
+        ("answers kept for a stream whose client does not take them", kib(u32::try_from(limits::UNTAKEN).unwrap())),
+        ("a client that takes none of the answers that wait", seconds(limits::TAKEN_WITHIN)),
+        ("streams given up", rate(limits::RESETS)),
+        ("streams given up before anybody looked at them", format!("{} at once", limits::RESETS_PENDING)),
+        ("streams that the client's errors end", format!("{} in all", limits::RESETS_PROVOKED)),
+        ("frames that bring nothing", {
+            format!("{}, {} for each that does", rate(limits::IDLE_FRAMES), limits::IDLE_FRAMES_EARNED)
+        }),
+        ("a client that says nothing is asked; answers", {
+            format!("{}; {}", seconds(limits::PEER_ASKED_EVERY), seconds(limits::PEER_ANSWERS_WITHIN))
+        }),
+    ] {
+        let row = format!("| {what} | {limit} |");
+        assert!(readme.contains(&row), "README.md has no row\n{row}");
+    }
+}
+
+/// What h2 does itself against empty data and provoked resets is whole since this version.
+#[test]
+fn the_locked_h2_counts_what_it_should() {
+    let lock = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.lock")).unwrap();
+    let versions: Vec<Vec<u32>> = lock
+        .split("name = \"h2\"\nversion = \"")
+        .skip(1)
+        .map(|rest| rest.split('"').next().unwrap().split('.').map(|part| part.parse().unwrap()).collect())
+        .collect();
+    assert!(versions.len() == 1 && versions[0] >= vec![0, 4, 20], "{versions:?}");
+}
