@@ -354,6 +354,12 @@ impl Config {
         Self::check(settings, clock)
     }
 
+    /// From a file's text alone.
+    #[cfg(any(test, fuzzing))]
+    pub(crate) fn of_text(text: &str) -> Result<Self, ConfigErrors> {
+        Self::check(Settings::parse(text, "rationd.toml")?, None)
+    }
+
     fn check(mut settings: Settings, clock: Option<Timestamp>) -> Result<Self, ConfigErrors> {
         let s = &mut settings;
         let (encrypted, store_named) = (TLS.iter().any(|field| s.has(&["tls", field])), s.has(&["store"]));

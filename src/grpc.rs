@@ -10,6 +10,8 @@ mod connections;
 mod convert;
 mod corked;
 mod crowd;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 mod guard;
 mod health;
 mod identity;

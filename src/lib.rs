@@ -97,3 +97,6 @@ pub mod cli;
 pub mod config;
 pub mod drain;
 pub mod telemetry;
+
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;

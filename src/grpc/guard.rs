@@ -20,7 +20,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use frames::Frames;
+pub(super) use frames::Frames;
 
 use super::identity::Peer;
 use crate::museum::Mutant;

@@ -16,6 +16,8 @@ mod decode;
 mod encode;
 mod export;
 mod faults;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 mod identity;
 pub mod keys;
 mod lanes;

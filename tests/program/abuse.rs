@@ -111,7 +111,7 @@ fn rapid_reset(nth: u32) -> (Vec<u8>, u32) {
 
 /// The call is under way when it is given up: what comes before it waits for the ping of its piece.
 fn late_reset(nth: u32) -> (Vec<u8>, u32) {
-    let given_up = if nth % PIECES == 0 && nth > 0 {
+    let given_up = if nth.is_multiple_of(PIECES) && nth > 0 {
         (nth - PIECES..nth).flat_map(|nth| frame(RST_STREAM, 0, stream(nth), &[0, 0, 0, 8])).collect()
     } else {
         Vec::new()
