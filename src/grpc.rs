@@ -1,6 +1,7 @@
 //! The gRPC edge: one file per service, `convert` between wire and domain, `codec` for the wire's buffers, `status` for errors,
 //! `accept` for how connections begin, `connections` for how they live and end, `limits`, `guard` and `crowd` for what nobody may
-//! overdo, `trust` for whose certificates are believed meanwhile, `identity` for who is calling, `roles` for who may make which call, `layers` for what every call passes through.
+//! overdo, `trust` for whose certificates are believed meanwhile, `identity` for who is calling, `roles` for who may make which
+//! call, `layers` for what every call passes through.
 //!
 //! Knows the use cases and the door, never a concrete store and never configuration.
 

@@ -65,7 +65,7 @@
 //!   record. A judgement that the ledger's time has overtaken is made again.
 //! * **Nothing is counted twice in two places.** What is used of a window is the sum over the record; there is no counter beside it.
 //! * **A number is unprintable by type** and gone after [`purchase::Purchases::prepare`]. Logs, spans, metrics, errors and stores never
-//!   see it, nor a whole pseudonym in text.
+//!   see it, nor a whole pseudonym in text: the audit log makes its own, which are good for a month.
 //! * **The store may be away; then nothing is sold.** The service starts without it, says NOT_SERVING and keeps trying. A store that is
 //!   there and may lose sales is refused.
 

@@ -7,8 +7,8 @@ use crate::museum::Mutant;
 
 use super::REDIS_CONNECTIONS;
 
-/// For what is open beside connections: the listeners, the runtime's own, the store's files, files that are read anew, and
-/// connections that a store is dialled with while the old ones are not closed yet.
+/// For what is open beside connections: the listeners, the runtime's own, the files of the store and of the audit log, files that
+/// are read anew, collectors, and connections that a store is dialled with while the old ones are not closed yet.
 const FILES: usize = 64;
 
 /// The most connections of terminals.

@@ -3,8 +3,8 @@
 //! A list is believed once, when it is read: it must be signed by an authority that is believed, and every such authority must
 //! have one. So a file that has lost a list, or holds one of somebody else, is refused as a whole, and nobody is let in or kept
 //! out by mistake. A list of lower number, or with the same number and an older date, than one that was believed before is refused
-//! too: it is genuine, and whoever puts it back brings back what was revoked since. A list that is older than it says it should be (nextUpdate) still counts: what it names stays revoked, and
-//! an authority that is late does not close a nation's counters.
+//! too: it is genuine, and whoever puts it back brings back what was revoked since. A list that is older than it says it should be
+//! (nextUpdate) still counts: what it names stays revoked, and an authority that is late does not close a nation's counters.
 
 use std::fmt;
 
