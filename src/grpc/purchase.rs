@@ -16,6 +16,7 @@ use tokio::time::timeout;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::task::TaskTracker;
 use tonic::{Request, Response, Status, Streaming};
+use tracing::Instrument;
 
 use super::connections::Link;
 use super::convert::{self, WireKnown, WireVisit};
@@ -101,7 +102,7 @@ impl<L: Ledger, D: Door, C: Clock> PurchaseEdge<L, D, C> {
                     let _place = place;
                     edge.ask(act, peer, &caller).await
                 };
-                self.tasks.spawn(work).await.map_err(|_| status::broken())?
+                self.tasks.spawn(work.in_current_span()).await.map_err(|_| status::broken())?
             }
             act => {
                 // A stop that cannot wait for it says that something was under way.

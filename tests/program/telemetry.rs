@@ -7,12 +7,12 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use rationd::config::environment;
-use rationd::grpc::v1::purchase_result::Outcome;
+use rationd::grpc::v1::{self, purchase_result::Outcome};
 use rationd::ids::RequestId;
 use rationd::terminal::Session;
 
-use super::service::{Ran, Service, run, signal};
-use super::shops::{MANY_SEATS, SATURDAY, SITES, number, sell};
+use super::service::{Ran, Service, rationd, run, signal};
+use super::shops::{MANY_SEATS, SATURDAY, SITES, number, purchase, sell};
 use crate::support::collector::{Collector, tree};
 use crate::support::redis::RedisServer;
 
@@ -106,6 +106,42 @@ fn a_sale_is_one_trace_from_its_caller_to_redis_and_a_caller_may_ask_for_none() 
     for secret in [SOLD_TO, &SOLD_TO.replace('-', ""), "810305-1"] {
         assert!(!everything.contains(secret), "{secret} was sent to the collector");
     }
+}
+
+/// What goes on although its caller may have gone is a part of the call's trace all the same.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_runs_to_its_end_is_in_the_trace_of_its_call() {
+    let collector = Collector::start();
+    let directory = tempfile::tempdir().unwrap();
+    let variables = [&AT_ONCE[..], &[(ENDPOINT, &collector.url)]].concat();
+    let service = Service::start(directory.path(), &["--clock", SATURDAY], &variables);
+    service.await_health(0);
+    let (_terminal, session) = service.session(SITES[0], "w1").await;
+    let id = RequestId::random();
+    let mut family = purchase(&number(1), 1, id);
+    family.agent = Some(v1::Agent { birth_year: 1980 });
+    family.lines.extend(purchase(&number(2), 1, RequestId::random()).lines);
+    for line in &mut family.lines {
+        (line.relation, line.papers) = ("family".into(), vec!["family_relation_certificate".into()]);
+    }
+    let sold = session.purchase(family).await.unwrap();
+    assert!(sold.results.iter().all(|it| matches!(it.outcome, Some(Outcome::Approved(_)))), "{sold:?}");
+    let (admin, id) = (format!("http://{}", service.admin), id.to_string());
+    let whose = ["operator", "void", "--site", SITES[0], "--request-id", &id];
+    let why = ["--reason", "not theirs", "--address", &admin];
+    let voided = rationd(directory.path(), &[&whose[..], &why].concat(), &number(1));
+    assert_eq!(voided.code, 0, "{voided:?}");
+    let (family, void) = ("PurchaseService/Purchase", "OperatorService/VoidForBuyer");
+    for (call, verbs) in [(family, &["claim", "claim"][..]), (void, &["void"])] {
+        let below = || {
+            let spans = collector.spans();
+            let of_call = spans.iter().find(|span| span.name.ends_with(call))?;
+            let below = spans.iter().filter(|span| span.parent == of_call.id);
+            Some(below.map(|span| span.name.clone()).collect::<Vec<_>>())
+        };
+        assert_eq!(until(below, Option::is_some).unwrap(), verbs, "{call}");
+    }
+    service.stop();
 }
 
 #[test]

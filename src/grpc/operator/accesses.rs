@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
 use tokio_util::task::TaskTracker;
+use tracing::Instrument;
 
 use crate::audit::{ASKED, Access, Action, Trail};
 use crate::conduct::Operators;
@@ -94,7 +95,7 @@ impl<L: Ledger, C: Clock> Accesses<L, C> {
         let asked = self.access(operator, Action::VoidForBuyer { programme, site: caller.site, request, reason });
         let accesses = Arc::clone(self);
         let work = async move { accesses.void_on_record(asked, known, caller).await };
-        let answer = self.tasks.spawn(work).await.map_err(|_| status::broken())??;
+        let answer = self.tasks.spawn(work.in_current_span()).await.map_err(|_| status::broken())??;
         match answer {
             LineAnswer { outcome: Outcome::Failed(why), .. } => {
                 self.give_back(operator);
