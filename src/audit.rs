@@ -1,7 +1,7 @@
 //! The audit log: every access to what is recorded of a buyer, in an append-only file in which each record covers the one before.
 //!
 //! ```text
-//! counters   done ──tell──> written ──> answered           a sale never waits for the disk's sync
+//! counters   done ──tell──> written ──> the answer leaves   a sale never waits for the disk's sync
 //! operators  asked ──put──> synced ──> done ──put──> synced ──> answered
 //!                      └ not put: not done
 //! ```
@@ -26,6 +26,8 @@
 //! Knows nothing about who calls over which wire.
 
 pub mod chain;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 mod log;
 mod month_keys;
 mod segments;
@@ -33,9 +35,11 @@ pub mod verify;
 mod writer;
 
 pub use log::{Expired, OpenError, expire};
-pub use writer::{FileTrail, Handed, Standing};
+pub use writer::{FileTrail, Standing};
 
 use std::borrow::Cow;
+
+use futures_util::future::BoxFuture;
 
 use crate::ids::{ProgrammeId, RequestId, SiteId, TerminalId};
 use crate::ledger::RecordKey;
@@ -172,11 +176,19 @@ impl Trail {
         }
     }
 
-    /// Hands on what was done, to be put on record: it does not fail, and what cannot be put is counted.
-    pub fn tell(&self, accesses: impl IntoIterator<Item = Access>) -> Handed {
+    /// Hands on what was done, to be put on record: it does not fail, and what cannot be put is counted. Whoever did it is answered
+    /// only when [`Trail::unwritten`] lets it.
+    pub fn tell(&self, accesses: impl IntoIterator<Item = Access>) {
+        if let Self::File(file) = self {
+            file.tell(accesses);
+        }
+    }
+
+    /// Comes when all that was told so far is written, as far as it can be; `None`: it is.
+    pub fn unwritten(&self) -> Option<BoxFuture<'static, ()>> {
         match self {
-            Self::File(file) => file.tell(accesses),
-            Self::Log => Handed::default(),
+            Self::File(file) => file.unwritten(),
+            Self::Log => None,
         }
     }
 

@@ -16,7 +16,7 @@ use crate::time::{Date, Timestamp};
 pub type Target = (&'static str, fn(&[u8]));
 
 /// Every kind.
-pub const TARGETS: [Target; 9] = [
+pub const TARGETS: [Target; 11] = [
     ("wire", crate::grpc::fuzzing::wire),
     ("frames", crate::grpc::fuzzing::frames),
     ("numbers", numbers),
@@ -26,6 +26,8 @@ pub const TARGETS: [Target; 9] = [
     ("replies", crate::ledger::redis::fuzzing::replies),
     ("stores", stores),
     ("config", config),
+    ("audit", crate::audit::fuzzing::records),
+    ("witness", crate::ledger::redis::fuzzing::witness),
 ];
 
 /// A buyer's number or id, as somebody typed it: what is wrong with it is said without a part of it.

@@ -143,6 +143,7 @@ impl<L: Ledger, D: Door, C: Clock> Counters<L, D, C> {
             patience: limits::TAKEN_WITHIN,
             metrics: self.metrics.clone(),
             age: Some(self.connection_age),
+            trail: self.trail.clone(),
         };
         listens.serve(listener, layer.layer(self.routes(health).prepare()), stop).await;
     }
@@ -215,7 +216,7 @@ impl<L: Ledger, D: Door, C: Clock> Admin<L, D, C> {
         let access = Arc::new(Accesses {
             purchases: self.purchases,
             sites: self.sites,
-            trail: self.trail,
+            trail: self.trail.clone(),
             tasks: self.tasks,
             operators: Mutex::default(),
             metrics: self.metrics.clone(),
@@ -230,6 +231,7 @@ impl<L: Ledger, D: Door, C: Clock> Admin<L, D, C> {
             patience: limits::TAKEN_WITHIN_BY_OPERATORS,
             metrics: self.metrics.clone(),
             age: None,
+            trail: self.trail,
         };
         // Probes and scrapes are no calls: they are neither measured nor turned away.
         let operator = OutermostLayer::new(self.metrics, self.clock, MAX_OPERATOR_CALLS).layer(service);
@@ -266,6 +268,7 @@ pub async fn serve_bare(listener: TcpListener, routes: Routes, stop: Cancellatio
         patience: limits::TAKEN_WITHIN,
         metrics: Arc::new(Metrics::none()),
         age: None,
+        trail: Trail::Log,
     };
     listens.serve(listener, routes.prepare(), stop).await;
 }

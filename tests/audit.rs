@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use futures_util::future::OptionFuture;
 use rationd::audit::chain::Link;
 use rationd::audit::verify::{Finding, Verified, Why, verify};
 use rationd::audit::{self, ASKED, Access, Action, Deed, FileTrail, OpenError, Trail};
@@ -84,13 +85,13 @@ impl World {
     /// A log of two months with a record of every kind in each, among them those that it writes of itself.
     async fn small_log(&self) {
         let log = self.open();
-        log.tell(self.every_kind()).written().await;
+        told(&log, self.every_kind()).await;
         log.close().await;
         let (file, text) = self.files().pop().unwrap();
         fs::write(file, text + "12 unfinished").unwrap();
         self.clock.set(at(DECEMBER));
         let log = self.open();
-        log.tell(self.every_kind()).written().await;
+        told(&log, self.every_kind()).await;
         log.close().await;
     }
 
@@ -111,6 +112,12 @@ impl World {
     fn actions(&self) -> Vec<String> {
         self.bodies().iter().map(|body| body["action"].as_str().unwrap().to_owned()).collect()
     }
+}
+
+/// Tells it, and waits as an answer does before it leaves.
+async fn told(log: &Trail, accesses: impl IntoIterator<Item = Access>) {
+    log.tell(accesses);
+    OptionFuture::from(log.unwritten()).await;
 }
 
 fn files(directory: &Path) -> Vec<(PathBuf, String)> {
@@ -273,16 +280,16 @@ async fn a_finding_says_what_was_done() {
 async fn a_log_written_anew_is_not_the_one_that_was_kept() {
     let world = World::new(NOVEMBER);
     let log = world.open();
-    log.tell([world.sale(), world.sale()]).written().await;
+    told(&log, [world.sale(), world.sale()]).await;
     log.close().await;
     let kept: Link = world.verify().unwrap().newest;
     let log = world.open();
-    log.tell([world.sale()]).written().await;
+    told(&log, [world.sale()]).await;
     log.close().await;
     assert!(verify(&world.path(), Some(kept)).unwrap().is_ok());
     fs::remove_dir_all(world.path()).unwrap();
     let log = world.open();
-    log.tell([world.sale(), world.sale(), world.sale()]).written().await;
+    told(&log, [world.sale(), world.sale(), world.sale()]).await;
     log.close().await;
     assert!(world.verify().is_ok());
     let found = verify(&world.path(), Some(kept)).unwrap().unwrap_err();
@@ -293,7 +300,7 @@ async fn a_log_written_anew_is_not_the_one_that_was_kept() {
 async fn a_record_that_was_not_finished_is_cut_and_told() {
     let world = World::new(NOVEMBER);
     let log = world.open();
-    log.tell([world.sale()]).written().await;
+    told(&log, [world.sale()]).await;
     log.close().await;
     let (path, text) = world.files().remove(0);
     let head = fs::read(world.path().join("head")).unwrap();
@@ -302,7 +309,7 @@ async fn a_record_that_was_not_finished_is_cut_and_told() {
         fs::write(&path, torn).unwrap();
         assert_eq!(world.verify().unwrap().unfinished, u64::try_from(cut).unwrap());
         let log = world.open();
-        log.tell([world.sale()]).written().await;
+        told(&log, [world.sale()]).await;
         log.close().await;
         assert_eq!(world.actions(), ["SEGMENT_BEGINS", "SELL", "UNFINISHED_CUT", "SELL"]);
         assert_eq!(world.bodies()[2]["bytes"], cut);
@@ -326,7 +333,7 @@ async fn what_is_damaged_stays_for_whoever_looks_into_it() {
     for damage in ["changed", "shortened", "emptied"] {
         let world = World::new(NOVEMBER);
         let log = world.open();
-        log.tell([world.sale(), world.sale(), world.sale()]).written().await;
+        told(&log, [world.sale(), world.sale(), world.sale()]).await;
         log.close().await;
         let (path, text) = world.files().remove(0);
         let (text, first) = match damage {
@@ -336,7 +343,7 @@ async fn what_is_damaged_stays_for_whoever_looks_into_it() {
         };
         fs::write(&path, &text).unwrap();
         let log = world.open();
-        log.tell([world.sale()]).written().await;
+        told(&log, [world.sale()]).await;
         log.close().await;
         assert_eq!(fs::read_to_string(&path).unwrap(), text, "{damage}: left as it was");
         assert_eq!(files(&world.path()).len(), 2, "{damage}");
@@ -367,13 +374,13 @@ async fn what_could_not_be_written_is_told_in_the_chain() {
     let world = World::new(NOVEMBER);
     let log = FileTrail::open(&world.path(), world.clock.clone()).unwrap();
     let trail = Trail::File(log.clone());
-    trail.tell([world.sale()]).written().await;
+    told(&trail, [world.sale()]).await;
     // The next month needs a new file, and its directory is away.
     let away = world.dir.path().join("away");
     fs::rename(world.path(), &away).unwrap();
     world.clock.set(at(DECEMBER));
     for _ in 0..5 {
-        trail.tell([world.sale(), world.sale()]).written().await;
+        told(&trail, [world.sale(), world.sale()]).await;
     }
     let refused = trail.put(world.every_kind().remove(7)).await;
     assert!(refused.is_err());
@@ -393,13 +400,13 @@ async fn what_could_not_be_written_is_told_in_the_chain() {
 async fn the_log_rebuilds_nobodys_history() {
     let world = World::new(NOVEMBER);
     let log = world.open();
-    log.tell([world.check(7), world.check(7), world.check(8), world.sale()]).written().await;
+    told(&log, [world.check(7), world.check(7), world.check(8), world.sale()]).await;
     world.clock.set(at(DECEMBER));
-    log.tell([world.check(7)]).written().await;
+    told(&log, [world.check(7)]).await;
     log.close().await;
     // Another process goes on with the month's key.
     let log = world.open();
-    log.tell([world.check(7)]).written().await;
+    told(&log, [world.check(7)]).await;
     log.close().await;
     let subjects: Vec<String> = world
         .bodies()
@@ -427,7 +434,7 @@ async fn what_is_old_goes_with_its_key() {
     let months = ["2024-10-20T00:00:00Z", "2024-11-20T00:00:00Z", "2024-12-20T00:00:00Z", "2026-11-20T00:00:00Z"];
     for month in months {
         world.clock.set(at(month));
-        trail.tell([world.check(1), world.sale()]).written().await;
+        told(&trail, [world.check(1), world.sale()]).await;
     }
     let names = || -> Vec<String> {
         let keys = fs::read_dir(world.path().join("keys")).unwrap().map(|entry| entry.unwrap().path());
@@ -444,7 +451,7 @@ async fn what_is_old_goes_with_its_key() {
     log.expire(24).await;
     world.clock.set(at("2026-11-30T00:00:00Z"));
     log.expire(24).await;
-    trail.tell([world.sale()]).written().await;
+    told(&trail, [world.sale()]).await;
     trail.close().await;
     assert_eq!(
         names(),
@@ -474,7 +481,7 @@ async fn what_is_old_goes_with_its_key() {
     // What somebody else takes away is missing.
     world.clock.set(at("2037-02-01T00:00:00Z"));
     let log = world.open();
-    log.tell([world.sale()]).written().await;
+    told(&log, [world.sale()]).await;
     log.close().await;
     fs::remove_file(&world.files()[0].0).unwrap();
     let found = world.verify().unwrap_err();
@@ -490,7 +497,7 @@ async fn many_callers_at_once_are_all_on_record() {
         let (log, sales) = (log.clone(), (0..200).map(|_| world.sale()).collect::<Vec<_>>());
         callers.spawn(async move {
             for sale in sales {
-                log.tell([sale]).written().await;
+                told(&log, [sale]).await;
             }
         });
     }

@@ -57,7 +57,7 @@ const IMPORTS: &str = "
     time               →
     tls                →
     museum             →
-    fuzzing            → grpc, ledger, session, buyer, policy, sites, config, ids, time
+    fuzzing            → grpc, ledger, session, audit, buyer, policy, sites, config, ids, time
     anyone             → museum
 ";
 

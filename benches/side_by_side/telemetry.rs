@@ -40,14 +40,13 @@ impl Telemetry {
             let at = ("OTEL_EXPORTER_OTLP_ENDPOINT", format!("http://{}", collector.address));
             vec![keys.clone(), at, said("OTEL_METRIC_EXPORT_INTERVAL", "5000")]
         };
-        let sampled =
-            [said("OTEL_TRACES_SAMPLER", "parentbased_traceidratio"), said("OTEL_TRACES_SAMPLER_ARG", "0.01")];
+        let every = |collector: &Server| [sent_to(collector), vec![said("OTEL_TRACES_SAMPLER", "always_on")]].concat();
         let watched = [
             ("unwatched", "Redis, nothing measured", vec![keys.clone(), said("OTEL_SDK_DISABLED", "true")]),
             ("scraped", "Redis, page for Prometheus", vec![keys.clone()]),
-            ("sampled", "collector, 1 trace in 100", [sent_to(&taking), sampled.to_vec()].concat()),
-            ("all_traces", "collector, every trace", sent_to(&taking)),
-            ("frozen", "collector frozen", sent_to(&frozen)),
+            ("sampled", "collector, 1 trace in 100", sent_to(&taking)),
+            ("all_traces", "collector, every trace", every(&taking)),
+            ("frozen", "collector frozen", every(&frozen)),
         ];
         let mut kept = Vec::new();
         for (name, label, settings) in watched {

@@ -133,8 +133,13 @@ impl FromStr for Link {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let (sequence, hash) = text.trim().split_once(' ').ok_or("a link is a sequence and a hash")?;
-        Ok(Self { sequence: sequence.parse().map_err(|_| "a sequence is a number")?, hash: hash.parse()? })
+        Ok(Self { sequence: self::sequence(sequence).ok_or("a sequence is a number")?, hash: hash.parse()? })
     }
+}
+
+/// None is the last that there can be: each has a next one.
+fn sequence(text: &str) -> Option<u64> {
+    text.parse().ok().filter(|sequence| *sequence < u64::MAX)
 }
 
 /// A record as it was read.
@@ -154,7 +159,7 @@ impl<'a> Line<'a> {
     pub fn parse(line: &'a [u8]) -> Option<Self> {
         let (written, rest) = std::str::from_utf8(line).ok()?.split_once(' ')?;
         let (hash, body) = rest.split_once(' ')?;
-        Some(Self { written, sequence: written.parse().ok()?, hash: hash.parse().ok()?, body })
+        Some(Self { written, sequence: sequence(written)?, hash: hash.parse().ok()?, body })
     }
 
     /// The link that it is.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::chain::{Link, Note};
 use super::month_keys::MonthKeys;
-use super::segments::{Head, Segment, head, list, sync_directory};
+use super::segments::{Head, Lines, Segment, Tail, head, list, sync_directory};
 use crate::time::{Month, Timestamp};
 
 /// A segment that is so long is followed by another one of the same month, in bytes: what a start has to read is bounded.
@@ -60,7 +60,7 @@ impl Log {
         let head = Arc::new(Head::open(directory)?);
         let (mut segments, mut last, mut cut) = (list(directory)?, None, 0);
         while let Some(segment) = segments.pop() {
-            let tail = segment.tail(on_disk)?;
+            let tail = Tail::of(Lines::of(&segment)?, on_disk)?;
             if tail.newest.is_some() || tail.is_damaged || segment.first <= synced {
                 last = Some((segment, tail));
                 break;

@@ -56,28 +56,6 @@ impl Segment {
         let begins = lines.next()?.and_then(|line| comes_from(&Line::parse(line.text)?));
         Ok(begins)
     }
-
-    /// Reads it to the last record that follows, and looks for one that must be there.
-    pub(super) fn tail(&self, head: Option<Link>) -> io::Result<Tail> {
-        let mut lines = Lines::of(self)?;
-        let mut tail = Tail { newest: None, whole: 0, rest: 0, is_other: false, is_damaged: false };
-        while let Some(raw) = lines.next()? {
-            let length = u64::try_from(raw.bytes).unwrap_or(u64::MAX);
-            let line = Line::parse(raw.text).filter(|_| raw.ended && tail.rest == 0);
-            let next = line.and_then(|line| {
-                let mut link = tail.newest.or_else(|| comes_from(&line))?;
-                link.follow(&line).then_some(link)
-            });
-            match next {
-                Some(link) => {
-                    (tail.newest, tail.whole) = (Some(link), tail.whole + length);
-                    tail.is_other |= head.is_some_and(|head| head.sequence == link.sequence && head != link);
-                }
-                None => (tail.rest, tail.is_damaged) = (tail.rest + length, tail.is_damaged || raw.ended),
-            }
-        }
-        Ok(tail)
-    }
 }
 
 /// How far a segment can be followed.
@@ -95,6 +73,27 @@ pub(super) struct Tail {
 }
 
 impl Tail {
+    /// Reads a segment to the last record that follows, and looks for one that must be there.
+    pub(super) fn of<R: BufRead>(mut lines: Lines<R>, head: Option<Link>) -> io::Result<Self> {
+        let mut tail = Self { newest: None, whole: 0, rest: 0, is_other: false, is_damaged: false };
+        while let Some(raw) = lines.next()? {
+            let length = u64::try_from(raw.bytes).unwrap_or(u64::MAX);
+            let line = Line::parse(raw.text).filter(|_| raw.ended && tail.rest == 0);
+            let next = line.and_then(|line| {
+                let mut link = tail.newest.or_else(|| comes_from(&line))?;
+                link.follow(&line).then_some(link)
+            });
+            match next {
+                Some(link) => {
+                    (tail.newest, tail.whole) = (Some(link), tail.whole + length);
+                    tail.is_other |= head.is_some_and(|head| head.sequence == link.sequence && head != link);
+                }
+                None => (tail.rest, tail.is_damaged) = (tail.rest + length, tail.is_damaged || raw.ended),
+            }
+        }
+        Ok(tail)
+    }
+
     /// Its newest record, if all that was promised up to this sequence is there and at most one record was not finished.
     pub(super) fn whole_to(&self, synced: u64) -> Option<Link> {
         self.newest.filter(|newest| newest.sequence >= synced && !self.is_other && !self.is_damaged)
@@ -120,8 +119,8 @@ pub(super) fn list(directory: &Path) -> io::Result<Vec<Segment>> {
 }
 
 /// A segment's lines, in the memory of one.
-pub(super) struct Lines {
-    reader: BufReader<File>,
+pub(super) struct Lines<R> {
+    reader: R,
     line: Vec<u8>,
 }
 
@@ -135,9 +134,15 @@ pub(super) struct Raw<'a> {
     pub(super) ended: bool,
 }
 
-impl Lines {
+impl Lines<BufReader<File>> {
     pub(super) fn of(segment: &Segment) -> io::Result<Self> {
-        Ok(Self { reader: BufReader::with_capacity(1 << 16, File::open(&segment.path)?), line: Vec::new() })
+        Ok(Self::from(BufReader::with_capacity(1 << 16, File::open(&segment.path)?)))
+    }
+}
+
+impl<R: BufRead> Lines<R> {
+    pub(super) fn from(reader: R) -> Self {
+        Self { reader, line: Vec::new() }
     }
 
     pub(super) fn next(&mut self) -> io::Result<Option<Raw<'_>>> {

@@ -5,7 +5,7 @@
 //! kept elsewhere, and handed to a later verification.
 
 use std::fmt;
-use std::io;
+use std::io::{self, BufRead};
 use std::path::Path;
 
 use super::chain::{Line, Link, Note};
@@ -91,12 +91,12 @@ pub fn verify(directory: &Path, kept: Option<Link>) -> io::Result<Result<Verifie
     // First of all, so that what is written meanwhile is not missed.
     let head = head(directory);
     let segments = list(directory)?;
-    let mut walk = Walk { at: None, came_from: None, removed: None, not_recorded: 0, unfinished: 0 };
+    let mut walk = Walk::default();
     let must_be = [head, kept];
     for (index, segment) in segments.iter().enumerate() {
         let is_last = index + 1 == segments.len();
-        if let Some((place, why)) = walk.segment(segment, is_last, &must_be)? {
-            let due = walk.due(segment);
+        if let Some((place, why)) = walk.segment(segment.first, Lines::of(segment)?, is_last, &must_be)? {
+            let due = walk.due(segment.first);
             let why = match why {
                 Wrong::Record(Some(here)) if here != due => named(&segments, due, here)?,
                 Wrong::Record(_) => Why::Changed,
@@ -110,15 +110,16 @@ pub fn verify(directory: &Path, kept: Option<Link>) -> io::Result<Result<Verifie
 }
 
 /// What is wrong at a line.
-enum Wrong {
+pub(super) enum Wrong {
     /// It is not the record that is due, but one with this sequence, if it is one at all.
     Record(Option<u64>),
     NotAsKept,
 }
 
 /// How far the chain has been followed.
-struct Walk {
-    at: Option<Link>,
+#[derive(Default)]
+pub(super) struct Walk {
+    pub(super) at: Option<Link>,
     /// The link before the oldest record kept.
     came_from: Option<Link>,
     /// Up to where the log says that it was removed.
@@ -128,18 +129,20 @@ struct Walk {
 }
 
 impl Walk {
-    /// The record that comes next.
-    fn due(&self, in_segment: &Segment) -> u64 {
-        self.at.map_or(in_segment.first, |at| at.sequence + 1)
+    /// The record that comes next, in a segment whose first record should be this one.
+    fn due(&self, first: u64) -> u64 {
+        self.at.map_or(first, |at| at.sequence + 1)
     }
 
-    fn segment(
+    /// The line at which the segment with this first record is wrong, and how.
+    pub(super) fn segment<R: BufRead>(
         &mut self,
-        segment: &Segment,
+        first: u64,
+        mut lines: Lines<R>,
         is_last: bool,
         must_be: &[Option<Link>],
     ) -> io::Result<Option<(u64, Wrong)>> {
-        let (mut lines, mut number) = (Lines::of(segment)?, 0);
+        let mut number = 0;
         while let Some(raw) = lines.next()? {
             number += 1;
             if !raw.ended && is_last {
@@ -150,7 +153,7 @@ impl Walk {
                 return Ok(Some((number, Wrong::Record(None))));
             };
             let before = self.at.or_else(|| comes_from(&line));
-            let Some(mut at) = before.filter(|before| self.at.is_some() || before.sequence + 1 == segment.first) else {
+            let Some(mut at) = before.filter(|before| self.at.is_some() || before.sequence + 1 == first) else {
                 return Ok(Some((number, Wrong::Record(Some(line.sequence)))));
             };
             if !at.follow(&line) {
@@ -163,14 +166,16 @@ impl Walk {
             }
             match line.note() {
                 Some(Note::Removed { until, hash, .. }) => self.removed = Some(Link { sequence: until, hash }),
-                Some(Note::NotRecorded { accesses, .. }) => self.not_recorded += accesses,
+                Some(Note::NotRecorded { accesses, .. }) => {
+                    self.not_recorded = self.not_recorded.saturating_add(accesses);
+                }
                 _ => {}
             }
         }
         Ok(None)
     }
 
-    fn end(self, head: Option<Link>, kept: Option<Link>) -> Result<Verified, Finding> {
+    pub(super) fn end(self, head: Option<Link>, kept: Option<Link>) -> Result<Verified, Finding> {
         let newest = self.at.unwrap_or(Link::BIRTH);
         let finding = |sequence, why| Err(Finding { sequence, place: None, why });
         let from = self.came_from.unwrap_or(Link::BIRTH);

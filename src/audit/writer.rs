@@ -2,8 +2,11 @@
 //!
 //! ```text
 //! calls ──bounded queue──> writer: one write for each group ──> syncer: one sync for what was written meanwhile
-//!                             └ counters are answered              └ operators are answered
+//!                             └ answers to counters leave          └ operators are answered
 //! ```
+//!
+//! No call waits for its own record: that would wake each of them once more, and answers that come together would leave apart.
+//! What waits is the connection that is about to send some of them, for everything told until then ([`FileTrail::unwritten`]).
 
 use std::io;
 use std::iter;
@@ -14,7 +17,8 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot};
+use futures_util::future::BoxFuture;
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
@@ -34,7 +38,7 @@ const BUSY: usize = 4;
 const GATHER: Duration = Duration::from_micros(500);
 /// How long records of counters may wait for a sync, and so how much a crash of the machine may take.
 pub(super) const SYNC_EVERY: Duration = Duration::from_secs(1);
-/// How long an answer to a counter waits for its record to be written, where a disk stands still.
+/// How long answers to counters wait for their records to be written, where a disk stands still.
 const PATIENCE: Duration = Duration::from_millis(100);
 /// How long the end of a log may take, where a disk stands still.
 const LAST_PATIENCE: Duration = Duration::from_secs(5);
@@ -46,20 +50,6 @@ pub struct FileTrail {
     shared: Arc<Shared>,
     /// Cancelled when both threads have ended.
     ended: CancellationToken,
-}
-
-/// Accesses on their way into the log.
-#[derive(Debug, Default)]
-pub struct Handed(Option<oneshot::Receiver<()>>);
-
-impl Handed {
-    /// Waits until all of them have been handed to the operating system, but for no disk that stands still. They are written in
-    /// their order, so it is enough to wait for the last.
-    pub async fn written(self) {
-        if let Some(last) = self.0 {
-            let _ = timeout(PATIENCE, last).await;
-        }
-    }
 }
 
 /// How a log stands.
@@ -74,8 +64,13 @@ pub struct Standing {
 }
 
 /// What the threads tell the service.
-#[derive(Default)]
 struct Shared {
+    /// Accesses that were put into the queue.
+    told: AtomicU64,
+    /// Those of them that are in the operating system's hands, or of which there is no record.
+    handled: watch::Sender<u64>,
+    /// How many of them there were when somebody waited in vain for more.
+    stood_at: AtomicU64,
     recorded: AtomicU64,
     not_recorded: AtomicU64,
     /// Those of them of which the chain does not say so yet.
@@ -89,6 +84,21 @@ struct Shared {
 }
 
 impl Shared {
+    fn new(synced: u64) -> Self {
+        Self {
+            told: AtomicU64::new(0),
+            handled: watch::Sender::new(0),
+            stood_at: AtomicU64::new(u64::MAX),
+            recorded: AtomicU64::new(0),
+            not_recorded: AtomicU64::new(0),
+            untold: AtomicU64::new(0),
+            write_fails: Mutex::default(),
+            sync_fails: Mutex::default(),
+            not_synced: AtomicBool::new(false),
+            synced: AtomicU64::new(synced),
+        }
+    }
+
     fn lose(&self, accesses: u64) {
         self.untold.fetch_add(accesses, Ordering::Relaxed);
         self.not_recorded.fetch_add(accesses, Ordering::Relaxed);
@@ -103,21 +113,13 @@ fn set(slot: &Mutex<Option<String>>, why: Option<String>) {
 /// What is asked of the writer.
 #[expect(clippy::large_enum_variant, reason = "nearly everything in the queue is the large one")]
 enum Work {
-    Put(Access, Told),
+    /// To be answered, if somebody waits, when it is on the disk.
+    Put(Access, Option<Reply>),
     /// To remove what has been kept for so many months.
     Expire(u32),
     /// To write what the log has to say of itself.
     Retry,
     Close,
-}
-
-/// Who waits for a record.
-enum Told {
-    Nobody,
-    /// Until it is written.
-    Written(oneshot::Sender<()>),
-    /// Until it is on the disk.
-    Synced(Reply),
 }
 
 type Reply = oneshot::Sender<Result<(), NotOnRecord>>;
@@ -128,8 +130,8 @@ impl FileTrail {
         let log = Log::open(directory, clock.now())?;
         let failed = |source| OpenError::Io { directory: directory.to_path_buf(), source };
         let (queue, asked) = mpsc::channel(QUEUE);
-        let (shared, slot, ended) = (Arc::<Shared>::default(), Arc::<Slot>::default(), CancellationToken::new());
-        shared.synced.store(log.written().sequence(), Ordering::Relaxed);
+        let (slot, ended) = (Arc::<Slot>::default(), CancellationToken::new());
+        let shared = Arc::new(Shared::new(log.written().sequence()));
         let syncing = {
             let (slot, shared, clock) = (slot.clone(), shared.clone(), clock.clone());
             thread::Builder::new().name("audit-syncer".into()).spawn(move || keep_synced(&slot, &shared, &clock))
@@ -148,25 +150,41 @@ impl FileTrail {
 
     pub(super) async fn put(&self, access: Access) -> Result<(), NotOnRecord> {
         let (reply, answer) = oneshot::channel();
-        let full = |error: mpsc::error::TrySendError<Work>| NotOnRecord(error.to_string());
-        self.queue.try_send(Work::Put(access, Told::Synced(reply))).map_err(full)?;
+        self.hand_on(access, Some(reply)).map_err(|error| NotOnRecord(error.to_string()))?;
         answer.await.unwrap_or_else(|_| Err(NotOnRecord("the audit log has ended".into())))
     }
 
-    pub(super) fn tell(&self, accesses: impl IntoIterator<Item = Access>) -> Handed {
-        let mut accesses = accesses.into_iter().peekable();
-        let mut handed = Handed::default();
-        while let Some(access) = accesses.next() {
-            let mut told = Told::Nobody;
-            if accesses.peek().is_none() {
-                let (reply, written) = oneshot::channel();
-                (told, handed) = (Told::Written(reply), Handed(Some(written)));
-            }
-            if self.queue.try_send(Work::Put(access, told)).is_err() {
+    pub(super) fn tell(&self, accesses: impl IntoIterator<Item = Access>) {
+        for access in accesses {
+            if self.hand_on(access, None).is_err() {
                 self.shared.lose(1);
             }
         }
-        handed
+    }
+
+    fn hand_on(&self, access: Access, reply: Option<Reply>) -> Result<(), mpsc::error::TrySendError<()>> {
+        let place = self.queue.try_reserve()?;
+        // Before it stands in the queue: whoever counts after another one was put in counts all that stand before that.
+        self.shared.told.fetch_add(1, Ordering::SeqCst);
+        place.send(Work::Put(access, reply));
+        Ok(())
+    }
+
+    /// Comes when all that was told so far is in the operating system's hands, or is missing; but waits for no disk that stands
+    /// still. `None`: there is nothing to wait for.
+    pub(super) fn unwritten(&self) -> Option<BoxFuture<'static, ()>> {
+        let (told, handled) = (self.shared.told.load(Ordering::SeqCst), *self.shared.handled.borrow());
+        // One has waited in vain, and nothing has moved since: nobody else is held up.
+        if handled >= told || handled == self.shared.stood_at.load(Ordering::Relaxed) {
+            return None;
+        }
+        let shared = self.shared.clone();
+        Some(Box::pin(async move {
+            let mut handled = shared.handled.subscribe();
+            if timeout(PATIENCE, handled.wait_for(|handled| *handled >= told)).await.is_err() {
+                shared.stood_at.store(*handled.borrow(), Ordering::Relaxed);
+            }
+        }))
     }
 
     /// Removes the segments whose month ended more than so many months ago, and the keys of such months.
@@ -224,7 +242,7 @@ struct Record {
     access: Access,
     /// The pseudonym of whoever it names.
     buyer: String,
-    told: Told,
+    reply: Option<Reply>,
 }
 
 impl<C: Clock> Writer<C> {
@@ -241,7 +259,7 @@ impl<C: Clock> Writer<C> {
             let mut accesses = Vec::with_capacity(group.len());
             for work in group.drain(..) {
                 match work {
-                    Work::Put(access, told) => accesses.push((access, told)),
+                    Work::Put(access, reply) => accesses.push((access, reply)),
                     Work::Expire(keep_months) => self.expire(keep_months),
                     Work::Retry => {}
                     Work::Close => is_open = false,
@@ -252,23 +270,23 @@ impl<C: Clock> Writer<C> {
         asked.close();
         let mut late = Vec::new();
         while let Ok(work) = asked.try_recv() {
-            if let Work::Put(access, told) = work {
-                late.push((access, told));
+            if let Work::Put(access, reply) = work {
+                late.push((access, reply));
             }
         }
         self.write(late);
     }
 
     /// One write for all of them, and for what the log has to say of itself.
-    fn write(&mut self, accesses: Vec<(Access, Told)>) {
-        let now = self.clock.now();
+    fn write(&mut self, accesses: Vec<(Access, Option<Reply>)>) {
+        let (now, handled) = (self.clock.now(), u64::try_from(accesses.len()).unwrap_or(u64::MAX));
         let mut failure = None;
         let mut records = Vec::with_capacity(accesses.len());
-        for (access, told) in accesses {
+        for (access, reply) in accesses {
             let buyer = access.whose().map(|record| self.keys.pseudonym(now.month(), record)).transpose();
             match buyer {
-                Ok(buyer) => records.push(Record { access, buyer: buyer.unwrap_or_default(), told }),
-                Err(error) => failure = Some(self.refuse(told, error)),
+                Ok(buyer) => records.push(Record { access, buyer: buyer.unwrap_or_default(), reply }),
+                Err(error) => failure = Some(self.refuse(reply, error)),
             }
         }
         let untold = self.shared.untold.swap(0, Ordering::Relaxed);
@@ -296,33 +314,27 @@ impl<C: Clock> Writer<C> {
                 self.shared.not_synced.fetch_or(not_synced, Ordering::Relaxed);
                 let why = error.to_string();
                 for record in records {
-                    self.refuse(record.told, io::Error::other(why.clone()));
+                    self.refuse(record.reply, io::Error::other(why.clone()));
                 }
                 failure = Some(error);
             }
         }
         set(&self.shared.write_fails, failure.map(|error| error.to_string()));
+        self.shared.handled.send_modify(|so_far| *so_far += handled);
     }
 
-    /// Answers counters, and has the rest wait for the disk.
+    /// Counts them, and has those who wait for the disk wait for it.
     fn written(&self, records: Vec<Record>) {
         self.shared.recorded.fetch_add(u64::try_from(records.len()).unwrap_or(u64::MAX), Ordering::Relaxed);
-        let mut waiting = Vec::new();
-        for record in records {
-            match record.told {
-                Told::Nobody => {}
-                Told::Written(reply) => _ = reply.send(()),
-                Told::Synced(reply) => waiting.push(reply),
-            }
-        }
+        let waiting = records.into_iter().filter_map(|record| record.reply).collect();
         self.to_sync.0.put(self.log.written(), waiting);
     }
 
     /// An operator is refused; of what a counter did, there is no record.
-    fn refuse(&self, told: Told, why: io::Error) -> io::Error {
-        match told {
-            Told::Synced(reply) => _ = reply.send(Err(NotOnRecord(why.to_string()))),
-            Told::Nobody | Told::Written(_) => self.shared.lose(1),
+    fn refuse(&self, reply: Option<Reply>, why: io::Error) -> io::Error {
+        match reply {
+            Some(reply) => _ = reply.send(Err(NotOnRecord(why.to_string()))),
+            None => self.shared.lose(1),
         }
         why
     }
@@ -414,5 +426,42 @@ fn keep_synced(slot: &Slot, shared: &Shared, clock: &impl Clock) {
             let _ = reply.send(failure.clone().map_or(Ok(()), |why| Err(NotOnRecord(why))));
         }
         set(&shared.sync_fails, failure);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::audit::Action;
+    use crate::time::ManualClock;
+
+    fn access() -> Access {
+        let action = Action::Export { programme: "kr-public-mask-2020".parse().unwrap() };
+        Access { at: Timestamp::EPOCH, by: "kim".into(), counter: None, action, result: "ENDED" }
+    }
+
+    #[tokio::test(start_paused = true)]
+    #[expect(clippy::await_holding_lock, reason = "a writer that cannot go on is like one whose disk stands still")]
+    async fn a_disk_that_stands_still_is_waited_for_once_and_not_for_long() {
+        let directory = tempfile::tempdir().unwrap();
+        let log = FileTrail::open(directory.path(), ManualClock::new(Timestamp::EPOCH)).unwrap();
+        assert!(log.unwritten().is_none());
+        let stands_still = log.shared.write_fails.lock().unwrap();
+        log.tell([access()]);
+        let begun = tokio::time::Instant::now();
+        log.unwritten().expect("it is not written").await;
+        assert!((PATIENCE..2 * PATIENCE).contains(&begun.elapsed()));
+        log.tell([access()]);
+        assert!(log.unwritten().is_none(), "nobody else is held up");
+        drop(stands_still);
+        tokio::time::resume();
+        log.shared.handled.subscribe().wait_for(|handled| *handled == 2).await.unwrap();
+        let standing = log.standing();
+        assert_eq!((standing.recorded, standing.not_recorded), (2, 0));
+        // It moves, so it is waited for again.
+        let stands_still = log.shared.write_fails.lock().unwrap();
+        log.tell([access()]);
+        assert!(log.unwritten().is_some());
+        drop(stands_still);
     }
 }

@@ -27,6 +27,7 @@ use super::crowd::{Crowd, network};
 use super::identity::Peer;
 use super::limits::{GREETED_WITHIN, GREETINGS, GREETINGS_OF_ONE_ADDRESS, UNGREETED_OF_ONE_ADDRESS};
 use super::trust::{Shown, Tls};
+use crate::audit::Trail;
 use crate::telemetry::metrics::{CutWhy, RefusedWhen};
 
 /// How long to wait when no connection can be had, as when there are no file descriptors left: at first, and at the most.
@@ -184,7 +185,7 @@ async fn greet(tls: Tls, or_clear: bool, socket: TcpStream, from: SocketAddr) ->
                 tracing::info!(%from, %error, "a connection was refused");
             }
             // So that the peer reads why, and not that its connection broke.
-            let _ = Corked::new(socket).shutdown().await;
+            let _ = Corked::new(socket, Trail::Log).shutdown().await;
             None
         }
     }

@@ -41,6 +41,7 @@ use super::identity::{Identity, Peer};
 use super::limits::{self, GREETED_WITHIN};
 use super::status;
 use super::trust::Shown;
+use crate::audit::Trail;
 use crate::museum::Mutant;
 use crate::telemetry::metrics::{CutWhy, Metrics};
 
@@ -65,6 +66,8 @@ pub(super) struct Listens {
     pub(super) metrics: Arc<Metrics>,
     /// How old a connection becomes, give or take a tenth; `None`: as old as it likes.
     pub(super) age: Option<Duration>,
+    /// Where its calls are put on record, before they are answered.
+    pub(super) trail: Trail,
 }
 
 /// What a call knows of the connection on which it came. Calls share it (`Arc<Link>`).
@@ -91,7 +94,7 @@ impl Listens {
         S: Service<Request<Body>, Response = Response<Body>, Error = Infallible> + Clone + Send + 'static,
         S::Future: Send,
     {
-        let Self { speaks, http1, most, patience, metrics, age } = self;
+        let Self { speaks, http1, most, patience, metrics, age, trail } = self;
         let (http, crowd) = (http(http1), Crowd::new());
         let mut live = JoinSet::new();
         {
@@ -111,7 +114,7 @@ impl Listens {
                     watch.cut(CutWhy::TooMany);
                     continue;
                 };
-                let begun = Begun { socket, shown, peer, watch, room: (place, among) };
+                let begun = Begun { socket, shown, peer, watch, trail: trail.clone(), room: (place, among) };
                 live.spawn(live_and_end(&http, begun, service.clone(), age, stop.clone()));
             }
         }
@@ -155,6 +158,7 @@ struct Begun {
     shown: Option<Shown>,
     peer: Peer,
     watch: Arc<Watch>,
+    trail: Trail,
     /// Comes free with it.
     room: (OwnedSemaphorePermit, Option<Among<Identity, ()>>),
 }
@@ -163,7 +167,7 @@ struct Begun {
 /// waits for it and stands in a box of its own: as an argument and a variable of it, all of it would take its room twice.
 fn live_and_end<S>(
     http: &auto::Builder<TokioExecutor>,
-    Begun { socket, shown, peer, watch, room }: Begun,
+    Begun { socket, shown, peer, watch, trail, room }: Begun,
     mut service: S,
     age: Option<Duration>,
     stop: CancellationToken,
@@ -188,7 +192,7 @@ where
         called.map_ok(|response: Response<Body>| response.map(|body| Answer::new(body, watched)))
     });
     let (heard, first_words) = oneshot::channel();
-    let io = TokioIo::new(Corked::new(Guarded::new(socket, watch.clone(), heard)));
+    let io = TokioIo::new(Corked::new(Guarded::new(socket, watch.clone(), heard), trail));
     let served = Box::pin(http.serve_connection(io, TowerToHyperService::new(call)).into_owned());
     async move {
         // It comes free when the connection is gone.

@@ -1,9 +1,12 @@
-//! A socket that writes once for many answers.
+//! A socket that writes once for many answers, when what they tell of is on record.
 //!
 //! Answers that a lane brings together become ready one after the other, and each one wakes the task of its connection at
 //! once, before the next is ready: without this every answer would be a write of its own, which costs more than the rest
 //! of the answer. So what is flushed waits until the tasks that are ready now have run, twice over, and then leaves in one
 //! piece. There is no timer: where nothing else is to be done it leaves at once.
+//!
+//! Where there is an audit log, it leaves when the log has written everything that was told until then. Each call has told before its
+//! answer came here, so one look stands for all of them.
 //!
 //! It is closed as TCP wants it: what the peer still sends is read and thrown away until the peer has closed too. A socket
 //! that is closed before its peer has stopped sending breaks the peer's next write, and with it a client that has not read
@@ -20,10 +23,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Wake, Waker, ready};
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use futures_util::task::AtomicWaker;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::task::yield_now;
 use tokio::time::{Sleep, sleep};
+
+use crate::audit::Trail;
 
 /// What may wait to be written. Beyond it the connection waits for its peer to read, as it would without this.
 const MOST_BYTES: usize = 64 * 1024;
@@ -42,9 +48,14 @@ const THROWN_AWAY: usize = 1024 * 1024;
 /// See the module.
 pub(super) struct Corked<S> {
     socket: S,
+    trail: Trail,
     /// What was written here and not yet to the socket, from `sent` on. It takes no memory while there is nothing.
     waiting: Vec<u8>,
     sent: usize,
+    /// Up to where it may leave.
+    free: usize,
+    /// There while what was written up to some place waits to be on record.
+    held: Option<(usize, BoxFuture<'static, ()>)>,
     /// There while a flush waits for its turn.
     turn: Option<Arc<Turn>>,
     /// How many it has had.
@@ -86,13 +97,26 @@ impl Turn {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Corked<S> {
-    pub(super) fn new(socket: S) -> Self {
-        Self { socket, waiting: Vec::new(), sent: 0, turn: None, turns: 0, closing: None, thrown_away: 0 }
+    pub(super) fn new(socket: S, trail: Trail) -> Self {
+        Self {
+            socket,
+            trail,
+            waiting: Vec::new(),
+            sent: 0,
+            free: 0,
+            held: None,
+            turn: None,
+            turns: 0,
+            closing: None,
+            thrown_away: 0,
+        }
     }
 
     /// Writes everything that waits to the socket.
     fn poll_out(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while let Some(rest) = self.waiting.get(self.sent..).filter(|rest| !rest.is_empty()) {
+        while self.sent < self.waiting.len() {
+            ready!(self.poll_free(context));
+            let rest = self.waiting.get(self.sent..self.free).unwrap_or_default();
             match ready!(Pin::new(&mut self.socket).poll_write(context, rest))? {
                 0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
                 written => self.sent += written,
@@ -100,8 +124,26 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Corked<S> {
         }
         // What is encrypted may still be on its way to the socket.
         ready!(Pin::new(&mut self.socket).poll_flush(context))?;
-        (self.waiting, self.sent, self.turn, self.turns) = (Vec::new(), 0, None, 0);
+        (self.waiting, self.sent, self.free, self.turn, self.turns) = (Vec::new(), 0, 0, None, 0);
         Poll::Ready(Ok(()))
+    }
+
+    /// Waits until some of it may leave. What is written meanwhile waits for records of its own.
+    fn poll_free(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        if self.sent < self.free {
+            return Poll::Ready(());
+        }
+        let held = self.held.take().or_else(|| Some((self.waiting.len(), self.trail.unwritten()?)));
+        let Some((upto, mut on_record)) = held else {
+            self.free = self.waiting.len();
+            return Poll::Ready(());
+        };
+        if on_record.as_mut().poll(context).is_pending() {
+            self.held = Some((upto, on_record));
+            return Poll::Pending;
+        }
+        self.free = upto;
+        Poll::Ready(())
     }
 }
 
@@ -173,13 +215,15 @@ impl<S: AsyncRead + Unpin> AsyncRead for Corked<S> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::audit::{Access, Action, FileTrail};
+    use crate::time::{ManualClock, Timestamp};
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
     async fn pair() -> (Corked<TcpStream>, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let peer = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-        (Corked::new(listener.accept().await.unwrap().0), peer)
+        (Corked::new(listener.accept().await.unwrap().0, Trail::Log), peer)
     }
 
     #[tokio::test]
@@ -222,7 +266,7 @@ mod tests {
         near.bind("127.0.0.1:0".parse().unwrap()).unwrap();
         let listener = near.listen(1).unwrap();
         let peer = far.connect(listener.local_addr().unwrap()).await.unwrap();
-        (Corked::new(listener.accept().await.unwrap().0), peer)
+        (Corked::new(listener.accept().await.unwrap().0, Trail::Log), peer)
     }
 
     #[tokio::test]
@@ -261,6 +305,25 @@ mod tests {
         let begun = tokio::time::Instant::now();
         corked.shutdown().await.unwrap();
         assert_eq!(begun.elapsed().as_secs(), PEER_CLOSES_WITHIN.as_secs());
+    }
+
+    #[tokio::test]
+    async fn nothing_leaves_before_it_is_on_record() {
+        let directory = tempfile::tempdir().unwrap();
+        let log = FileTrail::open(directory.path(), ManualClock::new(Timestamp::EPOCH)).unwrap();
+        let (trail, (corked, mut peer)) = (Trail::File(log), pair().await);
+        let mut corked = Corked { trail: trail.clone(), ..corked };
+        let action = Action::Export { programme: "kr-public-mask-2020".parse().unwrap() };
+        let access = Access { at: Timestamp::EPOCH, by: "kim".into(), counter: None, action, result: "ENDED" };
+        for told in 1..=100 {
+            trail.tell([access.clone()]);
+            corked.write_all(b"!").await.unwrap();
+            corked.flush().await.unwrap();
+            assert_eq!(peer.read_u8().await.unwrap(), b'!');
+            let log = std::fs::read_to_string(directory.path().join("000000000001-1970-01.log")).unwrap();
+            assert_eq!(log.lines().count(), told + 1);
+        }
+        trail.close().await;
     }
 
     #[tokio::test]

@@ -215,7 +215,7 @@ impl<L: Ledger, D: Door, C: Clock> OperatorService for OperatorEdge<L, D, C> {
                 Ok(None) => "OTHER_VERSION",
                 Err(_) => "UNCONFIRMED",
             };
-            accesses.trail.tell([Access { at: accesses.clock.now(), result, ..asked }]).written().await;
+            accesses.trail.tell([Access { at: accesses.clock.now(), result, ..asked }]);
             Ok::<_, Fault>(switched)
         };
         let switched = self.accesses.tasks.spawn(work).await.map_err(|_| status::broken())??;

@@ -323,8 +323,8 @@ impl<L: Ledger, D: Door, C: Clock> PurchaseEdge<L, D, C> {
         self.purchases.prepare_known(programme, buyer, request).map(Box::new).map_err(convert::bad_fields)
     }
 
-    /// Asks the ledger, and puts what came of it on record. Boxed: what waits for the store is then in pieces that an allocator
-    /// hands out quickly.
+    /// Asks the ledger, and hands on what came of it to be put on record: the connection holds the answer until it is. Boxed: what
+    /// waits for the store is then in pieces that an allocator hands out quickly.
     fn ask<'a>(&'a self, act: Act, peer: Peer, caller: &'a Caller) -> BoxFuture<'a, Vec<LineAnswer>> {
         Box::pin(async move {
             let on_record = OnRecord::new(&act, peer, caller, &self.trail, &self.clock);
@@ -336,7 +336,7 @@ impl<L: Ledger, D: Door, C: Clock> PurchaseEdge<L, D, C> {
                 Act::Void(known) => vec![self.purchases.void(*known, caller).await],
                 Act::Resolve(known) => vec![self.purchases.resolve(*known, caller).await],
             };
-            on_record.answered(&answers).written().await;
+            on_record.answered(&answers);
             answers
         })
     }

@@ -253,7 +253,7 @@ fn sampling(environment: &Environment, warnings: &mut Vec<String>) -> Sampling {
         }
         _ => {
             warnings.push(format!(
-                "OTEL_TRACES_SAMPLER: {asked:?} is not known here; `parentbased_always_on` is taken instead"
+                "OTEL_TRACES_SAMPLER: {asked:?} is not known here; it is as if nothing had been said: one trace in a hundred"
             ));
             Sampling::DEFAULT
         }
@@ -352,7 +352,8 @@ mod tests {
         assert!(check(&[AT, ("OTEL_TRACES_EXPORTER", "otlp,console")], "console").traces.is_some());
         assert!(check(&[AT, (PROTOCOL, "http/protobuf")], PROTOCOL).metrics.is_none());
         check(&[("OTEL_PROPAGATORS", "b3")], "OTEL_PROPAGATORS");
-        check(&[("OTEL_TRACES_SAMPLER", "xray")], "parentbased_always_on");
+        assert_eq!(check(&[("OTEL_TRACES_SAMPLER", "xray")], "one trace in a hundred").sampling, Sampling::DEFAULT);
+        assert_eq!(plan(&[AT]).sampling, Sampling::DEFAULT);
         let ratio = ("OTEL_TRACES_SAMPLER", "parentbased_traceidratio");
         check(&[ratio], "OTEL_TRACES_SAMPLER_ARG");
         check(&[ratio, ("OTEL_TRACES_SAMPLER_ARG", "1.5")], "OTEL_TRACES_SAMPLER_ARG");
@@ -362,7 +363,7 @@ mod tests {
             ("always_off", Sampling::of(0.0, false)),
             ("parentbased_always_off", Sampling::of(0.0, true)),
             ("always_on", Sampling::of(1.0, false)),
-            ("parentbased_always_on", Sampling::DEFAULT),
+            ("parentbased_always_on", Sampling::of(1.0, true)),
         ] {
             assert_eq!(plan(&[("OTEL_TRACES_SAMPLER", name)]).sampling, sampling, "{name}");
         }

@@ -2,9 +2,11 @@
 //! call that is not traced nearly as much as one that is; here nothing is made for it.
 
 use std::hash::{BuildHasher, RandomState};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, OnceLock, PoisonError};
+use std::time::Duration;
 
 use opentelemetry::trace::SpanContext;
+use tokio::time::Instant;
 
 /// Every trace.
 const ALL: u64 = 1 << 63;
@@ -15,13 +17,16 @@ pub struct Sampling {
     /// Of 2^63.
     share: u64,
     heeds_parent: bool,
+    /// The most calls in a second, whoever asks for more.
+    most: u32,
 }
 
 impl Sampling {
-    /// What OpenTelemetry does unless told otherwise: as the caller says, and every trace where nobody says anything.
-    pub const DEFAULT: Self = Self { share: ALL, heeds_parent: true };
+    /// What is done unless OpenTelemetry's variables say otherwise: as the caller says, and one trace in a hundred where nobody says
+    /// anything. Every trace would cost more than a quarter of the throughput, and so it would if all callers asked for theirs.
+    pub const DEFAULT: Self = Self { share: ALL / 100, heeds_parent: true, most: 1_000 };
     /// Nothing.
-    pub const NEVER: Self = Self { share: 0, heeds_parent: false };
+    pub const NEVER: Self = Self { share: 0, heeds_parent: false, most: 0 };
 
     /// This share of all traces, from 0 to 1.
     #[expect(
@@ -31,7 +36,8 @@ impl Sampling {
         reason = "as the SDK does it, so that all agree on a trace"
     )]
     pub fn of(ratio: f64, heeds_parent: bool) -> Self {
-        Self { share: if ratio < 1.0 { (ratio.max(0.0) * ALL as f64) as u64 } else { ALL }, heeds_parent }
+        let share = if ratio < 1.0 { (ratio.max(0.0) * ALL as f64) as u64 } else { ALL };
+        Self { share, heeds_parent, most: u32::MAX }
     }
 
     /// Whether a call is traced whose caller is in this span, or that begins a trace.
@@ -48,22 +54,41 @@ impl Sampling {
     }
 }
 
-/// What holds in this process, as its propagator does; at first [`Sampling::DEFAULT`].
-static SHARE: AtomicU64 = AtomicU64::new(ALL);
-/// See [`SHARE`].
-static HEEDS_PARENT: AtomicBool = AtomicBool::new(true);
+/// How many calls are traced in one second.
+struct Second {
+    begun: Option<Instant>,
+    taken: u32,
+}
 
-/// From now on.
+impl Second {
+    const NONE: Self = Self { begun: None, taken: 0 };
+
+    /// Whether another one is within the bound.
+    fn takes(&mut self, most: u32, now: Instant) -> bool {
+        if self.begun.is_none_or(|begun| now.saturating_duration_since(begun) >= Duration::from_secs(1)) {
+            *self = Self { begun: Some(now), taken: 0 };
+        }
+        let takes = self.taken < most;
+        self.taken += u32::from(takes);
+        takes
+    }
+}
+
+/// What holds in this process, as its propagator does.
+static SAMPLING: OnceLock<Sampling> = OnceLock::new();
+/// Locked for those calls alone that would be traced.
+static SECOND: Mutex<Second> = Mutex::new(Second::NONE);
+
+/// From now on, and until the process ends. Nobody says it twice.
 pub(super) fn set(sampling: Sampling) {
-    SHARE.store(sampling.share, Ordering::Relaxed);
-    HEEDS_PARENT.store(sampling.heeds_parent, Ordering::Relaxed);
+    let _ = SAMPLING.set(sampling);
 }
 
 /// Whether a call is traced whose caller is in this span, or that begins a trace.
 pub(super) fn takes(parent: Option<&SpanContext>) -> bool {
-    let sampling =
-        Sampling { share: SHARE.load(Ordering::Relaxed), heeds_parent: HEEDS_PARENT.load(Ordering::Relaxed) };
+    let sampling = SAMPLING.get().copied().unwrap_or(Sampling::DEFAULT);
     sampling.takes(parent, || RandomState::new().hash_one(()))
+        && SECOND.lock().unwrap_or_else(PoisonError::into_inner).takes(sampling.most, Instant::now())
 }
 
 #[cfg(test)]
@@ -85,6 +110,15 @@ mod tests {
         let tenth = taken(0.1);
         assert!((9_000..11_000).contains(&tenth), "{tenth}");
         assert!(!Sampling::NEVER.takes(None, || 0));
+        // Of 2^63 a share of 0.01 is not written exactly.
+        assert!(Sampling::DEFAULT.share.abs_diff(Sampling::of(0.01, true).share) < 16);
+    }
+
+    #[test]
+    fn no_more_are_traced_in_a_second_whoever_asks() {
+        let (mut second, begun) = (Second::NONE, Instant::now());
+        let mut taken = |at: u64| (0..7).filter(|_| second.takes(5, begun + Duration::from_millis(at))).count();
+        assert_eq!([taken(0), taken(999), taken(1_000), taken(5_000)], [5, 0, 5, 5]);
     }
 
     #[test]

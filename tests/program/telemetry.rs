@@ -20,6 +20,8 @@ use crate::support::redis::RedisServer;
 const AT_ONCE: [(&str, &str); 3] =
     [("OTEL_BSP_SCHEDULE_DELAY", "50"), ("OTEL_BLRP_SCHEDULE_DELAY", "50"), ("OTEL_METRIC_EXPORT_INTERVAL", "100")];
 const ENDPOINT: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
+/// Every call, whatever its caller says.
+const EVERY: (&str, &str) = ("OTEL_TRACES_SAMPLER", "always_on");
 const SOLD_TO: &str = "810305-1000112";
 const CALLER: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 
@@ -113,7 +115,7 @@ fn a_sale_is_one_trace_from_its_caller_to_redis_and_a_caller_may_ask_for_none() 
 async fn what_runs_to_its_end_is_in_the_trace_of_its_call() {
     let collector = Collector::start();
     let directory = tempfile::tempdir().unwrap();
-    let variables = [&AT_ONCE[..], &[(ENDPOINT, &collector.url)]].concat();
+    let variables = [&AT_ONCE[..], &[(ENDPOINT, &collector.url), EVERY]].concat();
     let service = Service::start(directory.path(), &["--clock", SATURDAY], &variables);
     service.await_health(0);
     let (_terminal, session) = service.session(SITES[0], "w1").await;
@@ -149,7 +151,7 @@ fn a_call_that_fails_is_seen_to_have_failed() {
     let (collector, mut redis) = (Collector::start(), RedisServer::start());
     let directory = tempfile::tempdir().unwrap();
     Service::start(directory.path(), &[], &[]).stop();
-    let variables = [&AT_ONCE[..], &[(ENDPOINT, &collector.url)]].concat();
+    let variables = [&AT_ONCE[..], &[(ENDPOINT, &collector.url), EVERY]].concat();
     let service = Service::start(directory.path(), &["--store", &redis.url(), "--clock", SATURDAY], &variables);
     service.await_health(0);
     redis.kill();
@@ -273,7 +275,7 @@ async fn a_frozen_collector_costs_no_sale_no_time_and_no_memory() {
     let (redis, directory) = (RedisServer::start(), tempfile::tempdir().unwrap());
     let collector = Apart::start(directory.path());
     Service::start(directory.path(), &[], &[]).stop();
-    let variables = [&AT_ONCE[..], &[(ENDPOINT, &collector.url), MANY_SEATS]].concat();
+    let variables = [&AT_ONCE[..], &[(ENDPOINT, &collector.url), EVERY, MANY_SEATS]].concat();
     let service = Service::start(directory.path(), &["--store", &redis.url(), "--clock", SATURDAY], &variables);
     service.await_health(0);
     let mut sessions = Vec::new();

@@ -1,6 +1,6 @@
 //! What a call does to whom, until it is on record.
 
-use crate::audit::{Access, Action, CALLER_GONE, Deed, Handed, Trail};
+use crate::audit::{Access, Action, CALLER_GONE, Deed, Trail};
 use crate::grpc::identity::Peer;
 use crate::purchase::{Caller, LineAnswer};
 use crate::time::Clock;
@@ -24,10 +24,10 @@ impl<'a, C: Clock> OnRecord<'a, C> {
     }
 
     /// Puts on record what the lines were answered, which stand in their own order.
-    pub(super) fn answered(mut self, answers: &[LineAnswer]) -> Handed {
+    pub(super) fn answered(mut self, answers: &[LineAnswer]) {
         let actions = std::mem::take(&mut self.actions);
         let results = answers.iter().map(|answer| answer.outcome.name());
-        self.trail.tell(actions.into_iter().zip(results).map(|(action, result)| self.access(action, result)))
+        self.trail.tell(actions.into_iter().zip(results).map(|(action, result)| self.access(action, result)));
     }
 
     fn access(&self, action: Action, result: &'static str) -> Access {

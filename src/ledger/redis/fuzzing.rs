@@ -1,7 +1,10 @@
-//! See [`crate::fuzzing`]: what a server answers.
+//! See [`crate::fuzzing`]: what a server answers, and what an earlier process has left.
+
+use std::path::Path;
 
 use redis::Value;
 
+use super::witness::Remembered;
 use super::{decode, keys};
 use crate::ids::{ProgrammeCode, RequestId};
 use crate::ledger::packed;
@@ -14,6 +17,18 @@ pub fn replies(bytes: &[u8]) {
     }
     if let Some(key) = keys::parse_record(bytes) {
         assert!(keys::record(&key) == bytes, "a key that is written otherwise");
+    }
+}
+
+/// A witness file: what was read is the same when it is read again as it is written, and what was not says what to do.
+pub fn witness(bytes: &[u8]) {
+    let read = |bytes: &[u8]| Remembered::parse(Path::new("witness.json"), bytes);
+    match read(bytes) {
+        Ok(remembered) => {
+            let written = remembered.to_string();
+            assert!(read(written.as_bytes()).is_ok_and(|again| again == remembered), "{written}");
+        }
+        Err(bad) => assert!(bad.to_string().starts_with("witness.json "), "{bad}"),
     }
 }
 

@@ -206,7 +206,7 @@ impl Witness {
 }
 
 impl Remembered {
-    fn parse(file: &Path, bytes: &[u8]) -> Result<Self, BadWitness> {
+    pub(super) fn parse(file: &Path, bytes: &[u8]) -> Result<Self, BadWitness> {
         let damaged = |why: String| BadWitness::Damaged { file: file.to_owned(), why };
         let value: serde_json::Value = serde_json::from_slice(bytes).map_err(|error| damaged(error.to_string()))?;
         if value.get("kind").and_then(|kind| kind.as_str()) != Some(KIND) {
