@@ -69,6 +69,67 @@ pub mod v1 {
     tonic::include_proto!("rationd.v1");
 }
 
+/// No type of the wire that can hold a buyer's number can be printed: this does not compile otherwise.
+mod unprintable {
+    use std::fmt::{Debug, Display};
+    use std::marker::PhantomData;
+
+    use super::v1;
+
+    struct Printed<T>(PhantomData<T>);
+
+    /// The answer where nothing below says otherwise.
+    trait Not {
+        const DEBUG: bool = false;
+        const DISPLAY: bool = false;
+        const SERIALIZE: bool = false;
+    }
+
+    impl<T> Not for Printed<T> {}
+
+    impl<T: Debug> Printed<T> {
+        const DEBUG: bool = true;
+    }
+
+    impl<T: Display> Printed<T> {
+        const DISPLAY: bool = true;
+    }
+
+    impl<T: serde::Serialize> Printed<T> {
+        const SERIALIZE: bool = true;
+    }
+
+    // That it can tell: what may be printed is found out.
+    const _: () = assert!(Printed::<v1::Receipt>::DEBUG);
+    const _: () = assert!(Printed::<String>::DISPLAY && Printed::<String>::SERIALIZE);
+
+    macro_rules! unprintable {
+        ($($type:ty)*) => {
+            $(const _: () = assert!(!(Printed::<$type>::DEBUG || Printed::<$type>::DISPLAY || Printed::<$type>::SERIALIZE));)*
+        };
+    }
+
+    // As `build.rs` names them, and what they are made of.
+    unprintable! {
+        v1::Buyer
+        v1::buyer::Id
+        v1::OpaqueBuyer
+        v1::Line
+        v1::CheckPurchaseRequest
+        v1::PurchaseRequest
+        v1::HoldPurchaseRequest
+        v1::ConfirmHoldRequest
+        v1::ReleaseHoldRequest
+        v1::VoidPurchaseRequest
+        v1::GetPurchaseRequest
+        v1::PurchaseStreamRequest
+        v1::purchase_stream_request::Call
+        v1::LookUpBuyerRequest
+        v1::VoidForBuyerRequest
+        crate::purchase::Named<'static>
+    }
+}
+
 /// The descriptors of package `rationd.v1`, as reflection serves them.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptor.bin"));
 

@@ -101,8 +101,16 @@ fn lower(c: u8) -> bool {
     c.is_ascii_lowercase() || c.is_ascii_digit()
 }
 
-fn code(c: u8) -> bool {
-    c.is_ascii_alphanumeric() || c == b'-' || c == b'_'
+/// A code is kept and logged, and a number that was typed into its place must be neither.
+fn code(text: &str) -> bool {
+    text.bytes().all(|c| c.is_ascii_alphanumeric() || c == b'-' || c == b'_') && !looks_like_a_number(text)
+}
+
+/// Six digits of a birth date and seven more, as national numbers are written.
+fn looks_like_a_number(text: &str) -> bool {
+    let all_digits = |part: &str, count: usize| part.len() == count && part.bytes().all(|c| c.is_ascii_digit());
+    let (date, rest) = text.split_once('-').or_else(|| text.split_at_checked(6)).unwrap_or_default();
+    all_digits(date, 6) && all_digits(rest, 7)
 }
 
 name!(
@@ -117,28 +125,28 @@ name!(
 );
 name!(
     /// A site's code: a pharmacy, post office or mart. At most 16 characters, because every entry of the ledger holds it.
-    SiteId, 16, "a site code", "1 to 16 letters, digits, hyphens or underscores",
-    |t| t.bytes().all(code)
+    SiteId, 16, "a site code", "1 to 16 letters, digits, hyphens or underscores, and no person's number",
+    code
 );
 name!(
     /// One counter window or POS of a site.
-    TerminalId, 32, "a terminal name", "1 to 32 letters, digits, hyphens or underscores",
-    |t| t.bytes().all(code)
+    TerminalId, 32, "a terminal name", "1 to 32 letters, digits, hyphens or underscores, and no person's number",
+    code
 );
 name!(
     /// Whoever speaks for several sites: the system of a POS vendor or of a chain.
-    GatewayId, 32, "a gateway's name", "1 to 32 letters, digits, hyphens or underscores",
-    |t| t.bytes().all(code)
+    GatewayId, 32, "a gateway's name", "1 to 32 letters, digits, hyphens or underscores, and no person's number",
+    code
 );
 name!(
     /// Whoever runs the service, as a certificate names them.
-    OperatorId, 32, "an operator's name", "1 to 32 letters, digits, hyphens or underscores",
-    |t| t.bytes().all(code)
+    OperatorId, 32, "an operator's name", "1 to 32 letters, digits, hyphens or underscores, and no person's number",
+    code
 );
 name!(
     /// Whoever takes the stock of all sites to the public, as a certificate names them.
-    FeedId, 32, "a feed's name", "1 to 32 letters, digits, hyphens or underscores",
-    |t| t.bytes().all(code)
+    FeedId, 32, "a feed's name", "1 to 32 letters, digits, hyphens or underscores, and no person's number",
+    code
 );
 name!(
     /// A kind of site that rules and session caps speak of: `pharmacy`, `post_office`, `mart`.
@@ -230,6 +238,12 @@ mod tests {
         }
         assert!("12345678".parse::<SiteId>().is_ok());
         assert!("seventeen-letters".parse::<SiteId>().is_err());
+        for number in ["770707-1928374", "7707071928374"] {
+            assert!(number.parse::<SiteId>().is_err() && number.parse::<TerminalId>().is_err(), "{number}");
+        }
+        for name in ["770707-192837", "77070719283745", "770707_1928374", "77-07071928374"] {
+            assert!(name.parse::<TerminalId>().is_ok(), "{name}");
+        }
         assert!("km".parse::<ProgrammeCode>().is_ok());
         assert!("kmask".parse::<ProgrammeCode>().is_err());
     }

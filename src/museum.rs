@@ -80,11 +80,15 @@ pub enum Mutant {
     LimitsUnset,
     /// Nobody counts what a peer sends, nor looks whether it takes its answers.
     FramesNotCounted,
+    /// Whoever reads a request says so in the log, with what it holds.
+    RequestPrinted,
+    /// A client may take up a session again, and shows no certificate then.
+    SessionsResumed,
 }
 
 impl Mutant {
     /// Every exhibit, with the name that chooses it.
-    pub const ALL: [(Self, &'static str); 38] = [
+    pub const ALL: [(Self, &'static str); 40] = [
         (Self::Control, "control"),
         (Self::CheckThenWrite, "check-then-write"),
         (Self::SweptTooEarly, "swept-too-early"),
@@ -123,6 +127,8 @@ impl Mutant {
         (Self::ChainWithoutSequence, "chain-without-sequence"),
         (Self::LimitsUnset, "limits-unset"),
         (Self::FramesNotCounted, "frames-not-counted"),
+        (Self::RequestPrinted, "request-printed"),
+        (Self::SessionsResumed, "sessions-resumed"),
     ];
 
     /// Whether this bug is switched on in this process (`RATIOND_MUTANT=name` in a museum build).

@@ -334,7 +334,7 @@ mod tests {
             errors(rows),
             [
                 "sites.csv:3: code: 11 already stands in line 2; every site has its own code",
-                "sites.csv:4: code: \"1 2\": a site code must be 1 to 16 letters, digits, hyphens or underscores",
+                "sites.csv:4: code: \"1 2\": a site code must be 1 to 16 letters, digits, hyphens or underscores, and no person's number",
                 "sites.csv:4: channel: \"Pharmacy\": a channel must be 1 to 24 lower-case letters, digits or underscores",
                 "sites.csv:4: name: is empty; write what people call it",
                 "sites.csv:4: region: is empty; write what people call it",
@@ -348,7 +348,8 @@ mod tests {
                 "sites.csv:9: row: has 8 fields instead of 7; a field with a comma in it stands in double quotes",
             ]
         );
-        let problem = "code: \"?\": a site code must be 1 to 16 letters, digits, hyphens or underscores";
+        let problem =
+            "code: \"?\": a site code must be 1 to 16 letters, digits, hyphens or underscores, and no person's number";
         assert_eq!(
             errors("1,One,mart,Jeju,Jeju A,,\r\n\r\n\n?,Two,mart,Jeju,Jeju A,,\n"),
             [format!("sites.csv:5: {problem}")]
@@ -371,7 +372,7 @@ mod tests {
         let rows = "1,One,mart,Jeju,Jeju A,,,pos vendor\n2,Two,mart,Jeju,Jeju A,,\n";
         assert_eq!(
             Sites::parse(&(header + rows), "sites.csv").unwrap_err().to_string(),
-            "sites.csv:2: gateway: \"pos vendor\": a gateway's name must be 1 to 32 letters, digits, hyphens or underscores; \
+            "sites.csv:2: gateway: \"pos vendor\": a gateway's name must be 1 to 32 letters, digits, hyphens or underscores, and no person's number; \
              leave it empty where there is none\n\
              sites.csv:3: row: has 7 fields instead of 8; a field with a comma in it stands in double quotes"
         );

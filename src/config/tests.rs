@@ -248,7 +248,7 @@ log_filter = "rationd=loud"
             "rationd.toml:15: admin.listen: must be an IP address and a port, such as 127.0.0.1:7420",
             "rationd.toml:18: sessions.lease_seconds: must be a whole number from 1 to 600",
             "rationd.toml:19: sessions.cap_by_channel: is a section: write [sessions.cap_by_channel] and its fields below it",
-            "rationd.toml:22: sessions.cap_by_site.a b: a site code must be 1 to 16 letters, digits, hyphens or underscores",
+            "rationd.toml:22: sessions.cap_by_site.a b: a site code must be 1 to 16 letters, digits, hyphens or underscores, and no person's number",
             "rationd.toml:23: sessions.cap_by_site.11000001: must be a whole number from 1 to 1000",
             "rationd.toml:26: telemetry.log_format: must be \"human\" or \"json\"",
             "rationd.toml:27: telemetry.log_filter: must be tracing directives such as \"info,rationd=debug\": error parsing \

@@ -7,6 +7,7 @@ use super::status::{self, BadField, Fault};
 use super::v1::{self, purchase_result::Outcome as WireOutcome};
 use crate::export::{Entry, Kind, Record, State};
 use crate::ids::{LedgerId, ProgrammeId, RequestId, SiteId};
+use crate::museum::Mutant;
 use crate::policy::{LineSet, Refusal};
 use crate::purchase::{
     Asked, AskedLine, Durability, Earlier, Echo, Invalid, LineAnswer, Named, Outcome, Receipt, Standing,
@@ -146,7 +147,12 @@ fn request_id(text: &str, path: String) -> Result<RequestId, BadField> {
 
 fn buyer<'a>(wire: Option<&'a v1::Buyer>, path: &str) -> Result<Named<'a>, BadField> {
     match wire.and_then(|b| b.id.as_ref()) {
-        Some(v1::buyer::Id::ResidentNumber(number)) => Ok(Named::Resident(number)),
+        Some(v1::buyer::Id::ResidentNumber(number)) => {
+            if Mutant::RequestPrinted.is_on() {
+                tracing::debug!(number, "a request is read");
+            }
+            Ok(Named::Resident(number))
+        }
         Some(v1::buyer::Id::Opaque(opaque)) => Ok(Named::Opaque { id: &opaque.id, birth_date: &opaque.birth_date }),
         None => Err(BadField::new(path, "is required: whose allowance is charged")),
     }

@@ -1,98 +1,35 @@
 //! Canary numbers (G36): after every kind of call, with everything logged that can be, the numbers are nowhere but in the
 //! calls themselves.
 
+mod calls;
+mod harness;
+mod traces;
+
 use std::fs::{self, File};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use rationd::buyer::{BuyerKey, parse_kr_resident};
 use rationd::config::Keys;
-use rationd::grpc::v1;
-use rationd::ids::RequestId;
-use rationd::terminal::CallError;
 use rationd::time::Date;
 
-use super::service::{Service, run};
-use super::shops::{PROGRAMME, SATURDAY, get, purchase};
+use self::traces::{Artefacts, Hunt, hex};
+use super::service::{Service, rationd, run};
+use super::shops::{PROGRAMME, SATURDAY};
+use crate::support::collector::Collector;
 use crate::support::redis::RedisServer;
 
 /// Numbers of nobody, whose last digits stand nowhere by chance.
 const CANARIES: [&str; 3] = ["770707-1928374", "640229-2837465", "850919-1746382"];
 /// Numbers that no calendar or scheme knows, typed by mistake. As secret as good ones.
 const MISTYPED: [&str; 3] = ["771332-1928374", "770707-192837", "77070-71928374"];
-const ID: &str = "0190b7a4-0000-4000-8000-0000000000";
-
-/// Something that may hold a number, by name.
-type Artefacts = Vec<(String, Vec<u8>)>;
-
-/// Every way in which a number might have been written down, by name.
-fn traces(number: &str) -> Vec<(&'static str, Vec<u8>)> {
-    let bare = number.replace('-', "");
-    let mut found = vec![("with hyphen", number.as_bytes().to_vec()), ("without hyphen", bare.clone().into_bytes())];
-    for text in [number, &bare] {
-        found.push(("hex", hex(text.as_bytes()).into_bytes()));
-        found.push(("HEX", hex(text.as_bytes()).to_uppercase().into_bytes()));
-        found.push(("UTF-16LE", text.encode_utf16().flat_map(u16::to_le_bytes).collect()));
-        found.push(("UTF-16BE", text.encode_utf16().flat_map(u16::to_be_bytes).collect()));
-        found.push(("reversed", text.bytes().rev().collect()));
-        // As `{:?}` writes bytes.
-        let listed: Vec<_> = text.bytes().map(|byte| byte.to_string()).collect();
-        found.push(("list of bytes", listed.join(", ").into_bytes()));
-        // In base64 the same text looks three ways, by where it begins; the ends belong to its neighbours too.
-        for offset in 0..3 {
-            let encoded = base64(&[&[0; 2][..offset], text.as_bytes()].concat());
-            found.push(("base64", encoded[if offset == 0 { 0 } else { 4 }..encoded.len() - 4].to_vec()));
-        }
-    }
-    found
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-fn base64(bytes: &[u8]) -> Vec<u8> {
-    const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut text = Vec::new();
-    for group in bytes.chunks(3) {
-        let three = [group[0], *group.get(1).unwrap_or(&0), *group.get(2).unwrap_or(&0)];
-        let bits = u32::from_be_bytes([0, three[0], three[1], three[2]]);
-        text.extend((0..4).map(|place| LETTERS[(bits >> (18 - 6 * place) & 63) as usize]));
-    }
-    text
-}
+/// Of a programme that has numbers of its own.
+const OPAQUE: &str = "QX91827364";
+/// What is told to whoever typed a number.
+const ANSWER: &str = "answer to ";
 
 fn contains(text: &[u8], part: &[u8]) -> bool {
     text.windows(part.len()).any(|window| window == part)
-}
-
-/// Six digits that stand by themselves, and are not the fraction of a second.
-fn has_token(text: &[u8], digits: &[u8]) -> bool {
-    let places = text.windows(digits.len()).enumerate().filter(|(_, window)| *window == digits);
-    places.into_iter().any(|(at, _)| {
-        let (before, after) = (at.checked_sub(1).map(|at| text[at]), text.get(at + digits.len()).copied());
-        let apart = |byte: Option<u8>| !byte.is_some_and(|byte| byte.is_ascii_alphanumeric());
-        apart(before) && before != Some(b'.') && apart(after)
-    })
-}
-
-/// Where the numbers were found.
-fn hits(artefacts: &Artefacts) -> Vec<String> {
-    let mut hits = Vec::new();
-    for number in CANARIES.iter().chain(&MISTYPED) {
-        let tail = &number.as_bytes()[number.len() - 6..];
-        for (name, text) in artefacts {
-            for (how, trace) in traces(number) {
-                if contains(text, &trace) {
-                    hits.push(format!("{name}: {how}"));
-                }
-            }
-            if has_token(text, tail) {
-                hits.push(format!("{name}: last six digits"));
-            }
-        }
-    }
-    hits
 }
 
 fn every_file(directory: &Path, into: &mut Artefacts) {
@@ -106,68 +43,21 @@ fn every_file(directory: &Path, into: &mut Artefacts) {
     }
 }
 
-/// Every kind of call with the canaries, and what came back.
-fn scenario(service: &Service, artefacts: &mut Artefacts) {
-    let mut call = |arguments: &[&str], stdin: &str, code: i32| {
-        let ran = service.call(arguments, stdin);
-        assert_eq!(ran.code, code, "{arguments:?}: {ran:?}");
-        artefacts.push((format!("answer to {arguments:?}"), format!("{}{}", ran.out, ran.err).into_bytes()));
-    };
-    let id = |nth: u8| format!("{ID}{nth:02}");
-    for (nth, number) in (0..).zip(CANARIES) {
-        let (sale, hold) = (id(nth), id(10 + nth));
-        call(&["check", "-n", "2", "--json"], number, 0);
-        call(&["sell", "-n", "1", "--request-id", &sale], number, 0);
-        call(&["sell", "-n", "1", "--request-id", &sale, "--json"], number, 0);
-        call(&["sell", "-n", "2", "--request-id", &sale], number, 3);
-        call(&["sell", "-n", "2"], number, 1);
-        call(&["hold", "--request-id", &hold], number, 0);
-        call(&["confirm", "--request-id", &hold], number, 0);
-        call(&["release", "--request-id", &hold], number, 1);
-        call(&["void", "--request-id", &sale], number, 0);
-        call(&["void", "--request-id", &sale, "--site", "11000002"], number, 1);
-        call(&["resolve", "--request-id", &sale], number, 1);
-        call(&["resolve", "--request-id", &id(20 + nth)], number, 1);
-        call(&["sell", "--relation", "family", "--agent-birth-year", "1980"], number, 1);
-        call(&["check", "--programme", "kr-public-mask-2020", "-n", "2"], number, 0);
-        call(&["check", "-n", "0"], number, 2);
-        // Numbers in places where they do not belong.
-        call(&["check", "--birth-date", "1977-07-07"], number, 2);
-        call(&["check", "--birth-date", number], "card-1", 2);
-        call(&["check", "--number", number], "", 2);
-    }
-    for number in MISTYPED {
-        call(&["check"], number, 2);
-        call(&["sell", "--json"], number, 2);
-        call(&["void", "--request-id", &id(30)], number, 2);
-    }
+/// A directory with a programme that has numbers of its own.
+fn prepared() -> tempfile::TempDir {
+    let directory = tempfile::tempdir().unwrap();
+    let programmes = directory.path().join("programmes");
+    fs::create_dir(&programmes).unwrap();
+    fs::write(programmes.join("opaque.toml"), include_str!("../vectors/us-pse-nplex.toml")).unwrap();
+    directory
 }
 
-/// Fields of the wire that a broken client may put a number into, and bytes that are no message.
-async fn misuse(service: &Service, artefacts: &mut Artefacts) {
-    let (terminal, session) = service.session("11000003", "misuse").await;
-    let mut keep = |error: CallError| artefacts.push(("error".into(), error.to_string().into_bytes()));
-    for number in CANARIES {
-        let good = || purchase(number, 1, RequestId::random());
-        let spoils: [fn(&mut v1::PurchaseRequest, &str); 8] = [
-            |visit, number| visit.programme = number.into(),
-            |visit, number| visit.lines[0].request_id = number.into(),
-            |visit, number| visit.lines[0].relation = number.into(),
-            |visit, number| visit.lines[0].relation = number.replace('-', ""),
-            |visit, number| visit.lines[0].papers = vec![number.into()],
-            |visit, number| visit.lines[0].papers = vec![number.replace('-', "")],
-            |visit, number| visit.programme = number.replace('-', ""),
-            |visit, _| visit.lines.push(visit.lines[0].clone()),
-        ];
-        for spoil in spoils {
-            let mut visit = good();
-            spoil(&mut visit, number);
-            keep(session.purchase(visit).await.unwrap_err());
-        }
-        let huge = v1::GetPurchaseRequest { request_id: number.repeat(4_000), ..get(number, RequestId::random()) };
-        keep(terminal.resolve(huge).await.unwrap_err());
-    }
-    session.close().await.unwrap();
+/// A service that says all it can to everybody who hears it.
+fn talkative(directory: &Path, arguments: &[&str], collector: &Collector) -> Service {
+    let arguments = [&["--clock", SATURDAY, "--policies", "programmes"], arguments].concat();
+    let service = Service::start(directory, &arguments, &[&calls::HEARD[..], &[calls::heard_by(collector)]].concat());
+    service.await_health(0);
+    service
 }
 
 /// What a log must not hold either: who the buyer is to the store.
@@ -185,58 +75,92 @@ fn has_pseudonym(text: &[u8], key: &BuyerKey) -> bool {
     written.iter().any(|trace| contains(text, trace))
 }
 
-/// Asserts that the numbers are nowhere and that the pseudonyms are in no log; says how much was searched.
-fn search(what: &str, mut artefacts: Artefacts, logs: Artefacts, keys: &[BuyerKey]) {
-    for (name, log) in &logs {
-        assert!(keys.iter().all(|key| !has_pseudonym(log, key)), "{what}: a pseudonym in {name}");
-    }
-    artefacts.extend(logs);
-    let bytes: usize = artefacts.iter().map(|(_, text)| text.len()).sum();
-    assert_eq!(hits(&artefacts), Vec::<String>::new(), "{what}");
-    println!("{what}: 0 hits in {} artefacts, {bytes} bytes", artefacts.len());
-}
-
-fn logs_of(service: &Service) -> Artefacts {
+/// Everything that the service and its collector can be heard to say, as the service stands, and what everybody on the machine
+/// can read of its process.
+fn said(service: &Service, collector: &Collector) -> Artefacts {
     let log = service.log();
     assert!(log.contains("TRACE") && log.len() > 10_000, "everything is logged that can be:\n{log}");
-    let said = [("log", log), ("greeting", service.greeting.clone()), ("metrics", service.metrics())];
-    said.map(|(name, text)| (name.to_owned(), text.into_bytes())).to_vec()
+    // Where it cannot be read, nobody else can read it either.
+    let process = |file: &str| fs::read(format!("/proc/{}/{file}", service.pid())).unwrap_or_default();
+    let sent = collector.bytes();
+    assert!(
+        contains(&sent, b"PurchaseService/Purchase") && contains(&sent, b"rationd.decisions"),
+        "spans and measurements"
+    );
+    [
+        ("log", log.into_bytes()),
+        ("greeting", service.greeting.clone().into_bytes()),
+        ("metrics", service.metrics().into_bytes()),
+        ("sent to the collector", sent),
+        ("command line", process("cmdline")),
+        ("environment", process("environ")),
+    ]
+    .map(|(name, text)| (name.to_owned(), text))
+    .to_vec()
 }
 
-#[test]
-fn the_search_finds_what_is_planted() {
-    for number in CANARIES {
-        for (how, trace) in traces(number) {
-            let planted = [b"...", &trace[..], b"..."].concat();
-            assert!(hits(&vec![("planted".into(), planted)]).contains(&format!("planted: {how}")), "{how}");
-        }
-        // Base64 is found wherever the number stands in the text that was encoded.
-        for before in 0..3 {
-            let encoded = base64(&[&b"id="[..before], number.as_bytes(), b"; quantity=2"].concat());
-            assert!(hits(&vec![("planted".into(), encoded)]).contains(&"planted: base64".to_owned()));
-        }
-        let tail = format!("buyer …{}.", &number[8..]);
-        assert_eq!(hits(&vec![("planted".into(), tail.into_bytes())]).first().unwrap(), "planted: last six digits");
-        let fraction = format!("09:00:00.{}Z", &number[8..]);
-        assert_eq!(hits(&vec![("clean".into(), fraction.into_bytes())]), Vec::<String>::new());
+/// Asserts that the numbers are nowhere and that the pseudonyms are in no log; says how much was searched. That the search
+/// looks into all of it is proved by a number that is put into the middle of each.
+fn search(what: &str, mut artefacts: Artefacts, said: Artefacts, keys: &[BuyerKey]) {
+    for (name, text) in &said {
+        assert!(keys.iter().all(|key| !has_pseudonym(text, key)), "{what}: a pseudonym in {name}");
+    }
+    artefacts.extend(said);
+    let hunt = Hunt::of(&[&CANARIES[..], &MISTYPED, &[OPAQUE]].concat());
+    let bytes: usize = artefacts.iter().map(|(_, text)| text.len()).sum();
+    let hits = |(name, text): &(String, Vec<u8>)| hunt.hits(text, name.starts_with(ANSWER));
+    let found: Vec<_> = artefacts.iter().map(|artefact| (&artefact.0, hits(artefact))).collect();
+    let found: Vec<_> = found.into_iter().filter(|(_, how)| !how.is_empty()).collect();
+    assert!(found.is_empty(), "{what}: {found:?}");
+    println!("{what}: 0 hits in {} artefacts, {bytes} bytes", artefacts.len());
+    for (name, mut text) in artefacts {
+        let middle = text.len() / 2;
+        text.splice(middle..middle, CANARIES[1].bytes());
+        assert!(hits(&(name.clone(), text)).contains("with hyphen"), "{what}: planted in {name}");
+    }
+}
+
+/// What is done with what the service leaves behind.
+fn afterwards(directory: &Path, data: &str, audit: &str, artefacts: &mut Artefacts) {
+    let keys = format!("{data}/keys.toml");
+    let answers: Vec<u8> =
+        artefacts.iter().filter(|(name, _)| name.starts_with(ANSWER)).fold(Vec::new(), |all, one| {
+            let json = one.1.split(|byte| *byte == b'\n').filter(|line| line.starts_with(b"{"));
+            [all, json.collect::<Vec<_>>().join(&b'\n')].concat()
+        });
+    fs::write(directory.join("answers.jsonl"), answers).unwrap();
+    for (arguments, codes) in [
+        (&["receipt", "key", "--keys", &keys, "--out", "receipt-key.toml"][..], 0..1),
+        (&["receipt", "verify", "--key", "receipt-key.toml", "answers.jsonl"], 0..2),
+        (&["receipt", "verify", "--key", "receipt-key.toml", "--json", "answers.jsonl"], 0..2),
+        (&["audit", "verify", audit], 0..1),
+        (&["audit", "verify", audit, "--json"], 0..1),
+    ] {
+        let ran = rationd(directory, arguments, "");
+        assert!(codes.contains(&ran.code), "{arguments:?}: {ran:?}");
+        artefacts.push((format!("{arguments:?}"), format!("{}{}", ran.out, ran.err).into_bytes()));
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_canary_is_found_with_the_embedded_store() {
-    let directory = tempfile::tempdir().unwrap();
-    let variables = [("RATIOND_TELEMETRY__LOG_FILTER", "trace")];
-    let service = Service::start(directory.path(), &["--clock", SATURDAY, "--log-format", "json"], &variables);
+    let (directory, collector) = (prepared(), Collector::start());
+    let service = talkative(directory.path(), &["--log-format", "json"], &collector);
     let mut artefacts = Vec::new();
-    tokio::task::block_in_place(|| scenario(&service, &mut artefacts));
-    misuse(&service, &mut artefacts).await;
-    let logs = logs_of(&service);
+    calls::every_kind(&service, directory.path(), &collector, &mut artefacts).await;
+    let said = said(&service, &collector);
     service.stop();
+    let (data, audit) = ("rationd-data-simulated", "rationd-data-simulated/audit");
+    afterwards(directory.path(), data, audit, &mut artefacts);
     every_file(directory.path(), &mut artefacts);
-    let keys = pseudonyms(&directory.path().join("rationd-data-simulated/keys.toml"));
-    let (_, ledger) = artefacts.iter().find(|(name, _)| name.ends_with("ledger.redb")).unwrap();
-    assert!(keys.iter().all(|key| has_pseudonym(ledger, key)), "the buyers are in the ledger, by their pseudonyms");
-    search("embedded store, JSON log", artefacts, logs, &keys);
+    let keys = pseudonyms(&directory.path().join(data).join("keys.toml"));
+    let file = |part: &str| artefacts.iter().find(|(name, _)| name.contains(part)).map(|(_, text)| text).expect(part);
+    assert!(
+        keys.iter().all(|key| has_pseudonym(file("ledger.redb"), key)),
+        "the buyers are in the ledger, by their pseudonyms"
+    );
+    assert!(contains(file("audit/000000000001-2020-06.log"), b"LOOK_UP"));
+    search("embedded store, JSON log", artefacts, said, &keys);
 }
 
 /// Writes down every command that Redis is sent. Dropping it ends it.
@@ -264,30 +188,36 @@ impl Drop for Monitor {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_canary_is_found_with_redis() {
-    let directory = tempfile::tempdir().unwrap();
+    let (directory, collector) = (prepared(), Collector::start());
     Service::start(directory.path(), &[], &[]).stop();
-    let redis = RedisServer::start();
+    let mut redis = RedisServer::start();
+    let port = redis.port().to_string();
     let ask = |arguments: &[&str]| {
         let mut command = Command::new("redis-cli");
-        command.args(["-p", &redis.port().to_string()]).args(arguments);
+        command.args(["-p", &port]).args(arguments);
         run(command, directory.path(), "").out
     };
     ask(&["CONFIG", "SET", "slowlog-log-slower-than", "0"]);
     ask(&["CONFIG", "SET", "slowlog-max-len", "100000"]);
     let monitored = redis.data().join("monitored");
     let monitor = Monitor::start(&redis, &monitored);
-    let url = redis.url();
-    let variables = [("RATIOND_TELEMETRY__LOG_FILTER", "trace")];
-    let service = Service::start(directory.path(), &["--clock", SATURDAY, "--store", &url], &variables);
-    service.await_health(0);
+    let service = talkative(directory.path(), &["--store", &redis.url(), "--audit", "audit"], &collector);
     let mut artefacts = Vec::new();
-    tokio::task::block_in_place(|| scenario(&service, &mut artefacts));
-    misuse(&service, &mut artefacts).await;
-    let logs = logs_of(&service);
-    service.stop();
-    drop(monitor);
+    calls::every_kind(&service, directory.path(), &collector, &mut artefacts).await;
     artefacts.push(("slow log".into(), ask(&["SLOWLOG", "GET", "100000"]).into_bytes()));
-    assert_eq!(ask(&["SAVE"]), "OK\n");
+    let saved = ask(&["LASTSAVE"]);
+    // Its answer has whole seconds.
+    std::thread::sleep(std::time::Duration::from_millis(1100));
+    ask(&["BGSAVE"]);
+    while ask(&["LASTSAVE"]) == saved {
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    drop(monitor);
+    // What is said of calls that the store does not answer any more.
+    calls::without_a_store(&service, || redis.kill(), &mut artefacts).await;
+    let said = said(&service, &collector);
+    service.stop();
+    afterwards(directory.path(), "rationd-data", "audit", &mut artefacts);
     every_file(redis.data(), &mut artefacts);
     every_file(directory.path(), &mut artefacts);
     let keys = pseudonyms(&directory.path().join("rationd-data/keys.toml"));
@@ -296,8 +226,8 @@ async fn no_canary_is_found_with_redis() {
         files.any(|(_, text)| keys.iter().all(|key| has_pseudonym(text, key)))
     };
     assert!(held(".incr.aof") && held(".rdb"), "the buyers are in what Redis keeps, by their pseudonyms");
-    let commands = fs::read_to_string(&monitored).unwrap_or_default();
-    let spied = commands.to_ascii_uppercase();
+    assert!(artefacts.iter().any(|(name, _)| name.ends_with("witness.json")), "a witness file is kept");
+    let spied = fs::read_to_string(&monitored).unwrap_or_default().to_ascii_uppercase();
     assert!(spied.contains("EVALSHA") || spied.contains("FCALL"), "the commands were overheard");
-    search("Redis, human log", artefacts, logs, &keys);
+    search("Redis, human log", artefacts, said, &keys);
 }

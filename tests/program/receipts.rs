@@ -237,7 +237,8 @@ fn what_was_changed_is_not_valid() {
         told,
         [
             format!("MALFORMED    request id {id}"),
-            "  site: a site code must be 1 to 16 letters, digits, hyphens or underscores".to_owned(),
+            "  site: a site code must be 1 to 16 letters, digits, hyphens or underscores, and no person's number"
+                .to_owned(),
             "  sold_at: must be an instant to the millisecond, with its offset".to_owned(),
             "  mac: must be 32 hexadecimal digits".to_owned(),
             "  buyer: is no field of a receipt".to_owned(),

@@ -16,6 +16,7 @@ use opentelemetry_proto::tonic::collector::trace::v1::{ExportTraceServiceRequest
 use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue, any_value};
 use opentelemetry_proto::tonic::resource::v1::Resource;
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
+use prost::Message;
 use tokio::sync::oneshot;
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::{Request, Response, Status};
@@ -54,6 +55,15 @@ struct Kept {
     metrics: BTreeMap<String, String>,
     /// All of it, as text.
     everything: String,
+    /// All of it, as it was sent.
+    bytes: Vec<u8>,
+}
+
+impl Kept {
+    fn keep<M: Message + std::fmt::Debug>(&mut self, sent: &M) {
+        let _ = write!(self.everything, "{sent:?}");
+        self.bytes.extend(sent.encode_to_vec());
+    }
 }
 
 /// A collector that listens on a port of its own, on a thread of its own.
@@ -103,6 +113,10 @@ impl Collector {
 
     pub fn everything(&self) -> String {
         self.kept().everything.clone()
+    }
+
+    pub fn bytes(&self) -> Vec<u8> {
+        self.kept().bytes.clone()
     }
 
     fn kept(&self) -> MutexGuard<'_, Kept> {
@@ -163,7 +177,7 @@ impl TraceService for Services {
         request: Request<ExportTraceServiceRequest>,
     ) -> Result<Response<ExportTraceServiceResponse>, Status> {
         let mut kept = self.0.lock().unwrap();
-        let _ = write!(kept.everything, "{:?}", request.get_ref());
+        kept.keep(request.get_ref());
         for sent in request.into_inner().resource_spans {
             let service = service(sent.resource.as_ref());
             let spans = sent.scope_spans.into_iter().flat_map(|scope| scope.spans);
@@ -189,7 +203,7 @@ impl MetricsService for Services {
         request: Request<ExportMetricsServiceRequest>,
     ) -> Result<Response<ExportMetricsServiceResponse>, Status> {
         let mut kept = self.0.lock().unwrap();
-        let _ = write!(kept.everything, "{:?}", request.get_ref());
+        kept.keep(request.get_ref());
         let scopes = request.into_inner().resource_metrics.into_iter().flat_map(|sent| sent.scope_metrics);
         for metric in scopes.flat_map(|scope| scope.metrics) {
             kept.metrics.insert(metric.name, format!("{:?}", metric.data));
@@ -205,7 +219,7 @@ impl LogsService for Services {
         request: Request<ExportLogsServiceRequest>,
     ) -> Result<Response<ExportLogsServiceResponse>, Status> {
         let mut kept = self.0.lock().unwrap();
-        let _ = write!(kept.everything, "{:?}", request.get_ref());
+        kept.keep(request.get_ref());
         for sent in request.into_inner().resource_logs {
             let service = service(sent.resource.as_ref());
             let records = sent.scope_logs.into_iter().flat_map(|scope| scope.log_records);
