@@ -5,11 +5,16 @@ use std::time::Duration;
 
 use rationd::app;
 use rationd::cli::{self, Cli, Command, Greeting, SaleCommand, complain, exit};
+use rustix::process::{Resource, Rlimit, setrlimit};
 
 /// How long the end waits for what nobody waits for.
 const LEFT_BEHIND: Duration = Duration::from_secs(1);
 
 fn main() -> ExitCode {
+    if let Err(error) = keep_memory_private() {
+        complain(format_args!("the process cannot keep what it knows out of core files: {error}"));
+        return ExitCode::from(exit::FAILED);
+    }
     // Refuses only if somebody was first, and then there is a provider.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let code = match Cli::from_arguments().command {
@@ -46,6 +51,16 @@ fn main() -> ExitCode {
         Command::Load(c) => on_runtime(cli::run_load(*c)),
     };
     ExitCode::from(code)
+}
+
+/// Numbers and keys pass through this process. Whatever becomes of it, the kernel writes its memory into no file and hands it to no
+/// program that collects crashes, which it would do whatever the limit; and nobody else of the same user may look into it.
+fn keep_memory_private() -> std::io::Result<()> {
+    let nothing = Rlimit { current: Some(0), maximum: Some(0) };
+    setrlimit(Resource::Core, nothing)?;
+    #[cfg(target_os = "linux")]
+    rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)?;
+    Ok(())
 }
 
 fn greet(running: &app::Running) {

@@ -14,6 +14,7 @@ mod program {
     mod cluster;
     mod command_line;
     mod complaints;
+    mod crash;
     mod descriptors;
     mod drain;
     mod files;

@@ -79,7 +79,7 @@ const FENCES: &str = "
     tracing_opentelemetry, prometheus → telemetry.rs telemetry/
     hdrhistogram → load.rs load/
     hyper_util → grpc/
-    rustix → load.rs load/ app/descriptors.rs config/keys.rs
+    rustix → load.rs load/ app/descriptors.rs config/keys.rs main.rs
     std::env → config.rs config/ museum.rs
     std::time::Instant, std::time::SystemTime → time.rs
     std::process::exit →

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::Write;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use rationd::config::environment;
@@ -72,6 +72,13 @@ impl Service {
         Self::start_as(command, directory, arguments, variables)
     }
 
+    /// The same, of a process whose memory would be written into a file if it crashed, whatever is usual on this machine.
+    pub fn start_to_dump_core(directory: &Path) -> Self {
+        let mut command = Command::new("sh");
+        command.args(["-c", "ulimit -c unlimited; exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_rationd")]);
+        Self::start_as(command, directory, &[], &[])
+    }
+
     fn start_as(mut command: Command, directory: &Path, arguments: &[&str], variables: &[(&str, &str)]) -> Self {
         let logs = tempfile::tempdir().unwrap();
         prepare(&mut command, directory);
@@ -120,6 +127,12 @@ impl Service {
     pub fn kill(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+
+    /// SIGABRT, and how it ended.
+    pub fn crash(mut self) -> ExitStatus {
+        signal(self.pid(), "ABRT");
+        self.child.wait().unwrap()
     }
 
     /// SIGTERM; does not wait.
