@@ -164,9 +164,12 @@ fn config(own: &Identity, clients: &Arc<Clients>, required: bool) -> Arc<ServerC
         // Scrapes.
         config.alpn_protocols.push(b"http/1.1".to_vec());
     }
-    // Nothing is resumed: every connection shows its certificate, which has to be good on that day.
-    config.session_storage = Arc::new(NoServerSessionStorage {});
-    config.send_tls13_tickets = 0;
+    // Nothing is resumed: every connection shows its certificate, which has to be good on that day. It would save a part of a
+    // greeting, and only for who comes back to the same instance; in a storm they come to others.
+    if !Mutant::SessionsResumed.is_on() {
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        config.send_tls13_tickets = 0;
+    }
     Arc::new(config)
 }
 

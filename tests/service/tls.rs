@@ -1,6 +1,7 @@
 //! Who is calling, over TLS: what each kind of certificate may do, and what none may.
 
 use std::os::unix::fs::PermissionsExt;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rationd::certs::{Authority, Pem, Subject};
@@ -10,6 +11,11 @@ use rationd::time::{Clock, SystemClock};
 use rcgen::{SanType, date_time_ymd};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::rustls::crypto::ring;
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
+use tokio_rustls::rustls::version::{TLS12, TLS13};
+use tokio_rustls::rustls::{ClientConfig, HandshakeKind, RootCertStore, SupportedProtocolVersion};
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 use tonic::{Code, Status};
 
@@ -375,4 +381,44 @@ async fn a_stop_is_told_over_tls() {
     assert_eq!(ended.why(), v1::SessionEnd::Draining);
     drop(counter);
     stopping.await.unwrap();
+}
+
+/// A client of TLS that remembers its sessions, as they all do.
+fn remembers(tls: &Encrypted, pem: Option<&Pem>, version: &'static SupportedProtocolVersion) -> TlsConnector {
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_slice(tls.ca.as_bytes()).unwrap()).unwrap();
+    let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()));
+    let config = config.with_protocol_versions(&[version]).unwrap().with_root_certificates(roots);
+    let mut config = match pem {
+        Some(pem) => {
+            let chain = vec![CertificateDer::from_pem_slice(pem.certificate.as_bytes()).unwrap()];
+            config.with_client_auth_cert(chain, PrivateKeyDer::from_pem_slice(pem.key.as_bytes()).unwrap()).unwrap()
+        }
+        None => config.with_no_client_auth(),
+    };
+    config.alpn_protocols.push(b"h2".to_vec());
+    TlsConnector::from(Arc::new(config))
+}
+
+/// Whoever takes up a session again shows no certificate: one that was revoked or has expired since would not be looked at.
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_takes_up_a_session_again() {
+    let tls = Encrypted::start(&[]).await;
+    let site = tls.site(SEJONG);
+    for (address, pem) in [(tls.counters(), Some(&site)), (tls.admin(), Some(&site)), (tls.admin(), None)] {
+        for version in [&TLS12, &TLS13] {
+            let client = remembers(&tls, pem, version);
+            for _ in 0..3 {
+                let socket = TcpStream::connect(address.trim_start_matches("https://")).await.unwrap();
+                let name = "127.0.0.1".try_into().unwrap();
+                let mut stream = client.connect(name, socket).await.unwrap();
+                stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await.unwrap();
+                // It is let in, and has been told all that comes before.
+                stream.read_exact(&mut [0; 9]).await.unwrap();
+                let connection = stream.get_ref().1;
+                assert_eq!(connection.handshake_kind(), Some(HandshakeKind::Full), "{address} {version:?}");
+                assert_eq!(connection.tls13_tickets_received(), 0, "{address} {version:?}");
+            }
+        }
+    }
 }
