@@ -54,7 +54,7 @@ fn decide(c: &mut Criterion) {
     let at: Timestamp = "2020-03-09T10:00:00+09:00".parse().unwrap();
     let today = Date::new(2020, 3, 9).unwrap();
     let key = |byte| SecretKey::new(Box::new([byte; 32]));
-    let ring = KeyRing::new(key(1), RingKey { id: 1, key: key(2) }, None, None);
+    let ring = KeyRing::new(&key(1), &RingKey { id: 1, key: key(2) }, None);
     let decide = |number: &str| {
         let buyer = parse_kr_resident(number, today, true).unwrap();
         let line = Line {

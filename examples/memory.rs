@@ -13,7 +13,7 @@ use std::error::Error;
 use std::num::NonZeroUsize;
 use std::process::ExitCode;
 
-use rationd::buyer::{BuyerKey, KeyMark, Pseudonym};
+use rationd::buyer::{BuyerKey, KeyMark, Pseudonym, Ring, Turn};
 use rationd::ids::RequestId;
 use rationd::ledger::redis::{FirstCheck, Lanes, RedisLedger, RedisOptions, Seen, keys};
 use rationd::ledger::{Call, Claim, Claimed, Entry, Kind, Ledger, RecordKey, State, Terms, packed};
@@ -64,7 +64,7 @@ async fn main() -> Result<ExitCode, Failure> {
 
 /// How many of a sample of claims, made by the ledger, stand as the buyers above do.
 async fn claims_store_the_same(url: &str, connection: &mut MultiplexedConnection) -> Result<u64, Failure> {
-    let terms = Terms { keys: KeyMark::from_bytes(*b"measured"), simulated_clock: false, programmes: Vec::new() };
+    let terms = Terms { turn: turn(), simulated_clock: false, programmes: Vec::new() };
     let lanes = Lanes { count: NonZeroUsize::MIN, group: NonZeroUsize::MIN, queue: NonZeroUsize::MIN };
     let options = RedisOptions { allow_volatile: true, terms, lanes, witness: None, seen: Seen::default() };
     let ledger = RedisLedger::open(RedisPool::new(url, 2)?, options, SystemClock::real());
@@ -97,7 +97,13 @@ fn buyer(number: u64) -> Result<RecordKey, Failure> {
     let high = number.wrapping_mul(0x9e37_79b9_7f4a_7c15);
     let bytes = (u128::from(high) << 64 | u128::from(number)).to_be_bytes();
     let [partition, ..] = bytes;
-    Ok(RecordKey { programme: "km".parse()?, buyer: BuyerKey { partition, pseudonym: Pseudonym::from_bytes(bytes) } })
+    let buyer = BuyerKey { partition, pseudonym: Pseudonym::from_bytes(bytes) };
+    Ok(RecordKey { programme: "km".parse()?, buyer, turn: turn() })
+}
+
+/// The ring of the keys of these buyers.
+fn turn<T>() -> Turn<T> {
+    Turn::at(Ring { id: 1, mark: KeyMark::from_bytes(*b"measured") })
 }
 
 /// A sale of two units now, at a site with a code of eight digits.

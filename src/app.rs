@@ -3,6 +3,7 @@
 mod certificates;
 mod descriptors;
 mod files;
+mod keys;
 mod objective;
 mod observed;
 mod tasks;
@@ -42,6 +43,7 @@ use crate::telemetry::{self, Program, Telemetry, TelemetryError, TelemetryOption
 use crate::time::{Clock, SystemClock, Timestamp};
 use certificates::Certificates;
 use files::Loaded;
+use keys::Ring;
 use objective::Objective;
 use observed::Observed;
 use tasks::{Broke, End, Tasks};
@@ -174,9 +176,10 @@ pub async fn start<C: Clock>(config: Config, clock: C, watched: Watched) -> Resu
     let loaded = Loaded::read(&config)?;
     let lease = Lease { length: config.sessions.lease, ..Lease::DEFAULT };
     let drain = Drain::default();
+    let ring = Ring::new(&keys, Arc::default());
     let objective = Arc::<Objective>::default();
     let terms = Terms {
-        keys: keys.ring.mark(),
+        turn: keys.ring().turn(),
         simulated_clock: clock.is_simulated(),
         programmes: loaded
             .policies
@@ -206,12 +209,20 @@ pub async fn start<C: Clock>(config: Config, clock: C, watched: Watched) -> Resu
                     }),
                 ),
             ];
-            let ledger = Observed::new(ledger, clock.clone(), watched.metrics.clone(), objective.clone(), "redb");
+            let ledger = Observed::new(
+                ledger,
+                clock.clone(),
+                watched.metrics.clone(),
+                objective.clone(),
+                ring.wanted.clone(),
+                "redb",
+            );
             run(Parts {
                 config,
                 clock,
                 watched,
                 keys,
+                ring,
                 certificates,
                 loaded,
                 lease,
@@ -251,12 +262,20 @@ pub async fn start<C: Clock>(config: Config, clock: C, watched: Watched) -> Resu
             let store: Vec<(_, BoxFuture<'static, End>)> = vec![("the watch over Redis", Box::pin(watch))];
             let leaving = ledger.clone();
             let last = async move { leaving.leave_witness().await };
-            let ledger = Observed::new(ledger, clock.clone(), watched.metrics.clone(), objective.clone(), "redis");
+            let ledger = Observed::new(
+                ledger,
+                clock.clone(),
+                watched.metrics.clone(),
+                objective.clone(),
+                ring.wanted.clone(),
+                "redis",
+            );
             run(Parts {
                 config,
                 clock,
                 watched,
                 keys,
+                ring,
                 certificates,
                 loaded,
                 lease,
@@ -302,6 +321,7 @@ struct Parts<L, D, C> {
     clock: C,
     watched: Watched,
     keys: Keys,
+    ring: Ring,
     certificates: Option<Certificates>,
     loaded: Loaded,
     lease: Lease,
@@ -321,6 +341,7 @@ async fn run<L: Ledger, D: Door, C: Clock>(parts: Parts<L, D, C>) -> Result<Runn
         clock,
         watched,
         keys,
+        ring,
         certificates,
         loaded,
         lease,
@@ -355,7 +376,7 @@ async fn run<L: Ledger, D: Door, C: Clock>(parts: Parts<L, D, C>) -> Result<Runn
         None => Either::Right(pending()),
     };
     let named = ledger.clone();
-    let purchases = Purchases::new(ledger.clone(), clock.clone(), policies.clone(), Arc::new(keys.ring));
+    let purchases = Purchases::new(ledger.clone(), clock.clone(), policies.clone(), ring.held.clone());
     let edge = Counters {
         purchases: purchases.clone(),
         registry: registry.clone(),
@@ -420,6 +441,7 @@ async fn run<L: Ledger, D: Door, C: Clock>(parts: Parts<L, D, C>) -> Result<Runn
     let upkeep = [
         ("health", until(&drain.closing, follow_health.map(Ok))),
         ("the reload of certificates", until(&drain.closing, follow_certificates.map(Ok))),
+        ("the reload of keys", until(&drain.closing, ring.follow(config.clone(), ledger.clone()).map(Ok))),
         ("the reload of files", until(&drain.closing, loaded.follow(config.clone(), metrics).map(Ok))),
         ("the sweep", until(&drain.closing, upkeep::sweep(ledger, clock, policies).map(Ok))),
         ("the registry of sessions", until(&drain.closing, keep_registry)),

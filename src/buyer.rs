@@ -18,7 +18,9 @@ mod opaque;
 use zeroize::Zeroizing;
 
 pub(crate) use key_ring::keyed;
-pub use key_ring::{BuyerKey, KeyId, KeyMark, KeyRing, Pseudonym, RingKey, SecretKey};
+pub use key_ring::{
+    BuyerKey, KeyId, KeyMark, KeyRing, Neighbour, OtherRing, Pseudonym, Ring, RingKey, SecretKey, Side, Turn,
+};
 pub use kr_resident::parse_kr_resident;
 pub use opaque::parse_opaque;
 

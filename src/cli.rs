@@ -6,6 +6,7 @@
 mod audit;
 mod dev_certs;
 mod greeting;
+mod keys;
 mod load;
 mod operator;
 mod policy;
@@ -87,6 +88,9 @@ pub enum Command {
     Operator(Box<operator::OperatorCommand>),
     /// Makes an authority and certificates, for development
     DevCerts(dev_certs::DevCerts),
+    /// Turns the key ring: prepares the next key, rotates to it, retires the previous one
+    #[command(subcommand)]
+    Keys(keys::KeysCommand),
     /// Checks receipts, and puts the key that they are checked with into a file of its own
     #[command(subcommand)]
     Receipt(receipt::ReceiptCommand),
@@ -205,6 +209,11 @@ pub fn run_receipt(command: receipt::ReceiptCommand) -> u8 {
 /// Runs `audit …` and gives the exit code.
 pub fn run_audit(command: audit::AuditCommand) -> u8 {
     audit::run(command)
+}
+
+/// Runs `keys …` and gives the exit code.
+pub fn run_keys(command: keys::KeysCommand) -> u8 {
+    keys::run(command)
 }
 
 /// Runs `load` and gives the exit code.

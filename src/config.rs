@@ -11,6 +11,7 @@ mod file;
 mod keys;
 mod receipt_key;
 mod store_url;
+mod turning;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -24,6 +25,7 @@ pub use environment::{environment, executable, program, readable_environment, sc
 pub use keys::Keys;
 pub use receipt_key::{load_receipt_key, save_receipt_key};
 pub use store_url::{BadStore, RedisUrl, Store};
+pub use turning::{KeyStep, NotNow};
 
 use zeroize::Zeroizing;
 
@@ -309,7 +311,7 @@ pub struct ConfigErrors(
 );
 
 impl ConfigErrors {
-    fn one(place: impl fmt::Display, problem: impl Into<String>) -> Self {
+    pub(crate) fn one(place: impl fmt::Display, problem: impl Into<String>) -> Self {
         Self(vec![ConfigError::new(place.to_string(), problem)])
     }
 }

@@ -16,7 +16,7 @@ mod terms;
 use std::future::Future;
 use std::time::Duration;
 
-use crate::buyer::BuyerKey;
+use crate::buyer::{BuyerKey, OtherRing, Pseudonym, Turn};
 use crate::ids::{LedgerId, ProgrammeCode, RequestId, SiteId, TerminalId};
 use crate::policy::{Window, Windows};
 use crate::time::Timestamp;
@@ -30,6 +30,9 @@ pub struct RecordKey {
     pub programme: ProgrammeCode,
     /// The buyer, as a keyed pseudonym and its partition.
     pub buyer: BuyerKey,
+    /// Under which ring, and who the buyer is under the key beside the current one while the ring turns. A buyer has one record: what
+    /// stands under the previous key is read with it, and goes into it when it is written.
+    pub turn: Turn<Pseudonym>,
 }
 
 /// What became of a request id. The numbers stand in the stores and are never reused.
@@ -359,6 +362,9 @@ pub enum LedgerError {
         "the service's clock and the store's are {0} ms apart; everything stops above 500 ms: set the clocks right"
     )]
     ClocksApart(i64),
+    /// The ledger is written under another turn of the key ring.
+    #[error("{0}")]
+    OtherRing(OtherRing),
     /// Too much is waiting for the store already.
     #[error("too much is waiting for the store")]
     Overloaded,
@@ -478,6 +484,10 @@ pub trait Ledger: Clone + Send + Sync + 'static {
         programme: ProgrammeCode,
         from: Option<Vec<u8>>,
     ) -> impl Future<Output = Result<Exported, LedgerError>> + Send;
+
+    /// Goes over to this turn of the key ring, from which the calls that follow are made: every partition that is still written
+    /// under the ring before it is written under it from now on.
+    fn turn(&self, to: Turn) -> impl Future<Output = Result<(), LedgerError>> + Send;
 
     /// The store's state as last known, for health and for opening sessions. Never asks the store.
     fn health(&self) -> Health;

@@ -46,6 +46,7 @@ fn main() -> ExitCode {
         Command::Health(c) => on_runtime(cli::run_sale(SaleCommand::Health(c))),
         Command::Operator(c) => on_runtime(cli::run_operator(*c)),
         Command::Audit(command) => cli::run_audit(command),
+        Command::Keys(command) => cli::run_keys(command),
         Command::Receipt(command) => cli::run_receipt(command),
         Command::DevCerts(c) => cli::run_dev_certs(c),
         Command::Load(c) => on_runtime(cli::run_load(*c)),

@@ -84,11 +84,15 @@ pub enum Mutant {
     RequestPrinted,
     /// A client may take up a session again, and shows no certificate then.
     SessionsResumed,
+    /// No call is compared with the ring that its partition is written under.
+    RingNotCompared,
+    /// While the key ring turns, only what stands under the current key counts.
+    PreviousNotCounted,
 }
 
 impl Mutant {
     /// Every exhibit, with the name that chooses it.
-    pub const ALL: [(Self, &'static str); 40] = [
+    pub const ALL: [(Self, &'static str); 42] = [
         (Self::Control, "control"),
         (Self::CheckThenWrite, "check-then-write"),
         (Self::SweptTooEarly, "swept-too-early"),
@@ -129,6 +133,8 @@ impl Mutant {
         (Self::FramesNotCounted, "frames-not-counted"),
         (Self::RequestPrinted, "request-printed"),
         (Self::SessionsResumed, "sessions-resumed"),
+        (Self::RingNotCompared, "ring-not-compared"),
+        (Self::PreviousNotCounted, "previous-not-counted"),
     ];
 
     /// Whether this bug is switched on in this process (`RATIOND_MUTANT=name` in a museum build).

@@ -45,14 +45,14 @@ pub struct Purchases<L, C> {
     ledger: L,
     clock: C,
     policies: Arc<ArcSwap<Policies>>,
-    ring: Arc<KeyRing>,
+    ring: Arc<ArcSwap<KeyRing>>,
     receipts: Arc<ReceiptKey>,
 }
 
 impl<L: Ledger, C: Clock> Purchases<L, C> {
-    /// Over this ledger, clock, set of programmes (replaced as a whole when it is reloaded) and key ring.
-    pub fn new(ledger: L, clock: C, policies: Arc<ArcSwap<Policies>>, ring: Arc<KeyRing>) -> Self {
-        let receipts = Arc::new(ReceiptKey::new(&ring.receipt_key()));
+    /// Over this ledger, clock, set of programmes and key ring; both are replaced as a whole when they are reloaded.
+    pub fn new(ledger: L, clock: C, policies: Arc<ArcSwap<Policies>>, ring: Arc<ArcSwap<KeyRing>>) -> Self {
+        let receipts = Arc::new(ReceiptKey::new(&ring.load().receipt_key()));
         Self { ledger, clock, policies, ring, receipts }
     }
 

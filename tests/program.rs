@@ -26,6 +26,7 @@ mod program {
     mod race;
     mod receipts;
     mod replay;
+    mod rotation;
     mod selling;
     mod service;
     mod shops;

@@ -25,7 +25,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use rationd::buyer::{BuyerKey, KeyMark, Pseudonym};
+use rationd::buyer::{BuyerKey, KeyMark, Pseudonym, Ring, Turn};
 use rationd::ids::RequestId;
 use rationd::ledger::redis::{FirstCheck, RedisLedger, RedisOptions, Seen, Witness};
 use rationd::ledger::{Call, Claim, Claimed, Durability, Ledger, LedgerError, RecordKey, Resolved, Terms};
@@ -77,10 +77,15 @@ fn ledger_at(url: &str, allow_volatile: bool) -> Redis {
     ledger_with(url, allow_volatile, None)
 }
 
+/// The ring of keys of these ledgers, at rest.
+fn turn<T>() -> Turn<T> {
+    Turn::at(Ring { id: 1, mark: KeyMark::from_bytes(*b"of tests") })
+}
+
 /// The same, with this witness file.
 fn ledger_with(url: &str, allow_volatile: bool, witness: Option<&Path>) -> Redis {
     let programmes = vec![("km".parse().unwrap(), "masks kr_resident".to_owned())];
-    let terms = Terms { keys: KeyMark::from_bytes(*b"of tests"), simulated_clock: false, programmes };
+    let terms = Terms { turn: turn(), simulated_clock: false, programmes };
     let witness = witness.map(|file| Arc::new(Witness::open(file).unwrap()));
     let options = RedisOptions { allow_volatile, terms, lanes: lanes(), witness, seen: Seen::default() };
     RedisLedger::open(RedisPool::new(url, 8).unwrap(), options, SystemClock::real())
@@ -91,7 +96,7 @@ fn buyer(number: u64) -> RecordKey {
     let mut pseudonym = [0; 16];
     pseudonym[..8].copy_from_slice(&number.to_be_bytes());
     let buyer = BuyerKey { partition: number as u8, pseudonym: Pseudonym::from_bytes(pseudonym) };
-    RecordKey { programme: "km".parse().unwrap(), buyer }
+    RecordKey { programme: "km".parse().unwrap(), buyer, turn: turn() }
 }
 
 fn call(request: RequestId) -> Call {

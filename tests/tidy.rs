@@ -40,16 +40,16 @@ const IMPORTS: &str = "
     export             → buyer::BuyerKey, policy::Policies, ledger, ids
     journal            → ledger, policy, buyer, ids, time
     stock              → ledger, ids, time
-    ledger             → buyer::{BuyerKey, KeyMark}, policy::{Used, Window, Windows}, ids, time
-    ledger::redis      → ledger, redis_pool, buyer::{BuyerKey, KeyMark, Pseudonym}, policy::{Used, Window, Windows}, ids, time
-    ledger::embedded   → ledger, buyer::{BuyerKey, KeyMark, Pseudonym}, policy::{Used, Window, Windows}, ids, time
+    ledger             → buyer::{BuyerKey, KeyMark, OtherRing, Pseudonym, Ring, Turn}, policy::{Used, Window, Windows}, ids, time
+    ledger::redis      → ledger, redis_pool, buyer::{BuyerKey, KeyMark, Neighbour, OtherRing, Pseudonym, Ring, Side, Turn}, policy::{Used, Window, Windows}, ids, time
+    ledger::embedded   → ledger, buyer::{BuyerKey, KeyMark, Neighbour, OtherRing, Pseudonym, Ring, Side, Turn}, policy::{Used, Window, Windows}, ids, time
     session            → sites, ids, time
     session::redis     → session, redis_pool, ids, time
     session::embedded  → session, ids, time
     policy             → ids, time
     buyer              → ids, time
     sites              → ids, time
-    config             → buyer::{KeyId, KeyRing, RingKey, SecretKey}, sites, tls, ids, time
+    config             → buyer::{KeyId, KeyRing, RingKey, SecretKey, Side}, sites, tls, ids, time
     telemetry          → ids, tls
     drain              → time
     redis_pool         → time

@@ -10,7 +10,7 @@ use std::os::unix::ffi::OsStringExt;
 use std::process::Stdio;
 use std::time::Duration;
 
-use rationd::buyer::{BuyerKey, Pseudonym};
+use rationd::buyer::{BuyerKey, KeyMark, Pseudonym, Ring, Turn};
 use rationd::ids::RequestId;
 use rationd::ledger::redis::raw_claim;
 use rationd::ledger::{Call, Claim, RecordKey};
@@ -178,7 +178,8 @@ fn claim(run: u32) -> Result<(Vec<Vec<u8>>, &'static str), Failure> {
     let week = Duration::from_secs(7 * 86_400);
     let pseudonym = format!("{:04}{OVERWRITTEN}", run % 10_000).into_bytes();
     let pseudonym = Pseudonym::from_bytes(pseudonym.try_into().map_err(|_| "a pseudonym of another length")?);
-    let key = RecordKey { programme: buyers::CODE.parse()?, buyer: BuyerKey { partition: 0x7f, pseudonym } };
+    let turn = Turn::at(Ring { id: 1, mark: KeyMark::from_bytes(*b"measured") });
+    let key = RecordKey { programme: buyers::CODE.parse()?, buyer: BuyerKey { partition: 0x7f, pseudonym }, turn };
     // An id means something only for one buyer, so one is enough. It has no zero byte.
     let request = RequestId::from_bytes(*b"one id for them!").ok_or("no request id")?;
     let call = Call { request, site: "11000001".parse()?, terminal: "w0".parse()?, now };

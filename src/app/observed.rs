@@ -4,8 +4,10 @@ use std::future::Future;
 use std::sync::Arc;
 
 use futures_util::FutureExt;
+use tokio::sync::Notify;
 use tracing::Instrument;
 
+use crate::buyer::Turn;
 use crate::ids::{LedgerId, ProgrammeCode};
 use crate::ledger::{
     Answer, Call, Claim, Claimed, Confirmed, Durability, Entered, Exported, Health, Late, Ledger, LedgerError, Record,
@@ -25,6 +27,8 @@ pub(super) struct Observed<L, C> {
     clock: C,
     metrics: Arc<Metrics>,
     objective: Arc<Objective>,
+    /// Rung when the ledger is written under another ring.
+    other_ring: Arc<Notify>,
     system: &'static str,
 }
 
@@ -35,9 +39,10 @@ impl<L: Ledger, C: Clock> Observed<L, C> {
         clock: C,
         metrics: Arc<Metrics>,
         objective: Arc<Objective>,
+        other_ring: Arc<Notify>,
         system: &'static str,
     ) -> Self {
-        Self { ledger, clock, metrics, objective, system }
+        Self { ledger, clock, metrics, objective, other_ring, system }
     }
 
     /// Combined and not awaited within another block, which would keep the trip's own space twice.
@@ -73,6 +78,9 @@ impl<L: Ledger, C: Clock> Observed<L, C> {
             }
             let took = self.clock.monotonic().saturating_sub(begun);
             self.metrics.tripped(verb, outcome, took);
+            if matches!(answer, Err(LedgerError::OtherRing(_))) {
+                self.other_ring.notify_one();
+            }
             if matches!(verb, StoreVerb::Claim | StoreVerb::Usage) {
                 self.objective.took(took, has_failed(outcome));
             }
@@ -106,7 +114,7 @@ fn outcome<T>(answer: &Result<T, LedgerError>) -> TripOutcome {
         Err(LedgerError::RequestIdReused) => TripOutcome::RequestIdReused,
         Err(LedgerError::RequestIdClosed) => TripOutcome::RequestIdClosed,
         Err(LedgerError::BuyerRecordFull) => TripOutcome::BuyerRecordFull,
-        Err(LedgerError::StoreUnavailable(_)) => TripOutcome::StoreUnavailable,
+        Err(LedgerError::StoreUnavailable(_) | LedgerError::OtherRing(_)) => TripOutcome::StoreUnavailable,
         Err(LedgerError::ReplicasMissing) => TripOutcome::ReplicasMissing,
         Err(LedgerError::ClocksApart(_)) => TripOutcome::ClocksApart,
         Err(LedgerError::Overloaded) => TripOutcome::Overloaded,
@@ -180,6 +188,10 @@ impl<L: Ledger, C: Clock> Ledger for Observed<L, C> {
 
     async fn export(&self, programme: ProgrammeCode, from: Option<Vec<u8>>) -> Result<Exported, LedgerError> {
         self.trip(StoreVerb::Export, self.ledger.export(programme, from)).await
+    }
+
+    async fn turn(&self, to: Turn) -> Result<(), LedgerError> {
+        self.ledger.turn(to).await
     }
 
     fn health(&self) -> Health {

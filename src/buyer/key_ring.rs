@@ -59,7 +59,7 @@ impl fmt::Debug for BuyerKey {
 
 /// By what a ledger knows the keys that it was begun with: under others every buyer would be a stranger to it, and could
 /// buy again. Says nothing about the keys.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct KeyMark([u8; 8]);
 
 impl KeyMark {
@@ -79,6 +79,144 @@ impl fmt::Display for KeyMark {
 /// The name of a key of the ring: not secret, stored beside the data, never used twice.
 pub type KeyId = u32;
 
+/// A turn of the ring: which key makes pseudonyms in it, by number and by mark. A ledger knows by it under which key it is
+/// written. Numbers only go up, so of two turns the later one is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Ring {
+    /// The name of its current key.
+    pub id: KeyId,
+    /// The mark of its keys.
+    pub mark: KeyMark,
+}
+
+/// The number and the mark, a space between them: as it stands in the stores.
+impl fmt::Display for Ring {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.id, self.mark)
+    }
+}
+
+impl Ring {
+    /// Whether this text of a store names it. Ledgers that were begun before rings could turn have the mark alone.
+    pub fn is(&self, written: &str) -> bool {
+        written == self.to_string() || written == self.mark.to_string()
+    }
+}
+
+/// Which neighbour of the current key is in the ring.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Side {
+    /// The key that the ring has left: what stands under it still counts.
+    Previous,
+    /// The key that the ring will turn to: what stands under it is read and never written.
+    Next,
+}
+
+/// A key of the ring beside the current one, and what it makes of something: of a buyer a [`Pseudonym`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Neighbour<T = ()> {
+    /// Which one.
+    pub side: Side,
+    /// The ring in which it is the current key.
+    pub ring: Ring,
+    /// What it makes.
+    pub makes: T,
+}
+
+/// How far a ring has turned: its current key, and the neighbour that is read with it while the ring turns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Turn<T = ()> {
+    /// The ring that is written under.
+    pub ring: Ring,
+    /// The neighbour, during a rotation.
+    pub neighbour: Option<Neighbour<T>>,
+}
+
+impl<T> Turn<T> {
+    /// The ring at rest.
+    pub const fn at(ring: Ring) -> Self {
+        Self { ring, neighbour: None }
+    }
+
+    /// The previous key and what it makes.
+    pub fn previous(&self) -> Option<&Neighbour<T>> {
+        self.neighbour.as_ref().filter(|neighbour| neighbour.side == Side::Previous)
+    }
+
+    /// Whether records that are written under this ring can be read: it is the current one, or that of the neighbour.
+    pub fn reads(&self, written: &str) -> bool {
+        self.ring.is(written) || self.neighbour.as_ref().is_some_and(|neighbour| neighbour.ring.is(written))
+    }
+
+    /// Without what the keys make.
+    pub fn bare(&self) -> Turn {
+        let bare = |Neighbour { side, ring, .. }: &Neighbour<T>| Neighbour { side: *side, ring: *ring, makes: () };
+        Turn { ring: self.ring, neighbour: self.neighbour.as_ref().map(bare) }
+    }
+
+    /// Why a ledger that is written under another ring is not worked with, and what to do about it; `None` if it is this ring, or
+    /// the one that this ring has left.
+    pub fn refuses(&self, written: &str) -> Option<OtherRing> {
+        let is = |ring: Ring| ring.is(written);
+        if is(self.ring) || self.previous().is_some_and(|previous| is(previous.ring)) {
+            return None;
+        }
+        let ours = self.ring.id;
+        let theirs = written.split(' ').next().and_then(|id| id.parse::<KeyId>().ok());
+        let next = self.neighbour.as_ref().is_some_and(|next| next.side == Side::Next && is(next.ring));
+        Some(match theirs {
+            _ if next => OtherRing::Behind { ours, theirs: theirs.unwrap_or_default() },
+            Some(theirs) if theirs > ours => OtherRing::FarBehind { ours, theirs },
+            Some(theirs) if theirs < ours => OtherRing::FarAhead { ours, theirs },
+            _ => OtherRing::OtherKey { ours },
+        })
+    }
+}
+
+/// A ledger is written under another turn of the ring than the key file has: what that means, and the remedy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum OtherRing {
+    /// Others have turned the ring to the key that is the next one here.
+    #[error(
+        "the ring was turned to key {theirs} and this key file is still at {ours}: give it the turned key file, which is taken up at once"
+    )]
+    Behind {
+        /// The current key here.
+        ours: KeyId,
+        /// The key that the ledger is written under.
+        theirs: KeyId,
+    },
+    /// Others have turned it to a key that is not known here.
+    #[error(
+        "the ring was turned to key {theirs}, which this key file (at {ours}) does not hold: give it the key file of the other instances"
+    )]
+    FarBehind {
+        /// The current key here.
+        ours: KeyId,
+        /// The key that the ledger is written under.
+        theirs: KeyId,
+    },
+    /// This key file skips a turn, or has forgotten the key that records stand under.
+    #[error(
+        "this key file is at key {ours} and no longer reads what is written under {theirs}: bring back the key file in which {theirs} is the previous key"
+    )]
+    FarAhead {
+        /// The current key here.
+        ours: KeyId,
+        /// The key that the ledger is written under.
+        theirs: KeyId,
+    },
+    /// The same number, and another key.
+    #[error(
+        "this ledger was begun under another key file, and under this one (at key {ours}) every buyer could buy again; name that key \
+         file (`keys`, --keys), or another store"
+    )]
+    OtherKey {
+        /// The number.
+        ours: KeyId,
+    },
+}
+
 /// A key of the ring with its name.
 pub struct RingKey {
     /// Its name.
@@ -87,25 +225,15 @@ pub struct RingKey {
     pub key: SecretKey,
 }
 
-/// The keys that turn numbers into pseudonyms. `previous` and `next` are there for rotation, which is not built yet:
-/// `current` alone makes pseudonyms.
+/// The keys that turn numbers into pseudonyms. While the ring turns, the next or the previous key stands beside the current
+/// one; never both: the previous one goes before another turn begins.
 pub struct KeyRing {
+    // Each as the state of HMAC after it has taken its key in, so that a pseudonym costs only its message.
     partition: Hmac<Sha256>,
-    current: Keyed,
-    previous: Option<Keyed>,
-    next: Option<Keyed>,
-}
-
-/// A ring key as the state of HMAC after it has taken the key in, so that a pseudonym costs only its message.
-struct Keyed {
-    id: KeyId,
-    mac: Hmac<Sha256>,
-}
-
-impl From<RingKey> for Keyed {
-    fn from(ring_key: RingKey) -> Self {
-        Self { id: ring_key.id, mac: keyed(&ring_key.key) }
-    }
+    current: Hmac<Sha256>,
+    /// There is one if and only if the turn has one.
+    neighbour: Option<Hmac<Sha256>>,
+    turn: Turn,
 }
 
 /// The state of HMAC after it has taken this key in.
@@ -121,27 +249,26 @@ pub(crate) fn keyed(key: &SecretKey) -> Hmac<Sha256> {
 impl KeyRing {
     /// A ring that is ready to work. The keys are wiped when this returns; what is kept can make pseudonyms but does
     /// not hold the keys in the clear.
-    pub fn new(partition: SecretKey, current: RingKey, previous: Option<RingKey>, next: Option<RingKey>) -> Self {
+    pub fn new(partition: &SecretKey, current: &RingKey, neighbour: Option<(Side, &RingKey)>) -> Self {
+        let partition = keyed(partition);
+        // No number and no programme's name holds a space, so this is no buyer's pseudonym.
+        let of_partition = digest(&partition, [b"mark of the partition key".as_slice()]);
+        let ring = |RingKey { id, key }: &RingKey| {
+            let both = digest(&keyed(key), [b"mark of the key ring ".as_slice(), of_partition.as_slice()]);
+            Ring { id: *id, mark: KeyMark(both.split::<U8>().0.into()) }
+        };
+        let beside = neighbour.map(|(side, key)| Neighbour { side, ring: ring(key), makes: () });
         Self {
-            partition: keyed(&partition),
-            current: current.into(),
-            previous: previous.map(Keyed::from),
-            next: next.map(Keyed::from),
+            turn: Turn { ring: ring(current), neighbour: beside },
+            current: keyed(&current.key),
+            neighbour: neighbour.map(|(_, key)| keyed(&key.key)),
+            partition,
         }
     }
 
-    /// The name of the key that makes pseudonyms now.
-    pub fn current_id(&self) -> KeyId {
-        self.current.id
-    }
-
-    /// By what a ledger knows the keys that make its records' names: the partition key and the current one.
-    pub fn mark(&self) -> KeyMark {
-        // No number and no programme's name holds a space, so this is no buyer's pseudonym.
-        let partition = digest(&self.partition, [b"mark of the partition key".as_slice()]);
-        let both = digest(&self.current.mac, [b"mark of the key ring ".as_slice(), partition.as_slice()]);
-        let (mark, _) = both.split::<U8>();
-        KeyMark(mark.into())
+    /// How far it has turned: by what a ledger knows the keys that make its records' names.
+    pub fn turn(&self) -> Turn {
+        self.turn
     }
 
     /// The key that receipts are made under. It follows from the one key that never rotates, which a ledger knows by its
@@ -153,14 +280,20 @@ impl KeyRing {
         SecretKey::init_with_mut(|place: &mut [u8; 32]| *place = *key)
     }
 
-    /// Where this buyer's record of this programme stands.
-    pub fn key_of(&self, buyer: &Buyer, programme: ProgrammeId) -> BuyerKey {
+    /// Where this buyer's record of this programme stands, and what it would be under the neighbour.
+    pub fn key_of(&self, buyer: &Buyer, programme: ProgrammeId) -> (BuyerKey, Turn<Pseudonym>) {
         let id = buyer.id.bytes();
         let [partition, ..] = digest(&self.partition, [id]).0;
-        // The zero byte ends the programme's name (no id holds one), so no two inputs run together.
-        let message = [programme.as_str().as_bytes(), &[0, buyer.id.scheme.tag()], id];
-        let (pseudonym, _) = digest(&self.current.mac, message).split::<U16>();
-        BuyerKey { partition, pseudonym: Pseudonym(pseudonym.into()) }
+        let pseudonym = |key: &Hmac<Sha256>| {
+            // The zero byte ends the programme's name (no id holds one), so no two inputs run together.
+            let message = [programme.as_str().as_bytes(), &[0, buyer.id.scheme.tag()], id];
+            Pseudonym(digest(key, message).split::<U16>().0.into())
+        };
+        let beside = self.turn.neighbour.zip(self.neighbour.as_ref());
+        let neighbour =
+            beside.map(|(Neighbour { side, ring, .. }, key)| Neighbour { side, ring, makes: pseudonym(key) });
+        let turn = Turn { ring: self.turn.ring, neighbour };
+        (BuyerKey { partition, pseudonym: pseudonym(&self.current) }, turn)
     }
 }
 
@@ -175,10 +308,10 @@ fn digest<const N: usize>(keyed: &Hmac<Sha256>, message: [&[u8]; N]) -> Output<S
 /// Which keys there are, by name.
 impl fmt::Debug for KeyRing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let neighbour = self.turn.neighbour.map(|neighbour| (neighbour.side, neighbour.ring.id));
         f.debug_struct("KeyRing")
-            .field("current", &self.current.id)
-            .field("previous", &self.previous.as_ref().map(|key| key.id))
-            .field("next", &self.next.as_ref().map(|key| key.id))
+            .field("current", &self.turn.ring.id)
+            .field("neighbour", &neighbour)
             .finish_non_exhaustive()
     }
 }
@@ -196,7 +329,22 @@ mod tests {
     }
 
     fn ring() -> KeyRing {
-        KeyRing::new(key(1), RingKey { id: 7, key: key(2) }, None, Some(RingKey { id: 8, key: key(3) }))
+        ring_of(1, (7, 2), Some((Side::Next, 8, 3)))
+    }
+
+    fn ring_of(partition: u8, current: (KeyId, u8), neighbour: Option<(Side, KeyId, u8)>) -> KeyRing {
+        let named = |(id, fill)| RingKey { id, key: key(fill) };
+        let neighbour = neighbour.map(|(side, id, fill)| (side, named((id, fill))));
+        KeyRing::new(&key(partition), &named(current), neighbour.as_ref().map(|(side, key)| (*side, key)))
+    }
+
+    fn turned() -> KeyRing {
+        ring_of(1, (8, 3), Some((Side::Previous, 7, 2)))
+    }
+
+    /// Where a ring would write.
+    fn key_of(ring: &KeyRing, buyer: &Buyer, programme: ProgrammeId) -> BuyerKey {
+        ring.key_of(buyer, programme).0
     }
 
     fn programme(name: &str) -> ProgrammeId {
@@ -229,7 +377,7 @@ mod tests {
             (opaque(&"x".repeat(64)), mask, 135, "50ba5a0a573f01ac1badb2a84e21f71e"),
             (opaque(&"x".repeat(64)), essentials, 135, "b5494718cdd2a0e2c2e1740b912987d5"),
         ] {
-            let key = ring().key_of(&buyer, programme);
+            let key = key_of(&ring(), &buyer, programme);
             assert_eq!((key.partition, hex(key.pseudonym.as_bytes())), (partition, pseudonym.to_owned()));
         }
     }
@@ -238,12 +386,12 @@ mod tests {
     fn one_number_typed_in_many_ways_is_one_buyer() {
         let ring = ring();
         let mask = programme("kr-public-mask-2020");
-        let key = ring.key_of(&kr("810305-1000112"), mask);
+        let key = key_of(&ring, &kr("810305-1000112"), mask);
         for typed in ["8103051000112", " 810305 1000112 ", "８１０３０５－１０００１１２", "810305ㅡ1000112"]
         {
-            assert_eq!(ring.key_of(&kr(typed), mask), key, "{typed}");
+            assert_eq!(key_of(&ring, &kr(typed), mask), key, "{typed}");
         }
-        assert_ne!(ring.key_of(&kr("810305-1000113"), mask), key);
+        assert_ne!(key_of(&ring, &kr("810305-1000113"), mask), key);
     }
 
     #[test]
@@ -253,7 +401,7 @@ mod tests {
         for serial in 0..500 {
             let buyer = kr(&format!("810305-1{serial:06}"));
             let [mask, essentials] =
-                ["kr-public-mask-2020", "weekly-essentials"].map(|p| ring.key_of(&buyer, programme(p)));
+                ["kr-public-mask-2020", "weekly-essentials"].map(|p| key_of(&ring, &buyer, programme(p)));
             assert_eq!(mask.partition, essentials.partition);
             assert!(seen.insert(mask.pseudonym) && seen.insert(essentials.pseudonym));
         }
@@ -263,51 +411,62 @@ mod tests {
     fn the_same_text_as_a_number_and_as_an_id_is_two_buyers() {
         let mask = programme("kr-public-mask-2020");
         let opaque = parse_opaque("8103051000112", Some("1981-03-05"), TODAY).unwrap();
-        assert_ne!(ring().key_of(&opaque, mask).pseudonym, ring().key_of(&kr("810305-1000112"), mask).pseudonym);
+        assert_ne!(key_of(&ring(), &opaque, mask).pseudonym, key_of(&ring(), &kr("810305-1000112"), mask).pseudonym);
     }
 
     #[test]
-    fn the_current_key_alone_decides() {
+    fn a_turned_ring_writes_under_the_key_that_was_next_and_reads_what_was_current() {
         let mask = programme("kr-public-mask-2020");
         let buyer = kr("810305-1000112");
-        let before = ring().key_of(&buyer, mask);
-        let turned = KeyRing::new(key(1), RingKey { id: 8, key: key(3) }, Some(RingKey { id: 7, key: key(2) }), None);
-        let after = turned.key_of(&buyer, mask);
-        assert_eq!((ring().current_id(), turned.current_id()), (7, 8));
+        let (before, sees) = ring().key_of(&buyer, mask);
+        let (after, saw) = turned().key_of(&buyer, mask);
+        assert_eq!((sees.ring.id, saw.ring.id), (7, 8));
         assert_eq!(after.partition, before.partition);
         assert_ne!(after.pseudonym, before.pseudonym);
+        let (next, previous) = (sees.neighbour.unwrap(), *saw.previous().unwrap());
+        assert_eq!((next.side, next.makes, next.ring), (Side::Next, after.pseudonym, saw.ring));
+        assert_eq!((previous.makes, previous.ring), (before.pseudonym, sees.ring));
+        assert!(sees.previous().is_none() && sees.reads(&saw.ring.to_string()) && saw.reads(&sees.ring.to_string()));
+    }
+
+    #[test]
+    fn a_ledger_of_another_turn_is_refused_with_a_remedy() {
+        let [first, next, turned, retired] =
+            [ring_of(1, (7, 2), None), ring(), turned(), ring_of(1, (8, 3), None)].map(|ring| ring.turn());
+        let refuses = |turn: Turn, written: Turn| turn.refuses(&written.ring.to_string());
+        assert_eq!([first, next, retired].map(|turn| refuses(turn, turn)), [None; 3]);
+        assert_eq!(refuses(turned, first), None, "it moves on from there");
+        assert_eq!(refuses(next, turned), Some(OtherRing::Behind { ours: 7, theirs: 8 }));
+        assert_eq!(refuses(first, turned), Some(OtherRing::FarBehind { ours: 7, theirs: 8 }));
+        assert_eq!(refuses(retired, first), Some(OtherRing::FarAhead { ours: 8, theirs: 7 }));
+        let other = ring_of(1, (7, 9), None).turn();
+        assert_eq!(refuses(first, other), Some(OtherRing::OtherKey { ours: 7 }));
+        assert_eq!(first.refuses("nonsense"), Some(OtherRing::OtherKey { ours: 7 }));
     }
 
     #[test]
     fn what_is_printed_names_nobody() {
         let key = BuyerKey { partition: 0x7f, pseudonym: Pseudonym::from_bytes([0xab; 16]) };
         assert_eq!(format!("{key:?} {:?}", key.pseudonym), "abab… abab…");
-        assert_eq!(format!("{:?}", ring()), "KeyRing { current: 7, previous: None, next: Some(8), .. }");
+        assert_eq!(format!("{:?}", ring()), "KeyRing { current: 7, neighbour: Some((Next, 8)), .. }");
         assert_eq!(format!("{:?}", self::key(5)), "SecretBox<[u8; 32]>([REDACTED])");
     }
 
     #[test]
     fn the_mark_tells_rings_apart_by_the_keys_that_name_records() {
-        let with = |partition, current, next| {
-            KeyRing::new(
-                key(partition),
-                RingKey { id: 7, key: key(current) },
-                None,
-                Some(RingKey { id: 8, key: key(next) }),
-            )
-            .mark()
-        };
-        assert_eq!(ring().mark(), with(1, 2, 9), "keys that are not in use yet do not change it");
-        assert_ne!(ring().mark(), with(9, 2, 3));
-        assert_ne!(ring().mark(), with(1, 9, 3));
-        assert_eq!(ring().mark().to_string().len(), 16);
+        let with =
+            |partition, current, next| ring_of(partition, (7, current), Some((Side::Next, 8, next))).turn().ring.mark;
+        let ring = ring().turn().ring;
+        assert_eq!(ring.mark, with(1, 2, 9), "keys that are not in use yet do not change it");
+        assert_ne!(ring.mark, with(9, 2, 3));
+        assert_ne!(ring.mark, with(1, 9, 3));
+        assert_eq!(ring.mark.to_string().len(), 16);
     }
 
     /// Computed apart from this code, with Python: `hmac.new(bytes([1]*32), b"key of receipts 1", "sha256").hexdigest()`.
     #[test]
     fn the_receipt_key_follows_from_the_key_that_never_rotates() {
-        let turned = KeyRing::new(key(1), RingKey { id: 8, key: key(3) }, Some(RingKey { id: 7, key: key(2) }), None);
-        for ring in [ring(), turned] {
+        for ring in [ring(), turned()] {
             let derived = hex(ring.receipt_key().expose_secret());
             assert_eq!(derived, "1bce482a2051a7c7275d6dbd79a4d7863565a4ac5f74966666d57ed3b8149c9a");
         }

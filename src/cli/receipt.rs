@@ -77,7 +77,7 @@ type Trouble = (u8, String);
 
 fn hand(Hand { keys, out }: &Hand) -> Result<u8, Trouble> {
     let unfit = |errors: crate::config::ConfigErrors| (exit::CONFIG, errors.to_string());
-    let key = Keys::load(keys).map_err(unfit)?.ring.receipt_key();
+    let key = Keys::load(keys).map_err(unfit)?.ring().receipt_key();
     save_receipt_key(out, &key).map_err(unfit)?;
     print(format_args!("{}: the receipt key {}", out.display(), ReceiptKey::new(&key).id()));
     Ok(exit::YES)

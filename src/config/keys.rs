@@ -11,8 +11,10 @@
 //! key = "…"
 //! ```
 //!
-//! `[ring.previous]` and `[ring.next]` may stand beside `[ring.current]`. No message repeats a key.
+//! While the ring turns, `[ring.next]` or `[ring.previous]` stands beside `[ring.current]`, the previous key with `left`, the instant
+//! when it was left; `turning` writes them. No message repeats a key.
 
+use std::fmt;
 use std::fs;
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
@@ -23,7 +25,8 @@ use zeroize::Zeroizing;
 
 use super::ConfigErrors;
 use super::file::Settings;
-use crate::buyer::{KeyId, KeyRing, RingKey, SecretKey};
+use crate::buyer::{KeyId, KeyRing, RingKey, SecretKey, Side};
+use crate::time::Timestamp;
 
 /// The only layout of the key file that there is so far.
 const VERSION: u32 = 1;
@@ -32,12 +35,27 @@ const VERSION: u32 = 1;
 const HEX_LENGTH: usize = 64;
 
 /// The secrets of a service.
-#[derive(Debug)]
 pub struct Keys {
-    /// Makes pseudonyms of buyers' numbers.
-    pub ring: KeyRing,
+    pub(super) partition: SecretKey,
+    pub(super) current: RingKey,
+    pub(super) beside: Option<Beside>,
     /// Makes and checks session tokens.
     pub door: SecretKey,
+}
+
+/// The key beside the current one, while the ring turns.
+pub(super) enum Beside {
+    /// The one that it will turn to.
+    Next(RingKey),
+    /// The one that it has left, and when.
+    Previous(RingKey, Timestamp),
+}
+
+/// Which keys there are, by name.
+impl fmt::Debug for Keys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.ring().fmt(f)
+    }
 }
 
 impl Keys {
@@ -71,6 +89,33 @@ impl Keys {
             let written = settings.has(&["ring", which]);
             written.then(|| ring_key(&mut settings, which, &mut uses)).flatten()
         });
+        let left = match &previous {
+            Some(_) if !settings.has(&["ring", "previous", "left"]) => {
+                settings.missing(
+                    &["ring", "previous", "left"],
+                    "write when the ring left it, such as 2020-03-11T09:00:00+09:00",
+                );
+                None
+            }
+            _ => settings.text(&["ring", "previous", "left"], str::parse::<Timestamp>),
+        };
+        if let (Some(previous), Some(next)) = (&previous, &next) {
+            let (previous, next) = (previous.id, next.id);
+            settings.problem_at(
+                "ring.next",
+                format!("{next} stands beside a previous key, {previous}: a turn ends, by `rationd keys retire`, before another begins"),
+            );
+        }
+        for (field, earlier, later) in [("current", &previous, &current), ("next", &current, &next)] {
+            if let (Some(earlier), Some(later)) = (earlier, later)
+                && earlier.id > later.id
+            {
+                settings.problem_at(
+                    &format!("ring.{field}.id"),
+                    format!("is {}, and the key before it is {}: numbers only go up", later.id, earlier.id),
+                );
+            }
+        }
         let door = key(&mut settings, &["door", "key"], &mut uses);
         uses.check(&mut settings);
         settings.finish(&[
@@ -83,10 +128,22 @@ impl Keys {
         ])?;
         match (partition, current, door) {
             (Some(partition), Some(current), Some(door)) => {
-                Ok(Self { ring: KeyRing::new(partition, current, previous, next), door })
+                let previous = previous.zip(left).map(|(key, left)| Beside::Previous(key, left));
+                Ok(Self { partition, current, beside: previous.or(next.map(Beside::Next)), door })
             }
             _ => Err(ConfigErrors::one(source, "is not complete")),
         }
+    }
+}
+
+impl Keys {
+    /// Makes pseudonyms of buyers' numbers.
+    pub fn ring(&self) -> KeyRing {
+        let beside = self.beside.as_ref().map(|beside| match beside {
+            Beside::Next(key) => (Side::Next, key),
+            Beside::Previous(key, _) => (Side::Previous, key),
+        });
+        KeyRing::new(&self.partition, &self.current, beside)
     }
 }
 
@@ -239,11 +296,16 @@ fn create(path: &Path) -> Result<(), ConfigErrors> {
     }
 
     let text = new_key_file().map_err(|e| error(format!("cannot be made: no randomness: {e}")))?;
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let temporary = directory.join(format!(".{name}.{}.tmp", uuid::Uuid::new_v4()));
+    let temporary = beside_it(path, directory);
     let written = write_private(&temporary, &text).and_then(|()| publish(&temporary, path, directory));
     let removed = fs::remove_file(&temporary);
     written.and(removed).map_err(|e| error(cannot("be made", &e)))
+}
+
+/// A name in the same directory that nobody else uses.
+pub(super) fn beside_it(path: &Path, directory: &Path) -> PathBuf {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    directory.join(format!(".{name}.{}.tmp", uuid::Uuid::new_v4()))
 }
 
 fn find_database(directory: &Path) -> io::Result<Option<PathBuf>> {
@@ -273,18 +335,43 @@ fn publish(temporary: &Path, path: &Path, directory: &Path) -> io::Result<()> {
 }
 
 fn new_key_file() -> Result<Zeroizing<String>, getrandom::Error> {
-    // Large enough that the text never moves and leaves a copy behind.
-    let mut text = Zeroizing::new(String::with_capacity(1024));
-    text.push_str("# The secret keys of this rationd. Whoever has them and the data can test numbers one by one;\n");
-    text.push_str("# whoever loses them loses every buyer's history. Keep a copy apart from the data.\n");
-    text.push_str("version = 1\n");
-    for section in ["\n[partition]\n", "\n[ring.current]\nid = 1\n", "\n[door]\n"] {
-        text.push_str(section);
-        let mut key = Zeroizing::new([0; 32]);
-        getrandom::fill(key.as_mut_slice())?;
-        push_key(&mut text, &key);
+    let current = RingKey { id: 1, key: random_key()? };
+    Ok(Keys { partition: random_key()?, current, beside: None, door: random_key()? }.text())
+}
+
+/// A key that nobody has seen.
+pub(super) fn random_key() -> Result<SecretKey, getrandom::Error> {
+    let mut key = Zeroizing::new([0; 32]);
+    getrandom::fill(key.as_mut_slice())?;
+    Ok(SecretKey::init_with_mut(|place: &mut [u8; 32]| *place = *key))
+}
+
+impl Keys {
+    /// The key file.
+    pub(super) fn text(&self) -> Zeroizing<String> {
+        // Large enough that the text never moves and leaves a copy behind.
+        let mut text = Zeroizing::new(String::with_capacity(2048));
+        text.push_str(
+            "# The secret keys of this rationd. Whoever has them and the data can test numbers one by one;\n",
+        );
+        text.push_str("# whoever loses them loses every buyer's history. Keep a copy apart from the data.\n");
+        text.push_str("version = 1\n");
+        fn ring<'a>(which: &str, RingKey { id, key }: &'a RingKey, more: &str) -> (String, String, &'a SecretKey) {
+            (format!("ring.{which}"), format!("id = {id}\n{more}"), key)
+        }
+        let beside = self.beside.as_ref().map(|beside| match beside {
+            Beside::Next(key) => ring("next", key, ""),
+            Beside::Previous(key, left) => ring("previous", key, &format!("left = \"{left}\"\n")),
+        });
+        let partition = ("partition".to_owned(), String::new(), &self.partition);
+        let door = ("door".to_owned(), String::new(), &self.door);
+        let sections = [Some(partition), Some(ring("current", &self.current, "")), beside, Some(door)];
+        for (section, lines, key) in sections.into_iter().flatten() {
+            text.push_str(&format!("\n[{section}]\n{lines}"));
+            push_key(&mut text, key.expose_secret());
+        }
+        text
     }
-    Ok(text)
 }
 
 /// A key as it stands in a file. Makes no copy of it if the text has room for 100 bytes more.
@@ -336,20 +423,38 @@ mod tests {
     #[test]
     fn a_key_file_is_read_and_never_shown() {
         let keys = Keys::parse(&good(), "keys.toml").unwrap();
-        assert_eq!(keys.ring.current_id(), 1);
+        assert_eq!(keys.ring().turn().ring.id, 1);
         assert_eq!(keys.door.expose_secret()[..2], [3, 0xa1]);
         assert!(!format!("{keys:?}").contains("161"), "{keys:?}");
     }
 
     #[test]
-    fn the_ring_may_hold_its_neighbours() {
-        let neighbours = format!(
-            "[ring.previous]\nid = 3\nkey = \"{}\"\n[ring.next]\nid = 4\nkey = \"{}\"\n",
-            hex(4).to_uppercase(),
-            hex(5)
+    fn the_ring_may_hold_one_neighbour() {
+        let next = format!("[ring.next]\nid = 4\nkey = \"{}\"\n", hex(4).to_uppercase());
+        let left = "left = \"2020-03-11T09:00:00+09:00\"";
+        let previous = format!("[ring.previous]\nid = 1\nkey = \"{}\"\n", hex(5));
+        let good = good().replace("id = 1", "id = 3");
+        let keys = Keys::parse(&(good.clone() + &next), "keys.toml").unwrap();
+        assert_eq!(format!("{keys:?}"), "KeyRing { current: 3, neighbour: Some((Next, 4)), .. }");
+        let turned = good.clone() + &previous + left;
+        let keys = Keys::parse(&turned, "keys.toml").unwrap();
+        assert_eq!(format!("{keys:?}"), "KeyRing { current: 3, neighbour: Some((Previous, 1)), .. }");
+        for keys in [Keys::parse(&turned, "a").unwrap(), keys] {
+            assert_eq!(format!("{:?}", Keys::parse(&keys.text(), "b").unwrap()), format!("{keys:?}"));
+        }
+        let told = [
+            problems(&(turned.clone() + "\n" + &next)),
+            problems(&(good.clone() + &previous)),
+            problems(&turned.replace("id = 3", "id = 9").replace("id = 1", "id = 10")),
+        ];
+        assert_eq!(
+            told.concat(),
+            [
+                "keys.toml: ring.next: 4 stands beside a previous key, 1: a turn ends, by `rationd keys retire`, before another begins",
+                "keys.toml: ring.previous.left: is missing: write when the ring left it, such as 2020-03-11T09:00:00+09:00",
+                "keys.toml: ring.current.id: is 9, and the key before it is 10: numbers only go up",
+            ]
         );
-        let keys = Keys::parse(&(good() + &neighbours), "keys.toml").unwrap();
-        assert_eq!(format!("{:?}", keys.ring), "KeyRing { current: 1, previous: Some(3), next: Some(4), .. }");
     }
 
     #[test]
@@ -458,7 +563,7 @@ mod tests {
         let today = Date { year: 2020, month: 6, day: 1 };
         let key = |keys: &Keys| {
             let buyer = parse_kr_resident("810305-1000112", today, true).unwrap();
-            keys.ring.key_of(&buyer, "kr-public-mask-2020".parse().unwrap())
+            keys.ring().key_of(&buyer, "kr-public-mask-2020".parse().unwrap())
         };
 
         let starters: Vec<_> = (0..8)
@@ -474,7 +579,7 @@ mod tests {
         assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 1, "a temporary file is left");
 
         let elsewhere = Keys::load_or_create(&directory.path().join("other/keys.toml")).unwrap();
-        assert_ne!(key(&elsewhere).pseudonym, key(&keys[0]).pseudonym);
+        assert_ne!(key(&elsewhere).0.pseudonym, key(&keys[0]).0.pseudonym);
     }
 
     #[test]

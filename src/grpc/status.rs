@@ -93,7 +93,10 @@ pub(crate) fn failure(failure: &Failure) -> Fault {
         Failure::Ledger(LedgerError::BuyerRecordFull) => told(Code::ResourceExhausted),
         Failure::Ledger(LedgerError::Overloaded) => told(Code::ResourceExhausted).retry(RETRY_LOAD),
         Failure::Ledger(
-            LedgerError::StoreUnavailable(_) | LedgerError::ReplicasMissing | LedgerError::ClocksApart(_),
+            LedgerError::StoreUnavailable(_)
+            | LedgerError::OtherRing(_)
+            | LedgerError::ReplicasMissing
+            | LedgerError::ClocksApart(_),
         )
         | Failure::NotTried => told(Code::Unavailable).retry(RETRY_STORE),
         Failure::Ledger(LedgerError::Unconfirmed(_)) => told(Code::Unavailable).retry(RETRY_STORE).unknown(),
@@ -104,7 +107,7 @@ pub(crate) fn failure(failure: &Failure) -> Fault {
 /// What a client is told. What the store itself said is for the log.
 fn message(failure: &Failure) -> Cow<'static, str> {
     match failure {
-        Failure::Ledger(LedgerError::StoreUnavailable(_)) => {
+        Failure::Ledger(LedgerError::StoreUnavailable(_) | LedgerError::OtherRing(_)) => {
             "the store cannot decide now; nothing was recorded by this attempt; try again".into()
         }
         Failure::Ledger(LedgerError::Unconfirmed(_)) => {
@@ -257,7 +260,7 @@ pub(crate) fn ledger_away() -> Fault {
 pub(crate) fn unread(error: LedgerError) -> Fault {
     let again = "what has been sent is not the whole; begin the export again";
     match error {
-        LedgerError::StoreUnavailable(_) | LedgerError::Unconfirmed(_) => {
+        LedgerError::StoreUnavailable(_) | LedgerError::OtherRing(_) | LedgerError::Unconfirmed(_) => {
             let message = format!("the records cannot be read now; {again}");
             status(Code::Unavailable, "STORE_UNAVAILABLE", message).retry(RETRY_STORE)
         }

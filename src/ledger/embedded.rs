@@ -18,6 +18,7 @@ use std::thread::JoinHandle;
 use redb::Database;
 use tokio::sync::{mpsc, oneshot};
 
+use crate::buyer::Turn;
 use crate::ids::{LedgerId, ProgrammeCode};
 use crate::time::Timestamp;
 
@@ -28,7 +29,7 @@ use super::{
 };
 
 pub use file::{FILE_NAME, OpenError, Told};
-use writer::{Job, SweepStep, Verb};
+use writer::{Job, SweepStep, TurnStep, Verb};
 
 /// Commands that may wait for the writer. Beyond it a caller is told that too much is waiting.
 const QUEUE: usize = 4_096;
@@ -203,6 +204,10 @@ impl Ledger for EmbeddedLedger {
         self.read(move |database| file::export(database, programme, from.as_deref())).await
     }
 
+    async fn turn(&self, to: Turn) -> Result<(), LedgerError> {
+        self.submit(|reply| Box::new(TurnStep::new(to, reply))).await
+    }
+
     fn health(&self) -> Health {
         match self.0.failed.get() {
             None => Health::Serving(self.0.id),
@@ -224,6 +229,7 @@ impl From<file::ReadError> for LedgerError {
         match error {
             file::ReadError::Corrupt(why) => Self::Corrupt(why),
             file::ReadError::Store(why) => Self::StoreUnavailable(why),
+            file::ReadError::OtherRing(other) => Self::OtherRing(other),
         }
     }
 }

@@ -23,6 +23,7 @@ pub mod keys;
 mod lanes;
 pub mod outbox;
 mod replicated;
+mod rings;
 mod scripts;
 mod seeded;
 mod settings;
@@ -41,6 +42,7 @@ use redis::aio::MultiplexedConnection;
 use redis::{Cmd, RedisResult, Value};
 use tokio::sync::watch;
 
+use crate::buyer::Turn;
 use crate::ids::{LedgerId, ProgrammeCode};
 use crate::museum::Mutant;
 use crate::redis_pool::{BadRedisUrl, RedisPool};
@@ -87,6 +89,8 @@ pub struct RedisLedger<C> {
     shards: Arc<watch::Sender<Arc<Shards>>>,
     ledger: Arc<OnceLock<LedgerId>>,
     options: Arc<RedisOptions>,
+    /// How far the key ring of this process has turned.
+    turn: Arc<watch::Sender<Turn>>,
     clock: C,
 }
 
@@ -98,6 +102,7 @@ impl<C: Clock> RedisLedger<C> {
         let ledger = Self {
             shards: Arc::default(),
             ledger: Arc::default(),
+            turn: Arc::new(watch::Sender::new(options.terms.turn)),
             options: Arc::new(options),
             clock,
             pool: pool.clone(),
@@ -133,7 +138,8 @@ impl<C: Clock> RedisLedger<C> {
 
     /// One command about a buyer that may write, over a trip that it shares with others.
     fn ask(&self, key: &RecordKey, cmd: Cmd) -> impl Future<Output = Result<Value, LedgerError>> + Send + use<C> {
-        self.put(key, cmd, Asks::MayWrite)
+        let (turn, asked) = (key.turn, self.put(key, cmd, Asks::MayWrite));
+        async move { decode::under(&turn, asked.await?) }
     }
 
     /// One that only reads, likewise.
@@ -226,7 +232,7 @@ impl<C: Clock> Ledger for RedisLedger<C> {
 
     async fn usage(&self, key: RecordKey) -> Result<Record, LedgerError> {
         let read = self.read(&key, encode::usage(&key)).await;
-        decode::record(read.map_err(wrote_nothing)?)
+        decode::usage(&key.turn, read.map_err(wrote_nothing)?)
     }
 
     async fn sweep(
@@ -264,6 +270,15 @@ impl<C: Clock> Ledger for RedisLedger<C> {
 
     async fn export(&self, programme: ProgrammeCode, from: Option<Vec<u8>>) -> Result<Exported, LedgerError> {
         export::step(self, programme, from).await.map_err(wrote_nothing)
+    }
+
+    /// What cannot be moved now is moved by the next look, or by the first call that writes there.
+    async fn turn(&self, to: Turn) -> Result<(), LedgerError> {
+        self.turn.send_replace(to);
+        for shard in self.shards().all().values() {
+            self.move_on(shard).await?;
+        }
+        Ok(())
     }
 
     /// Serving as long as one shard does: buyers of the others are told that the store is not there.

@@ -2,7 +2,7 @@
 //!
 //! Knows nothing about stores, key files or rules: a mark, a yes or no, and a text for each programme.
 
-use crate::buyer::KeyMark;
+use crate::buyer::{OtherRing, Turn};
 use crate::ids::ProgrammeCode;
 
 /// What a ledger is begun with and must be opened with ever after. Under other keys, under a made-up time, or with a
@@ -10,8 +10,8 @@ use crate::ids::ProgrammeCode;
 /// again; and receipts given under a simulated clock would come back unmarked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Terms {
-    /// The mark of the keys under which buyers get their names.
-    pub keys: KeyMark,
+    /// The keys under which buyers get their names. They may turn, one key at a time.
+    pub turn: Turn,
     /// Whether the time is made up ([`Clock::is_simulated`](crate::time::Clock::is_simulated)).
     pub simulated_clock: bool,
     /// What each programme's code stands for, in a stable text of the caller's: the programme's id and its scheme of
@@ -24,11 +24,8 @@ pub struct Terms {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum OtherTerms {
     /// Other keys.
-    #[error(
-        "this ledger was begun under another key file, and under this one every buyer could buy again; name that key \
-         file (`keys`, --keys), or another store"
-    )]
-    Keys,
+    #[error(transparent)]
+    Keys(OtherRing),
     /// A real clock where a simulated one was, or the reverse.
     #[error("{}", if *.simulated {
         "this ledger was begun under a simulated clock (serve --clock); name another store for real sales"
@@ -55,7 +52,7 @@ pub enum OtherTerms {
 }
 
 /// The name under which a store keeps the mark of the keys.
-const KEYS: &str = "keys";
+pub(super) const KEYS: &str = "keys";
 /// The name under which a store keeps which clock it is.
 const CLOCK: &str = "clock";
 
@@ -70,7 +67,7 @@ fn programme(code: ProgrammeCode) -> String {
 impl Terms {
     /// Name and text of what is fixed at the ledger's birth.
     pub(super) fn at_birth(&self) -> [(&'static str, String); 2] {
-        [(KEYS, self.keys.to_string()), (CLOCK, clock(self.simulated_clock).to_owned())]
+        [(KEYS, self.turn.ring.to_string()), (CLOCK, clock(self.simulated_clock).to_owned())]
     }
 
     /// Name and text of each programme, fixed when the ledger first meets it.
@@ -81,9 +78,7 @@ impl Terms {
     /// Everything in which a ledger differs, from the text that stands in it under each name.
     pub(super) fn differences(&self, stands: impl Fn(&str) -> Option<String>) -> Vec<OtherTerms> {
         let mut found = Vec::new();
-        if stands(KEYS) != Some(self.keys.to_string()) {
-            found.push(OtherTerms::Keys);
-        }
+        found.extend(self.turn.refuses(&stands(KEYS).unwrap_or_default()).map(OtherTerms::Keys));
         if stands(CLOCK).as_deref() != Some(clock(self.simulated_clock)) {
             found.push(OtherTerms::Clock { simulated: !self.simulated_clock });
         }
@@ -101,10 +96,15 @@ mod tests {
     use std::collections::HashMap;
 
     use super::*;
+    use crate::buyer::{KeyMark, Ring};
+
+    fn turn(id: u32, mark: &[u8; 8]) -> Turn {
+        Turn::at(Ring { id, mark: KeyMark::from_bytes(*mark) })
+    }
 
     fn terms() -> Terms {
         Terms {
-            keys: KeyMark::from_bytes(*b"of tests"),
+            turn: turn(1, b"of tests"),
             simulated_clock: false,
             programmes: vec![("km".parse().unwrap(), "masks kr".to_owned()), ("x".parse().unwrap(), "x y".to_owned())],
         }
@@ -119,7 +119,7 @@ mod tests {
     fn the_texts_in_the_stores_are_fixed() {
         let kept = kept(&terms());
         let text = |name: &str| kept[name].as_str();
-        assert_eq!((text("keys"), text("clock"), text("programme:km")), ("6f66207465737473", "real", "masks kr"));
+        assert_eq!((text("keys"), text("clock"), text("programme:km")), ("1 6f66207465737473", "real", "masks kr"));
         assert_eq!(Terms { simulated_clock: true, ..terms() }.at_birth()[1].1, "simulated");
     }
 
@@ -134,13 +134,17 @@ mod tests {
 
         let code = "km".parse().unwrap();
         let other = Terms {
-            keys: KeyMark::from_bytes(*b"another!"),
+            turn: turn(1, b"another!"),
             simulated_clock: true,
             programmes: vec![(code, "masks other".to_owned())],
         };
+        let other_key = OtherRing::OtherKey { ours: 1 };
         let programme = OtherTerms::Programme { code, stands: "masks kr".to_owned(), given: "masks other".to_owned() };
-        assert_eq!(differences(&other), [OtherTerms::Keys, OtherTerms::Clock { simulated: false }, programme]);
+        assert_eq!(
+            differences(&other),
+            [OtherTerms::Keys(other_key), OtherTerms::Clock { simulated: false }, programme]
+        );
         // What should stand there from birth on and does not is no agreement.
-        assert_eq!(fewer.differences(|_| None), [OtherTerms::Keys, OtherTerms::Clock { simulated: true }]);
+        assert_eq!(fewer.differences(|_| None), [OtherTerms::Keys(other_key), OtherTerms::Clock { simulated: true }]);
     }
 }

@@ -152,7 +152,7 @@ impl Failure {
             Self::Ledger(LedgerError::RequestIdReused) => "REQUEST_ID_REUSED",
             Self::Ledger(LedgerError::RequestIdClosed) => "REQUEST_ID_CLOSED",
             Self::Ledger(LedgerError::BuyerRecordFull) => "BUYER_RECORD_FULL",
-            Self::Ledger(LedgerError::StoreUnavailable(_)) => "STORE_UNAVAILABLE",
+            Self::Ledger(LedgerError::StoreUnavailable(_) | LedgerError::OtherRing(_)) => "STORE_UNAVAILABLE",
             Self::Ledger(LedgerError::ReplicasMissing) => "REPLICAS_MISSING",
             Self::Ledger(LedgerError::ClocksApart(_)) => "CLOCKS_APART",
             Self::Ledger(LedgerError::Overloaded) => "OVERLOADED",

@@ -6,7 +6,7 @@ use std::time::Duration;
 use smallvec::SmallVec;
 
 use super::{Asked, AskedLine, Echo, Invalid, Named, Purchases};
-use crate::buyer::{parse_kr_resident, parse_opaque};
+use crate::buyer::{KeyRing, parse_kr_resident, parse_opaque};
 use crate::ids::{Paper, ProgrammeId, Relation, RequestId};
 use crate::ledger::{Ledger, RecordKey};
 use crate::policy::{self, BuyerIds, Line, Person, Programme, Visit};
@@ -99,13 +99,15 @@ impl<L: Ledger, C: Clock> Purchases<L, C> {
             lines: SmallVec::new(),
             family: asked.family.iter().map(|&birth_year| Person { birth_year, foreign: false }).collect(),
         };
+        // One ring for all lines: the same person has the same key in each.
+        let ring = self.ring.load();
         let mut lines: Vec<PreparedLine> = Vec::with_capacity(asked.lines.len());
         for (index, line) in asked.lines.iter().enumerate() {
             let invalid = |field, problem: String| Invalid { line: Some(index), field, problem };
             if !(1..=MAX_QUANTITY).contains(&line.quantity) {
                 bad.push(invalid("quantity", format!("must be from 1 to {MAX_QUANTITY}")));
             }
-            let (person, key, echo) = match self.identify(&programme, line.buyer) {
+            let (person, key, echo) = match self.identify(&ring, &programme, line.buyer) {
                 Ok(identified) => identified,
                 Err((field, problem)) => {
                     bad.push(invalid(field, problem));
@@ -142,15 +144,16 @@ impl<L: Ledger, C: Clock> Purchases<L, C> {
         request: RequestId,
     ) -> Result<Known, Vec<Invalid>> {
         let programme = self.programme(programme).map_err(|e| vec![e])?;
-        let (person, key, echo) =
-            self.identify(&programme, buyer).map_err(|(field, problem)| vec![Invalid::visit(field, problem)])?;
+        let (person, key, echo) = self
+            .identify(&self.ring.load(), &programme, buyer)
+            .map_err(|(field, problem)| vec![Invalid::visit(field, problem)])?;
         Ok(Known { programme, person, request, key, echo })
     }
 
     /// Checks the fields of a look into a buyer's record, and says which one it is.
     pub fn record_of(&self, programme: ProgrammeId, buyer: Named<'_>) -> Result<RecordKey, Vec<Invalid>> {
         let programme = self.programme(programme).map_err(|e| vec![e])?;
-        let identified = self.identify(&programme, buyer);
+        let identified = self.identify(&self.ring.load(), &programme, buyer);
         identified.map(|(_, key, _)| key).map_err(|(field, problem)| vec![Invalid::visit(field, problem)])
     }
 
@@ -162,6 +165,7 @@ impl<L: Ledger, C: Clock> Purchases<L, C> {
     /// From the number to what is left of it: facts, pseudonym and what may be echoed to the clerk.
     fn identify(
         &self,
+        ring: &KeyRing,
         programme: &Programme,
         named: Named<'_>,
     ) -> Result<(Person, RecordKey, Echo), (&'static str, String)> {
@@ -181,7 +185,8 @@ impl<L: Ledger, C: Clock> Purchases<L, C> {
             }
         };
         let person = Person { birth_year: buyer.birth_year, foreign: buyer.foreign };
-        let key = RecordKey { programme: programme.code(), buyer: self.ring.key_of(&buyer, programme.id()) };
+        let (key, turn) = ring.key_of(&buyer, programme.id());
+        let key = RecordKey { programme: programme.code(), buyer: key, turn };
         let echo = Echo {
             birth_year: buyer.birth_year,
             rotation_day: programme.rotation_day(person, now).map(policy::Weekday::name),

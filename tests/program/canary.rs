@@ -64,7 +64,7 @@ fn talkative(directory: &Path, arguments: &[&str], collector: &Collector) -> Ser
 fn pseudonyms(key_file: &Path) -> Vec<BuyerKey> {
     let keys = Keys::load(key_file).unwrap();
     let buyers = CANARIES.map(|number| parse_kr_resident(number, Date::new(2020, 6, 20).unwrap(), true).unwrap());
-    buyers.iter().map(|buyer| keys.ring.key_of(buyer, PROGRAMME.parse().unwrap())).collect()
+    buyers.iter().map(|buyer| keys.ring().key_of(buyer, PROGRAMME.parse().unwrap()).0).collect()
 }
 
 fn has_pseudonym(text: &[u8], key: &BuyerKey) -> bool {

@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::time::{Duration, Instant};
 
 use prost::Message;
-use rationd::buyer::{BuyerKey, Pseudonym, parse_kr_resident};
+use rationd::buyer::{BuyerKey, KeyMark, Pseudonym, Ring, Turn, parse_kr_resident};
 use rationd::config::Keys;
 use rationd::grpc::v1::{
     self, EntryState, operator_service_client::OperatorServiceClient, operator_service_server as server,
@@ -213,7 +213,7 @@ async fn every_record_is_exported_as_it_stands_and_names_nobody(world: World) {
     let today = Date::new(2020, 6, 15).unwrap();
     for number in expected.keys() {
         let buyer = parse_kr_resident(number, today, false).unwrap();
-        let key = keys.ring.key_of(&buyer, MASKS.parse().unwrap());
+        let (key, _) = keys.ring().key_of(&buyer, MASKS.parse().unwrap());
         let pseudonym = key.pseudonym.as_bytes();
         assert!(contains(&stored, pseudonym), "this is what stands in the store");
         let hex: String = pseudonym.iter().map(|byte| format!("{byte:02x}")).collect();
@@ -400,7 +400,11 @@ fn direct(number: u32) -> RecordKey {
     let mut pseudonym = *b"buyer-0000000000";
     pseudonym[6..].copy_from_slice(format!("{number:010}").as_bytes());
     let buyer = BuyerKey { partition: (number % 256) as u8, pseudonym: Pseudonym::from_bytes(pseudonym) };
-    RecordKey { programme: "km".parse().unwrap(), buyer }
+    RecordKey {
+        programme: "km".parse().unwrap(),
+        buyer,
+        turn: Turn::at(Ring { id: 1, mark: KeyMark::from_bytes([0; 8]) }),
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

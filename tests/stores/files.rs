@@ -4,7 +4,7 @@
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use rationd::buyer::KeyMark;
+use rationd::buyer::{KeyMark, Ring, Turn};
 use rationd::ledger::embedded::{EmbeddedLedger, FILE_NAME, OpenError};
 use rationd::ledger::{Health, Ledger, LedgerError, OUTBOX_EVENTS, Terms};
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
@@ -166,7 +166,8 @@ fn refused_under(other: &Terms) -> OpenError {
 
 #[test]
 fn a_ledger_begun_under_other_keys_is_refused() {
-    let error = refused_under(&Terms { keys: KeyMark::from_bytes(*b"another!"), ..terms() });
+    let error =
+        refused_under(&Terms { turn: Turn::at(Ring { id: 1, mark: KeyMark::from_bytes(*b"another!") }), ..terms() });
     assert!(matches!(error, OpenError::OtherKeys { .. }));
     assert!(error.to_string().contains("was begun under another key file"), "{error}");
 }

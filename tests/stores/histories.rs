@@ -1,23 +1,24 @@
 //! Random histories: sequences of calls over a few buyers, ids, sites and times, step by step on the store and on the
-//! model. A history that differs is shrunk to the shortest that still does.
+//! model. In the middle of each the key ring turns, which the model knows nothing of: it must not show. From then on a call under
+//! the ring that was left is refused, and changes nothing. A history that differs is shrunk to the shortest that still does.
 //!
 //! `RATIOND_HISTORIES` says how many, `RATIOND_SEED` repeats a run.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::{RngAlgorithm, TestRng, TestRunner};
+use rationd::buyer::{Side, Turn};
 use rationd::ids::RequestId;
-use rationd::ledger::{Claim, Late, Ledger, RecordKey};
+use rationd::ledger::{Claim, Late, Ledger, LedgerError, RecordKey};
 use rationd::policy::Window;
 use rationd::time::Timestamp;
 
 use super::model::Model;
 use super::places::{self, Outbox};
-use super::steps::{Step, Verb, at, buyer, call};
+use super::steps::{Step, Verb, at, beside, buyer, call, ring, turned};
 
 const HISTORIES: u64 = 300;
 /// The most calls of a history; half of it on average.
@@ -47,6 +48,8 @@ struct Draw {
     site: u64,
     now: Moment,
     verb: DrawnVerb,
+    /// Asked first by an instance that has not heard of the turn of the ring.
+    stale: bool,
 }
 
 /// The service's clock at a call.
@@ -105,8 +108,9 @@ fn verb() -> impl Strategy<Value = DrawnVerb> {
 
 fn history() -> impl Strategy<Value = Vec<Draw>> {
     let now = prop_oneof![4 => (0..6i64).prop_map(Moment::On), 1 => (0..90i64).prop_map(Moment::To)];
-    let draw = (0..BUYERS, 1..8u64, prop_oneof![4 => Just(1u64), 1 => Just(2u64)], now, verb())
-        .prop_map(|(buyer, request, site, now, verb)| Draw { buyer, request, site, now, verb });
+    let stale = prop::bool::weighted(0.1);
+    let draw = (0..BUYERS, 1..8u64, prop_oneof![4 => Just(1u64), 1 => Just(2u64)], now, verb(), stale)
+        .prop_map(|(buyer, request, site, now, verb, stale)| Draw { buyer, request, site, now, verb, stale });
     prop::collection::vec(draw, 1..=STEPS)
 }
 
@@ -155,24 +159,77 @@ fn buyer_of(nth: u64, number: u64) -> RecordKey {
     buyer(((nth * BUYERS + number) << 8) | (nth & 0xff))
 }
 
-/// Lives through a history; says where the store and the model part.
-async fn live<L: Ledger>(ledger: &L, draws: &[Draw], nth: u64) -> Result<Model, String> {
-    let mut model = Model::default();
-    for (place, draw) in draws.iter().enumerate() {
-        let step = draw.real(nth, place);
-        let (expected, found) = (model.ask(&step), step.ask_patiently(ledger).await);
-        if found != expected {
-            return Err(format!("call {place}: {step:#?}\nthe model: {expected:#?}\nthe store: {found:#?}"));
-        }
+/// A history under way.
+#[derive(Clone)]
+struct Life {
+    draws: Arc<[Draw]>,
+    nth: u64,
+    model: Model,
+}
+
+/// Which of its calls: those before the ring turns, in the middle of the history, or those after it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Half {
+    Before,
+    After,
+}
+
+/// In which turn of the ring calls are made, and stale ones: from the key of this number to the next.
+fn turns(half: Half, from: u32) -> (Turn, Option<Turn>) {
+    match half {
+        Half::Before if from % 2 == 0 => (beside(from, Side::Next), None),
+        Half::Before => (Turn::at(ring(from)), None),
+        Half::After if from % 2 == 0 => (beside(from + 1, Side::Previous), Some(beside(from, Side::Next))),
+        Half::After => (beside(from + 1, Side::Previous), Some(Turn::at(ring(from)))),
     }
-    for number in 0..BUYERS {
-        let key = buyer_of(nth, number);
-        let usage = ledger.usage(key).await.map_err(|e| e.to_string())?;
-        if usage != model.record(key) {
-            return Err(format!("in the end the store keeps {usage:#?}\nthe model: {:#?}", model.record(key)));
-        }
+}
+
+impl Life {
+    fn new(draws: Vec<Draw>, nth: u64) -> Self {
+        Self { draws: draws.into(), nth, model: Model::default() }
     }
-    Ok(model)
+
+    /// Lives through a half of the history; says where the store and the model part.
+    async fn live<L: Ledger>(mut self, ledger: &L, half: Half, from: u32) -> Result<Self, String> {
+        let (turn, stale) = turns(half, from);
+        let middle = self.draws.len() / 2;
+        let draws = Arc::clone(&self.draws);
+        for (place, draw) in draws.iter().enumerate().filter(|(place, _)| (*place < middle) == (half == Half::Before)) {
+            let step = draw.real(self.nth, place);
+            if let Some(left) = stale.filter(|_| draw.stale) {
+                let step = Step { key: turned(step.key, left), ..step.clone() };
+                let found = step.ask_patiently(ledger).await;
+                if !matches!(found, Err(LedgerError::OtherRing(_))) {
+                    return Err(format!("call {place} under the ring that was left: {step:#?}\nthe store: {found:#?}"));
+                }
+            }
+            let expected = self.model.ask(&step);
+            let found = Step { key: turned(step.key, turn), ..step.clone() }.ask_patiently(ledger).await;
+            if found != expected {
+                return Err(format!("call {place}: {step:#?}\nthe model: {expected:#?}\nthe store: {found:#?}"));
+            }
+        }
+        for number in 0..BUYERS {
+            let key = buyer_of(self.nth, number);
+            // An instance that has only prepared the turn reads what is written after it.
+            let readers = stale.filter(|stale| stale.neighbour.is_some()).into_iter().chain([turn]);
+            for reader in readers {
+                let usage = ledger.usage(turned(key, reader)).await.map_err(|e| e.to_string())?;
+                if usage != self.model.record(key) {
+                    return Err(format!(
+                        "{half:?} the store keeps {usage:#?}\nthe model: {:#?}",
+                        self.model.record(key)
+                    ));
+                }
+            }
+        }
+        Ok(self)
+    }
+}
+
+/// The ring of the ledger turns from this key to the next.
+async fn turn_on<L: Ledger>(ledger: &L, from: u32) {
+    ledger.turn(beside(from + 1, Side::Previous)).await.unwrap();
 }
 
 async fn agree<L: Ledger, P: Outbox>(store: &str, ledger: &L, place: &P) {
@@ -181,31 +238,43 @@ async fn agree<L: Ledger, P: Outbox>(store: &str, ledger: &L, place: &P) {
     println!("{store}: {histories} random histories of up to {STEPS} calls, RATIOND_SEED={seed}");
     let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &seed.as_bytes().repeat(2));
     let mut runner = TestRunner::new_with_rng(ProptestConfig::default(), rng);
-    let buyers = Arc::new(AtomicU64::new(0));
+    let (mut buyers, mut key) = (0, 1);
     let (mut steps, mut outcomes) = (0, std::collections::BTreeSet::new());
     let mut told: Vec<Vec<_>> = vec![Vec::new(); 256];
     let mut lived = 0;
     while lived < histories {
         let batch = AT_ONCE.min(usize::try_from(histories - lived).unwrap());
         let mut trees: Vec<_> = (0..batch).map(|_| history().new_tree(&mut runner).unwrap()).collect();
-        let running: Vec<_> = trees
-            .iter()
-            .map(|tree| {
-                let (ledger, draws, nth) = (ledger.clone(), tree.current(), buyers.fetch_add(1, Ordering::Relaxed));
-                steps += draws.len();
-                (nth, tokio::spawn(async move { live(&ledger, &draws, nth).await }))
-            })
-            .collect();
-        for ((nth, run), tree) in running.into_iter().zip(&mut trees) {
-            match run.await.unwrap() {
-                Ok(model) => {
-                    let partition = (nth & 0xff) as u8;
-                    for event in model.told(partition) {
-                        outcomes.insert(event["kind"].clone());
-                        told[usize::from(partition)].push(event);
-                    }
+        let mut lives: Vec<Life> = Vec::new();
+        for tree in &trees {
+            lives.push(Life::new(tree.current(), buyers));
+            buyers += 1;
+        }
+        steps += lives.iter().map(|life| life.draws.len()).sum::<usize>();
+        for half in [Half::Before, Half::After] {
+            if half == Half::After {
+                turn_on(ledger, key).await;
+            }
+            let running: Vec<_> = lives
+                .drain(..)
+                .map(|life| {
+                    let ledger = ledger.clone();
+                    tokio::spawn(async move { life.live(&ledger, half, key).await })
+                })
+                .collect();
+            for (run, tree) in running.into_iter().zip(&mut trees) {
+                match run.await.unwrap() {
+                    Ok(life) => lives.push(life),
+                    Err(found) => shrink(ledger, tree, buyers, key + u32::from(half == Half::After), found).await,
                 }
-                Err(found) => shrink(ledger, tree, &buyers, found).await,
+            }
+        }
+        key += 1;
+        for life in lives {
+            let partition = (life.nth & 0xff) as u8;
+            for event in life.model.told(partition) {
+                outcomes.insert(event["kind"].clone());
+                told[usize::from(partition)].push(event);
             }
         }
         lived += batch as u64;
@@ -213,7 +282,9 @@ async fn agree<L: Ledger, P: Outbox>(store: &str, ledger: &L, place: &P) {
     for partition in 0..=u8::MAX {
         assert_eq!(place.told(partition).await, told[usize::from(partition)], "outbox {partition}");
     }
-    println!("{store}: {lived} histories, {steps} calls, no difference; events of kinds {outcomes:?}");
+    println!(
+        "{store}: {lived} histories, {steps} calls, the ring at key {key} in the end, no difference; events of kinds {outcomes:?}"
+    );
     assert_eq!(outcomes.len(), 6, "the histories reach every kind of event");
 }
 
@@ -221,7 +292,8 @@ async fn agree<L: Ledger, P: Outbox>(store: &str, ledger: &L, place: &P) {
 async fn shrink<L: Ledger>(
     ledger: &L,
     tree: &mut impl ValueTree<Value = Vec<Draw>>,
-    buyers: &AtomicU64,
+    mut nth: u64,
+    mut key: u32,
     found: String,
 ) {
     let (mut shortest, mut found) = (tree.current(), found);
@@ -231,13 +303,21 @@ async fn shrink<L: Ledger>(
             break;
         }
         let draws = tree.current();
-        changed = match live(ledger, &draws, buyers.fetch_add(1, Ordering::Relaxed)).await {
+        let lived = async {
+            let life = Life::new(draws.clone(), nth).live(ledger, Half::Before, key).await?;
+            turn_on(ledger, key).await;
+            life.live(ledger, Half::After, key).await
+        };
+        changed = match lived.await {
             Err(why) => {
                 (shortest, found) = (draws, why);
                 tree.simplify()
             }
             Ok(_) => tree.complicate(),
         };
+        // Whether it turned or not: a ring that stands there already is gone over to again.
+        let _ = ledger.turn(beside(key + 1, Side::Previous)).await;
+        (nth, key) = (nth + 1, key + 1);
     }
     panic!("the shortest history that differs: {shortest:#?}\n{found}");
 }

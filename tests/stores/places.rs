@@ -1,7 +1,6 @@
 //! The two stores, each on a place of its own that is gone when the test ends. A case is written once, generic over the
 //! ledger; a further store is one more function here, and one more line under each group of cases.
 
-use rationd::buyer::KeyMark;
 use rationd::ledger::Terms;
 use rationd::ledger::embedded::EmbeddedLedger;
 use rationd::ledger::redis::{FirstCheck, RedisLedger, RedisOptions, Seen, keys, outbox};
@@ -9,13 +8,13 @@ use rationd::redis_pool::RedisPool;
 use rationd::time::ManualClock;
 use tempfile::TempDir;
 
-use super::steps::{Told, at};
+use super::steps::{Told, at, turn};
 use crate::support::redis::{RedisServer, lanes};
 
 /// The terms of every ledger of these tests.
 pub fn terms() -> Terms {
     let programmes = vec![("km".parse().unwrap(), "masks kr_resident".to_owned())];
-    Terms { keys: KeyMark::from_bytes(*b"of tests"), simulated_clock: true, programmes }
+    Terms { turn: turn(), simulated_clock: true, programmes }
 }
 
 /// Reads what a store has told: the one thing about a ledger that its port does not offer.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use rationd::buyer::{BuyerKey, Pseudonym};
+use rationd::buyer::{BuyerKey, KeyMark, Neighbour, Pseudonym, Ring, Side, Turn};
 use rationd::ids::{RequestId, SiteId, TerminalId};
 use rationd::ledger::{
     Answer, Call, Claim, Claimed, Confirmed, Entered, Entry, Late, Ledger, LedgerError, Record, RecordKey, Released,
@@ -121,7 +121,36 @@ pub fn buyer(number: u64) -> RecordKey {
     let mut pseudonym = [0xA5; 16];
     pseudonym[..8].copy_from_slice(&number.to_le_bytes());
     let buyer = BuyerKey { partition: (number & 0xff) as u8, pseudonym: Pseudonym::from_bytes(pseudonym) };
-    RecordKey { programme: "km".parse().unwrap(), buyer }
+    RecordKey { programme: "km".parse().unwrap(), buyer, turn: turn() }
+}
+
+/// The ring at its first key.
+pub fn turn<T>() -> Turn<T> {
+    Turn::at(ring(1))
+}
+
+/// The ring whose current key has this number.
+pub fn ring(id: u32) -> Ring {
+    Ring { id, mark: KeyMark::from_bytes((u64::from_be_bytes(*b"of tests") + u64::from(id) - 1).to_be_bytes()) }
+}
+
+/// The ring at this key, with a neighbour.
+pub fn beside(id: u32, side: Side) -> Turn {
+    let other = if side == Side::Next { id + 1 } else { id - 1 };
+    Turn { ring: ring(id), neighbour: Some(Neighbour { side, ring: ring(other), makes: () }) }
+}
+
+/// The buyer of the ring at its first key, as the ring names them in another turn.
+pub fn turned(key: RecordKey, turn: Turn) -> RecordKey {
+    let named = |ring: Ring| {
+        let mut bytes = *key.buyer.pseudonym.as_bytes();
+        bytes[15] ^= (ring.id - 1) as u8;
+        bytes[14] ^= ((ring.id - 1) >> 8) as u8;
+        Pseudonym::from_bytes(bytes)
+    };
+    let neighbour = turn.neighbour.map(|it| Neighbour { side: it.side, ring: it.ring, makes: named(it.ring) });
+    let buyer = BuyerKey { pseudonym: named(turn.ring), ..key.buyer };
+    RecordKey { buyer, turn: Turn { ring: turn.ring, neighbour }, ..key }
 }
 
 /// A request id; different numbers are different ids.

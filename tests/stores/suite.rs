@@ -6,6 +6,7 @@ mod holds;
 mod ids;
 mod keeping;
 mod table;
+mod turning;
 mod windows;
 
 use rationd::ledger::{Call, Durability, Health, Ledger, LedgerError, RecordKey};
@@ -64,6 +65,7 @@ async fn suite<L: Ledger, P: Outbox>(store: &str, ledger: &L, place: &P) {
         keeping::the_sweep_goes_in_bounded_steps,
         exports::an_export_gives_what_usage_says,
         exports::what_stands_still_is_exported_while_others_come_and_go,
+        turning::a_turn_of_the_ring_shows_nowhere,
     );
     assert_eq!(ledger.health(), Health::Serving(id), "the ledger keeps its id");
     println!("{store}: {} cases, {} buyers, {} calls", summary.len(), bench.buyers, bench.calls);

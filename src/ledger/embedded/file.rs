@@ -2,7 +2,7 @@
 //!
 //! | table | key | value |
 //! |---|---|---|
-//! | `meta` | `kind`, `layout`, `ledger_id`; the [`Terms`]: `keys`, `clock` and for each code `programme:km` | text |
+//! | `meta` | `kind`, `layout`, `ledger_id`; the [`Terms`]: `keys` (the ring of keys that every record is written under), `clock` and for each code `programme:km` | text |
 //! | `records` | programme code (4 bytes, padded with zeros), partition, pseudonym (16 bytes) | packed entries, each as name (16 bytes), length (1 byte), value |
 //! | `outbox` | partition, sequence from 1 | the event as JSON; the newest [`OUTBOX_EVENTS`](crate::ledger::OUTBOX_EVENTS) |
 //!
@@ -21,8 +21,9 @@ use redb::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::buyer::{BuyerKey, Pseudonym};
+use crate::buyer::{BuyerKey, Neighbour, OtherRing, Pseudonym};
 use crate::ids::{LedgerId, ProgrammeCode, SiteId, TerminalId};
+use crate::ledger::terms::KEYS;
 use crate::ledger::{Event, EventKind, Exported, OtherTerms, Record, RecordKey, Terms, packed};
 
 /// The ledger's file in its directory.
@@ -39,7 +40,7 @@ const KIND: &str = "rationd ledger";
 /// Counted up whenever the tables above change their meaning.
 const LAYOUT: u32 = 1;
 
-const META: TableDefinition<'_, &str, &str> = TableDefinition::new("meta");
+pub(super) const META: TableDefinition<'_, &str, &str> = TableDefinition::new("meta");
 pub(super) const RECORDS: TableDefinition<'_, &[u8; KEY_BYTES], &[u8]> = TableDefinition::new("records");
 pub(super) const OUTBOX: TableDefinition<'_, (u8, u64), &[u8]> = TableDefinition::new("outbox");
 
@@ -70,10 +71,12 @@ pub enum OpenError {
         why: String,
     },
     /// It was begun under another key file. Under this one every buyer would be a stranger, and could buy again.
-    #[error("{}: {}", file.display(), OtherTerms::Keys)]
+    #[error("{}: {other}", file.display())]
     OtherKeys {
         /// The file.
         file: PathBuf,
+        /// How they differ.
+        other: OtherRing,
     },
     /// It was begun under a simulated clock and is to be used for real sales, or the reverse.
     #[error("{}: {}", file.display(), OtherTerms::Clock { simulated: *simulated })]
@@ -126,6 +129,8 @@ pub(super) enum ReadError {
     Corrupt(String),
     /// redb could not give them.
     Store(String),
+    /// They are written under another turn of the key ring.
+    OtherRing(OtherRing),
 }
 
 fn store(error: impl std::fmt::Display) -> ReadError {
@@ -286,24 +291,28 @@ fn agree(database: &Database, file: &Path, terms: &Terms) -> Result<LedgerId, Op
     if let Some(other) = terms.differences(text).into_iter().next() {
         let file = file.to_owned();
         return Err(match other {
-            OtherTerms::Keys => OpenError::OtherKeys { file },
+            OtherTerms::Keys(other) => OpenError::OtherKeys { file, other },
             OtherTerms::Clock { simulated } => OpenError::OtherClock { file, simulated },
             OtherTerms::Programme { code, stands, given } => OpenError::OtherProgramme { file, code, stands, given },
         });
     }
     let id =
         text("ledger_id").and_then(|text| text.parse().ok()).ok_or_else(|| damaged(file, "it has no ledger id"))?;
-    if terms.of_programmes().any(|(name, _)| text(&name).is_none()) {
-        meet(database, terms).map_err(|error| damaged(file, error))?;
+    let moves = terms.turn.previous().is_some_and(|left| text(KEYS).is_some_and(|stands| left.ring.is(&stands)));
+    if moves || terms.of_programmes().any(|(name, _)| text(&name).is_none()) {
+        meet(database, terms, moves).map_err(|error| damaged(file, error))?;
     }
     Ok(id)
 }
 
-/// Writes down what the programmes' codes stand for. Those that stood there are the same.
-fn meet(database: &Database, terms: &Terms) -> Result<(), redb::Error> {
+/// Writes down what the programmes' codes stand for, and the ring if it moves on. The codes that stood there are the same.
+fn meet(database: &Database, terms: &Terms, moves: bool) -> Result<(), redb::Error> {
     let transaction = database.begin_write()?;
     {
         let mut meta = transaction.open_table(META)?;
+        if moves {
+            meta.insert(KEYS, terms.turn.ring.to_string().as_str())?;
+        }
         for (name, text) in terms.of_programmes() {
             meta.insert(name.as_str(), text)?;
         }
@@ -346,6 +355,12 @@ pub(super) fn record_key(key: &RecordKey) -> Key {
     bytes
 }
 
+/// The key of their record under the key of the ring beside the current one.
+pub(super) fn beside(key: &RecordKey, neighbour: &Neighbour<Pseudonym>) -> Key {
+    let partition = key.buyer.partition;
+    record_key(&RecordKey { buyer: BuyerKey { partition, pseudonym: neighbour.makes }, ..*key })
+}
+
 /// The first key that a record of this programme can have.
 pub(super) fn first_key(programme: ProgrammeCode) -> Key {
     let mut bytes = [0; KEY_BYTES];
@@ -367,8 +382,21 @@ pub(super) fn unpack(bytes: &[u8]) -> Result<Record, ReadError> {
 
 /// The committed record of a buyer.
 pub(super) fn usage(database: &Database, key: RecordKey) -> Result<Record, ReadError> {
-    let records = database.begin_read().map_err(store)?.open_table(RECORDS).map_err(store)?;
-    records.get(&record_key(&key)).map_err(store)?.map_or_else(|| Ok(Record::default()), |found| unpack(found.value()))
+    let snapshot = database.begin_read().map_err(store)?;
+    let ring = snapshot.open_table(META).map_err(store)?.get(KEYS).map_err(store)?.map(|ring| ring.value().to_owned());
+    let ring = ring.unwrap_or_default();
+    if !key.turn.reads(&ring) {
+        return Err(key.turn.refuses(&ring).map_or_else(|| store("it has no ring"), ReadError::OtherRing));
+    }
+    let records = snapshot.open_table(RECORDS).map_err(store)?;
+    let names = [Some(record_key(&key)), key.turn.neighbour.map(|neighbour| beside(&key, &neighbour))];
+    let mut entries = Vec::new();
+    for name in names.iter().flatten() {
+        if let Some(found) = records.get(name).map_err(store)? {
+            entries.extend_from_slice(unpack(found.value())?.entries());
+        }
+    }
+    Ok(Record::new(entries))
 }
 
 /// Committed records of a programme, after the key at which an earlier step stopped.

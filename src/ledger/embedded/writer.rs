@@ -10,13 +10,15 @@ use std::time::Duration;
 use redb::{Database, Durability, ReadableTable, StorageError, Table};
 use tokio::sync::{mpsc, oneshot};
 
+use crate::buyer::Turn;
 use crate::ids::{ProgrammeCode, TerminalId};
 use crate::ledger::rules::Step;
+use crate::ledger::terms::KEYS;
 use crate::ledger::{Answer, Entry, LedgerError, OUTBOX_EVENTS, Record, RecordKey, Swept, packed};
 use crate::museum::Mutant;
 use crate::time::Timestamp;
 
-use super::file::{self, Key, OUTBOX, RECORDS, ReadError, Told};
+use super::file::{self, Key, META, OUTBOX, RECORDS, ReadError, Told};
 
 /// The most commands that share one sync.
 const GROUP: usize = 256;
@@ -35,6 +37,9 @@ pub(super) trait Job: Send {
 
 /// The tables of a write transaction.
 pub(super) struct Group<'txn> {
+    meta: Table<'txn, &'static str, &'static str>,
+    /// The ring of keys that every record is written under.
+    ring: String,
     records: Table<'txn, &'static Key, &'static [u8]>,
     outbox: Table<'txn, (u8, u64), &'static [u8]>,
     wrote: bool,
@@ -104,7 +109,11 @@ fn write_group(database: &Database, jobs: &mut [Box<dyn Job>]) -> Result<(), Led
     // speed: with quick repair a copy of a crashed file that lacks its end was opened as if it were whole.
     transaction.set_quick_repair(false);
     let wrote = {
+        let meta = transaction.open_table(META).map_err(|e| unavailable(&e))?;
+        let ring = meta.get(KEYS).map_err(|e| unavailable(&e))?.map(|ring| ring.value().to_owned()).unwrap_or_default();
         let mut group = Group {
+            meta,
+            ring,
             records: transaction.open_table(RECORDS).map_err(|e| unavailable(&e))?,
             outbox: transaction.open_table(OUTBOX).map_err(|e| unavailable(&e))?,
             wrote: false,
@@ -122,8 +131,32 @@ fn write_group(database: &Database, jobs: &mut [Box<dyn Job>]) -> Result<(), Led
 }
 
 impl Group<'_> {
-    fn record(&self, key: &Key) -> Result<Result<Record, ReadError>, StorageError> {
-        Ok(self.records.get(key)?.map_or_else(|| Ok(Record::default()), |found| file::unpack(found.value())))
+    /// Whether a call of this turn may write: nobody does under a ring that was left, and the ring moves on from the one before only.
+    fn under<T>(&mut self, turn: &Turn<T>) -> Result<Result<(), LedgerError>, StorageError> {
+        if turn.ring.is(&self.ring) || Mutant::RingNotCompared.is_on() {
+            return Ok(Ok(()));
+        }
+        if let Some(other) = turn.refuses(&self.ring) {
+            return Ok(Err(LedgerError::OtherRing(other)));
+        }
+        self.ring = turn.ring.to_string();
+        self.meta.insert(KEYS, self.ring.as_str())?;
+        self.wrote = true;
+        Ok(Ok(()))
+    }
+
+    /// A buyer's record under this key and, while the ring turns, what stands under the previous one.
+    fn record(&self, key: &Key, previous: Option<&Key>) -> Result<Result<Record, ReadError>, StorageError> {
+        let mut entries = Vec::new();
+        for key in [Some(key), previous].into_iter().flatten() {
+            if let Some(found) = self.records.get(key)? {
+                match file::unpack(found.value()) {
+                    Ok(record) => entries.extend_from_slice(record.entries()),
+                    Err(unreadable) => return Ok(Err(unreadable)),
+                }
+            }
+        }
+        Ok(Ok(Record::new(entries)))
     }
 
     fn put(&mut self, key: &Key, record: &Record) -> Result<(), StorageError> {
@@ -172,8 +205,13 @@ impl<O, F: FnOnce(&Record) -> Result<Step<O>, LedgerError>> Verb<O, F> {
     fn step(&mut self, group: &mut Group<'_>) -> Result<Option<Result<Answer<O>, LedgerError>>, StorageError> {
         // Nobody waits for it any more, and nothing has been written: it need not happen.
         let (false, Some(decide)) = (self.reply.is_closed(), self.decide.take()) else { return Ok(None) };
+        if let Err(other) = group.under(&self.key.turn)? {
+            return Ok(Some(Err(other)));
+        }
         let key = file::record_key(&self.key);
-        let record = match group.record(&key)? {
+        let previous = self.key.turn.previous().map(|previous| file::beside(&self.key, previous));
+        let previous = previous.as_ref().filter(|_| !Mutant::PreviousNotCounted.is_on());
+        let record = match group.record(&key, previous)? {
             Ok(record) => record,
             Err(unreadable) => return Ok(Some(Err(unreadable.into()))),
         };
@@ -186,6 +224,9 @@ impl<O, F: FnOnce(&Record) -> Result<Step<O>, LedgerError>> Verb<O, F> {
         } else {
             let after = record.with(&step.writes);
             group.put(&key, &after)?;
+            if let Some(previous) = previous {
+                group.records.remove(previous)?;
+            }
             after
         };
         for event in &step.events {
@@ -199,6 +240,30 @@ impl<O, F: FnOnce(&Record) -> Result<Step<O>, LedgerError>> Verb<O, F> {
 impl<O: Send, F: FnOnce(&Record) -> Result<Step<O>, LedgerError> + Send> Job for Verb<O, F> {
     fn apply(&mut self, group: &mut Group<'_>) -> Result<(), StorageError> {
         self.decided = self.step(group)?;
+        Ok(())
+    }
+
+    fn answer(self: Box<Self>, failed: Option<&LedgerError>) {
+        answer(self.reply, self.decided, failed);
+    }
+}
+
+/// The key ring moves on, before any call needs it.
+pub(super) struct TurnStep {
+    to: Turn,
+    decided: Option<Result<(), LedgerError>>,
+    reply: oneshot::Sender<Result<(), LedgerError>>,
+}
+
+impl TurnStep {
+    pub(super) fn new(to: Turn, reply: oneshot::Sender<Result<(), LedgerError>>) -> Self {
+        Self { to, decided: None, reply }
+    }
+}
+
+impl Job for TurnStep {
+    fn apply(&mut self, group: &mut Group<'_>) -> Result<(), StorageError> {
+        self.decided = Some(group.under(&self.to)?);
         Ok(())
     }
 

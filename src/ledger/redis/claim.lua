@@ -4,19 +4,24 @@
 -- KEYS[1] record: string, its entries, each >c16BBBI4I6I6 (request id, length of the rest, state, flags, units, at,
 --   mark) and the site (1 to 16 bytes)
 -- KEYS[2] outbox: stream, the one of the record's partition; an event is its kind, then the entry and the origin
+-- KEYS[3] ring: string, the ring of keys under which this partition is written
+-- KEYS[4] previous: string, the buyer's record under the key that the ring has left; none: the record again
 -- ARGV[1] asked: packed, the entry as it is to stand if it is granted now; its at is the service's clock, ms since 1970
 -- ARGV[2] origin: text, the programme's code, the terminal and what was stated, a space between them
--- ARGV[3] windows: packed, >I6 (good until, ms since 1970; from then on they may be the wrong ones) and each window,
+-- ARGV[3] ours: text, the ring that the call was made under, a key's number and the mark
+-- ARGV[4] left: text, the ring that ours follows while both records are read, or nothing
+-- ARGV[5] windows: packed, >I6 (good until, ms since 1970; from then on they may be the wrong ones) and each window,
 --   >I6I6I5I5 (from ms, until ms, most units, most purchases; 2^40-1: no limit)
 -- Reply: packed, >sBI6 (word; replayed, 0 or 1; at, ms since 1970) and the record after the call
 --   outcomes: RECORDED HELD REFUSED RELEASED HOLD_EXPIRED VOIDED ASSESS_AGAIN
 --   errors: REQUEST_ID_REUSED REQUEST_ID_CLOSED BUYER_RECORD_FULL
+--   or OTHER_RING, and behind it the ring that the partition is written under
 -- Invariants: reads everything, decides, writes everything; the event and the record in one step; an error writes
 -- nothing; times are arguments, there is no clock here.
-assert(#KEYS == 2, 'claim takes 2 keys')
-assert(#ARGV == 3, 'claim takes 3 arguments')
-local record, outbox = KEYS[1], KEYS[2]
-local asked, origin, windows = ARGV[1], ARGV[2], ARGV[3]
+assert(#KEYS == 4, 'claim takes 4 keys')
+assert(#ARGV == 5, 'claim takes 5 arguments')
+local record, outbox, ring, previous = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local asked, origin, ours, left, windows = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 local SOLD, HELD, RELEASED, VOIDED, REFUSED, CLOSED = 1, 2, 3, 4, 5, 6
 local ENTRY, HOLD, LATE, NEVER = '>c16BBBI4I6I6', 1, 2, 281474976710655
 local MOST_DEAD, NO_LIMIT, OUTBOX = 16, 1099511627775, '20000'
@@ -26,8 +31,15 @@ assert(#site >= 1 and #site <= 16 and length == 18 + #site and quantity >= 1
   and (wanted == SOLD and kind == 0 or wanted == HELD and kind == HOLD), 'asked must be a sale or a hold of units')
 assert(#windows % 22 == 6, 'windows must be packed')
 
--- Read. Every entry is decoded once; `at` becomes the later of the service's clock and the newest online entry.
-local stored = redis.call('GET', record) or ''
+-- Read. All of it at once: a buyer has one record, under the key of the ring or under the one that it has left. Every
+-- entry is decoded once; `at` becomes the later of the service's clock and the newest online entry.
+local read = left == '' and redis.call('MGET', ring, record) or redis.call('MGET', ring, record, previous)
+if read[1] ~= ours then
+  -- Nobody writes under a ring that another has left, and nobody moves on but from the one before.
+  if read[1] and (left == '' or read[1] ~= left) then return struct.pack('>sBI6', 'OTHER_RING', 0, now) .. read[1] end
+  redis.call('SET', ring, ours)
+end
+local stored = (read[2] or '') .. (read[3] or '')
 local entries, mine, at, dead, place = {}, nil, now, 0, 1
 while place <= #stored do
   local id, size, state, flags, units, when, mark, rest = struct.unpack(ENTRY, stored, place)
@@ -113,5 +125,6 @@ if entry then
   if at % 16 == 0 then redis.call('XTRIM', outbox, 'MAXLEN', '~', OUTBOX) end
   stored = mine and string.sub(stored, 1, mine.place - 1) .. entry .. string.sub(stored, mine.after) or stored .. entry
   redis.call('SET', record, stored)
+  if read[3] then redis.call('DEL', previous) end
 end
 return struct.pack('>sBI6', word, replayed, at) .. stored

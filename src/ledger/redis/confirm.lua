@@ -4,17 +4,22 @@
 -- KEYS[1] record: string, its entries, each >c16BBBI4I6I6 (request id, length of the rest, state, flags, units, at,
 --   mark) and the site (1 to 16 bytes)
 -- KEYS[2] outbox: stream, the one of the record's partition; an event is its kind, then the entry and the origin
+-- KEYS[3] ring: string, the ring of keys under which this partition is written
+-- KEYS[4] previous: string, the buyer's record under the key that the ring has left; none: the record again
 -- ARGV[1] asked: packed, the entry as it is to stand if it is closed now; its at is the service's clock, ms since 1970
 -- ARGV[2] origin: text, the programme's code and the terminal, a space after each
+-- ARGV[3] ours: text, the ring that the call was made under, a key's number and the mark
+-- ARGV[4] left: text, the ring that ours follows while both records are read, or nothing
 -- Reply: packed, >sBI6 (word; replayed, 0 or 1; at, ms since 1970) and the record after the call
 --   outcomes: SOLD HOLD_EXPIRED VOIDED NOT_FOUND NOT_YOURS
 --   errors: BUYER_RECORD_FULL
+--   or OTHER_RING, and behind it the ring that the partition is written under
 -- Invariants: reads everything, decides, writes everything; the event and the record in one step; an error writes
 -- nothing; times are arguments, there is no clock here.
-assert(#KEYS == 2, 'confirm takes 2 keys')
-assert(#ARGV == 2, 'confirm takes 2 arguments')
-local record, outbox = KEYS[1], KEYS[2]
-local asked, origin = ARGV[1], ARGV[2]
+assert(#KEYS == 4, 'confirm takes 4 keys')
+assert(#ARGV == 4, 'confirm takes 4 arguments')
+local record, outbox, ring, previous = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local asked, origin, ours, left = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local SOLD, HELD, RELEASED, VOIDED, REFUSED, CLOSED = 1, 2, 3, 4, 5, 6
 local ENTRY, LATE, MOST_DEAD, OUTBOX = '>c16BBBI4I6I6', 2, 16, '20000'
 local request, length, unused, _, _, now, _, rest = struct.unpack(ENTRY, asked)
@@ -23,8 +28,15 @@ assert(#site >= 1 and #site <= 16 and length == 18 + #site and unused == CLOSED,
 local AGAIN = { [SOLD] = 'SOLD', [RELEASED] = 'HOLD_EXPIRED', [VOIDED] = 'VOIDED', [REFUSED] = 'NOT_FOUND',
                 [CLOSED] = 'NOT_FOUND' }
 
--- Read. Every entry is decoded once; `at` becomes the later of the service's clock and the newest online entry.
-local stored = redis.call('GET', record) or ''
+-- Read. All of it at once: a buyer has one record, under the key of the ring or under the one that it has left. Every
+-- entry is decoded once; `at` becomes the later of the service's clock and the newest online entry.
+local read = left == '' and redis.call('MGET', ring, record) or redis.call('MGET', ring, record, previous)
+if read[1] ~= ours then
+  -- Nobody writes under a ring that another has left, and nobody moves on but from the one before.
+  if read[1] and (left == '' or read[1] ~= left) then return struct.pack('>sBI6', 'OTHER_RING', 0, now) .. read[1] end
+  redis.call('SET', ring, ours)
+end
+local stored = (read[2] or '') .. (read[3] or '')
 local entries, mine, at, dead, place = {}, nil, now, 0, 1
 while place <= #stored do
   local id, size, state, flags, units, when, mark, rest = struct.unpack(ENTRY, stored, place)
@@ -70,5 +82,6 @@ if entry then
   if event then redis.call('XADD', outbox, '*', event, entry .. origin) end
   if at % 16 == 0 then redis.call('XTRIM', outbox, 'MAXLEN', '~', OUTBOX) end
   redis.call('SET', record, stored)
+  if read[3] then redis.call('DEL', previous) end
 end
 return struct.pack('>sBI6', word, replayed, at) .. stored

@@ -3,6 +3,7 @@
 
 use redis::{FromRedisValue, Value};
 
+use crate::buyer::{Pseudonym, Turn};
 use crate::ids::{ProgrammeCode, RequestId};
 use crate::ledger::packed;
 use crate::ledger::{Answer, Claimed, Confirmed, Entered, Entry, LedgerError, Record, Released, Resolved, Voided};
@@ -66,6 +67,37 @@ fn unpack(record: &[u8]) -> Result<Record, LedgerError> {
     packed::unpack(record).map_err(|error| LedgerError::Corrupt(error.to_string()))
 }
 
+/// What a verb answers with, unless its partition is written under a ring that calls of this turn may not write under.
+pub(super) fn under(turn: &Turn<Pseudonym>, value: Value) -> Result<Value, LedgerError> {
+    // Behind the word stand its end, `replayed` and `at`.
+    let other = |bytes: &[u8]| bytes.strip_prefix(b"OTHER_RING\0").and_then(|rest| rest.get(7..)).map(<[u8]>::to_vec);
+    match &value {
+        Value::BulkString(bytes) => match other(bytes) {
+            Some(written) => Err(other_ring(turn, &written)),
+            None => Ok(value),
+        },
+        _ => Ok(value),
+    }
+}
+
+fn other_ring(turn: &Turn<Pseudonym>, written: &[u8]) -> LedgerError {
+    match turn.refuses(&String::from_utf8_lossy(written)) {
+        Some(other) => LedgerError::OtherRing(other),
+        None => LedgerError::Corrupt("a ring was refused that is none other".into()),
+    }
+}
+
+/// The reply of `MGET`: the ring of a partition, and a buyer's record under every key that it may stand under. Only under a ring
+/// whose keys are all known here is that all there is.
+pub(super) fn usage(turn: &Turn<Pseudonym>, value: Value) -> Result<Record, LedgerError> {
+    let parts: Vec<Option<Vec<u8>>> = FromRedisValue::from_redis_value(value).map_err(|_| misshapen())?;
+    let (written, records) = parts.split_first().ok_or_else(misshapen)?;
+    match written {
+        Some(written) if !turn.reads(&String::from_utf8_lossy(written)) => Err(other_ring(turn, written)),
+        _ => unpack(&records.iter().flatten().flatten().copied().collect::<Vec<u8>>()),
+    }
+}
+
 /// The reply of `GET`.
 pub(super) fn record(value: Value) -> Result<Record, LedgerError> {
     match value {
@@ -87,7 +119,7 @@ pub(super) struct Scanned {
 pub(super) fn scanned(programme: ProgrammeCode, value: Value) -> Result<Scanned, LedgerError> {
     let parts = FromRedisValue::from_redis_value(value).map_err(|_| misshapen())?;
     let (cursor, mut records): (Vec<u8>, Vec<Vec<u8>>) = parts;
-    records.retain(|key| keys::parse_record(key).is_some_and(|record| record.programme == programme));
+    records.retain(|key| keys::parse_record(key).is_some_and(|(of, _)| of == programme));
     Ok(Scanned { next: (cursor != b"0").then_some(cursor), records })
 }
 
@@ -179,6 +211,7 @@ pub(super) fn resolved(request: RequestId, value: Value) -> Result<Answer<Resolv
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::buyer::{KeyMark, Neighbour, OtherRing, Ring, Side};
     use crate::ledger::redis::scripts::{self, Script};
     use crate::ledger::{Kind, State};
 
@@ -231,7 +264,7 @@ mod tests {
     #[test]
     fn every_word_of_every_header_is_understood_and_no_other() {
         let all: Vec<&str> = scripts::all().flat_map(words).collect();
-        for script in scripts::all().filter(|script| !["identity", "sweep"].contains(&script.name)) {
+        for script in scripts::all().filter(|script| !["identity", "ring", "sweep"].contains(&script.name)) {
             assert!(words(script).len() >= 4, "{}", script.name);
             for word in words(script) {
                 assert!(understands(script, word), "{}: {word}", script.name);
@@ -242,6 +275,29 @@ mod tests {
                 assert_eq!(understands(script, word), words(script).contains(&word), "{}: {word}", script.name);
             }
         }
+    }
+
+    #[test]
+    fn a_partition_under_another_ring_is_told_and_one_whose_keys_are_known_is_read() {
+        let ring = |id| Ring { id, mark: KeyMark::from_bytes([7; 8]) };
+        let pseudonym = Pseudonym::from_bytes([2; 16]);
+        let neighbour = Neighbour { side: Side::Next, ring: ring(3), makes: pseudonym };
+        let turn = Turn { ring: ring(2), neighbour: Some(neighbour) };
+        let refused = LedgerError::OtherRing(OtherRing::FarAhead { ours: 2, theirs: 1 });
+        let text = |id| ring(id).to_string().into_bytes();
+        assert_eq!(under(&turn, reply("OTHER_RING", 0, &text(1))), Err(refused.clone()));
+        assert!(under(&turn, reply("RECORDED", 0, &stored())).is_ok());
+
+        let second = Entry { request: RequestId::from_bytes([8; 16]).unwrap(), ..entry() };
+        let read = |written: Value| {
+            let records = [stored(), packed::pack([&second])].map(Value::BulkString);
+            usage(&turn, Value::Array([written].into_iter().chain(records).collect()))
+        };
+        let both = Ok(Record::new(vec![entry(), second]));
+        for written in [Value::Nil, Value::BulkString(text(2)), Value::BulkString(text(3))] {
+            assert_eq!(read(written), both);
+        }
+        assert_eq!(read(Value::BulkString(text(1))), Err(refused));
     }
 
     #[test]

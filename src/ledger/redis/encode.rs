@@ -3,6 +3,7 @@
 use redis::{Cmd, Pipeline};
 use serde_json::Value;
 
+use crate::buyer::{Ring, Turn};
 use crate::ids::{LedgerId, ProgrammeCode};
 use crate::ledger::{Call, Claim, Entry, Kind, Late, RecordKey, State, Terms, packed};
 use crate::policy::Window;
@@ -21,13 +22,18 @@ pub(super) fn evalsha(script: &Script, keys: &[&[u8]]) -> Cmd {
 
 /// A verb on a record: its key and outbox, the entry that is asked for, and where the call comes from.
 fn on_record(script: &Script, key: &RecordKey, call: &Call, asked: &Entry, stated: &str) -> Cmd {
-    let mut cmd = evalsha(script, &[&keys::record(key), &keys::outbox(key.buyer.partition)]);
+    let (record, partition) = (keys::record(key), key.buyer.partition);
+    let previous = key.turn.previous();
+    let left = previous.and_then(|_| keys::neighbour(key));
+    let left = left.as_ref().unwrap_or(&record);
+    let mut cmd = evalsha(script, &[&record, &keys::outbox(partition), &keys::ring(partition), left]);
     let mut bytes = Vec::with_capacity(packed::LONGEST.max(64 + stated.len()));
     packed::push(&mut bytes, &Entry { at: within(asked.at), mark: within(asked.mark), ..*asked });
     cmd.arg(bytes.as_slice());
     bytes.clear();
     outbox::push_origin(&mut bytes, key.programme, call.terminal, stated);
-    cmd.arg(bytes.as_slice());
+    cmd.arg(bytes.as_slice()).arg(key.turn.ring.to_string());
+    cmd.arg(previous.map(|previous| previous.ring.to_string()).unwrap_or_default());
     cmd
 }
 
@@ -113,11 +119,17 @@ pub(super) fn identity(key: &[u8], id: LedgerId, terms: &Terms) -> Cmd {
     let flat = |pairs: Vec<(String, String)>| Value::from_iter(pairs.into_iter().flat_map(|(name, text)| [name, text]));
     let at_birth = terms.at_birth().map(|(name, text)| (name.to_owned(), text));
     let programmes = terms.of_programmes().map(|(name, text)| (name, text.to_owned()));
+    // What `keys` may stand at besides, and whether it moves on from there.
+    let also = |ring: Ring, moves: bool| [(ring.to_string(), moves), (ring.mark.to_string(), moves)];
+    let previous = terms.turn.previous().map(|previous| also(previous.ring, true));
+    let accepted = also(terms.turn.ring, false).into_iter().chain(previous.into_iter().flatten());
+    let accepted = Value::from_iter(accepted.map(|(text, moves)| (text, Value::from(moves))));
     let mut cmd = evalsha(scripts::identity(), &[key]);
     cmd.arg(id.to_string())
         .arg(keys::LAYOUT)
         .arg(flat(at_birth.into()).to_string())
-        .arg(flat(programmes.collect()).to_string());
+        .arg(flat(programmes.collect()).to_string())
+        .arg(accepted.to_string());
     cmd
 }
 
@@ -128,10 +140,25 @@ pub(super) fn sweep(record: &[u8], before: Timestamp) -> Cmd {
     cmd
 }
 
-/// The whole record, read only.
+/// `ring.lua`
+pub(super) fn ring(partition: u8, turn: &Turn) -> Cmd {
+    let mut cmd = evalsha(scripts::ring(), &[&keys::ring(partition)]);
+    cmd.arg(turn.ring.to_string());
+    cmd.arg(turn.previous().map(|previous| previous.ring.to_string()).unwrap_or_default());
+    cmd
+}
+
+/// The whole record, read only, with the ring that its partition is written under; that of the key beside the current one too.
 pub(super) fn usage(key: &RecordKey) -> Cmd {
+    let mut cmd = redis::cmd("MGET");
+    cmd.arg(keys::ring(key.buyer.partition)).arg(keys::record(key)).arg(keys::neighbour(key));
+    cmd
+}
+
+/// One record as it stands under one key.
+pub(super) fn get(record: &[u8]) -> Cmd {
     let mut cmd = redis::cmd("GET");
-    cmd.arg(keys::record(key));
+    cmd.arg(record);
     cmd
 }
 
@@ -177,12 +204,16 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::buyer::{BuyerKey, KeyMark, Pseudonym};
+    use crate::buyer::{BuyerKey, KeyMark, Neighbour, Pseudonym, Side};
     use crate::ids::RequestId;
 
     fn key() -> RecordKey {
         let buyer = BuyerKey { partition: 0xa0, pseudonym: Pseudonym::from_bytes([1; 16]) };
-        RecordKey { programme: "km".parse().unwrap(), buyer }
+        RecordKey { programme: "km".parse().unwrap(), buyer, turn: Turn::at(ring(1)) }
+    }
+
+    fn ring(id: u32) -> Ring {
+        Ring { id, mark: KeyMark::from_bytes([7; 8]) }
     }
 
     fn call() -> Call {
@@ -221,7 +252,7 @@ mod tests {
     #[test]
     fn a_command_has_as_many_keys_and_arguments_as_its_script_takes() {
         let entry = Late { quantity: 1, sold_at: call().now, windows: Vec::new(), stated: String::new() };
-        let terms = Terms { keys: KeyMark::from_bytes([7; 8]), simulated_clock: false, programmes: Vec::new() };
+        let terms = Terms { turn: Turn::at(ring(1)), simulated_clock: false, programmes: Vec::new() };
         for (script, command) in [
             (scripts::identity(), identity(b"rationd:ledger", LedgerId::random(), &terms)),
             (scripts::claim(), claim(&key(), &call(), &sale())),
@@ -230,6 +261,7 @@ mod tests {
             (scripts::void(), void(&key(), &call())),
             (scripts::late(), late(&key(), &call(), &entry)),
             (scripts::resolve(), resolve(&key(), &call())),
+            (scripts::ring(), super::ring(0xa0, &Turn::at(ring(1)))),
             (scripts::sweep(), sweep(b"{a0}:km:", call().now)),
         ] {
             let Script { name, sha, keys, arguments, .. } = script;
@@ -241,7 +273,7 @@ mod tests {
 
     #[test]
     fn a_claim_asks_for_the_entry_as_it_is_to_stand() {
-        let granted = |claim: Claim| packed::unpack(&argument(&super::claim(&key(), &call(), &claim), 5)).unwrap();
+        let granted = |claim: Claim| packed::unpack(&argument(&super::claim(&key(), &call(), &claim), 7)).unwrap();
         let sold = granted(sale()).entries().first().copied().unwrap();
         assert_eq!((sold.request, sold.state, sold.kind), (call().request, State::Sold, Kind::Sale));
         assert_eq!((sold.quantity, sold.at, sold.mark, sold.site), (2, call().now, call().now, call().site));
@@ -255,20 +287,40 @@ mod tests {
     fn instants_stay_within_what_an_entry_holds() {
         for (now, stands) in [(-5, Timestamp::EPOCH), (i64::MAX, Timestamp::NEVER)] {
             let call = Call { now: Timestamp::from_millis(now), ..call() };
-            let asked = packed::unpack(&argument(&resolve(&key(), &call), 5)).unwrap();
+            let asked = packed::unpack(&argument(&resolve(&key(), &call), 7)).unwrap();
             assert_eq!(asked.entries().first().map(|e| (e.state, e.at, e.mark)), Some((State::Closed, stands, stands)));
         }
     }
 
     #[test]
     fn the_origin_is_the_programme_the_terminal_and_what_was_stated() {
-        assert_eq!(argument(&claim(&key(), &call(), &sale()), 6), b"km w1 papers=none");
-        assert_eq!(argument(&void(&key(), &call()), 6), b"km w1 ");
+        assert_eq!(argument(&claim(&key(), &call(), &sale()), 8), b"km w1 papers=none");
+        assert_eq!(argument(&void(&key(), &call()), 8), b"km w1 ");
+    }
+
+    #[test]
+    fn the_record_under_the_previous_key_goes_along_while_the_ring_turns() {
+        let beside = |side| {
+            let neighbour = Neighbour { side, ring: ring(2), makes: Pseudonym::from_bytes([2; 16]) };
+            RecordKey { turn: Turn { ring: ring(1), neighbour: Some(neighbour) }, ..key() }
+        };
+        for (key, names, left) in [
+            (key(), b"{a0}:km:\x01\x01", ""),
+            (beside(Side::Next), b"{a0}:km:\x01\x01", ""),
+            (beside(Side::Previous), b"{a0}:km:\x02\x02", "2 0707070707070707"),
+        ] {
+            let command = void(&key, &call());
+            assert_eq!(argument(&command, 5), b"{a0}:ring");
+            assert!(argument(&command, 6).starts_with(names), "{left}");
+            assert_eq!(argument(&command, 9), b"1 0707070707070707");
+            assert_eq!(argument(&command, 10), left.as_bytes());
+        }
+        assert_eq!([key(), beside(Side::Next)].map(|key| usage(&key).args_iter().count()), [3, 4]);
     }
 
     #[test]
     fn a_window_is_packed_in_22_bytes_behind_good_until() {
         let expected = [[0xffu8; 6].as_slice(), &[0; 6], &[0xff; 6], &[0, 0, 0, 0, 3], &[0xff; 5]].concat();
-        assert_eq!(argument(&claim(&key(), &call(), &sale()), 7), expected);
+        assert_eq!(argument(&claim(&key(), &call(), &sale()), 11), expected);
     }
 }

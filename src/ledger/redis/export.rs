@@ -9,8 +9,9 @@ use std::sync::Arc;
 use redis::aio::{ConnectionLike, MultiplexedConnection};
 use redis::{RedisResult, Value};
 
+use crate::buyer::BuyerKey;
 use crate::ids::ProgrammeCode;
-use crate::ledger::{Exported, LedgerError, Record, RecordKey};
+use crate::ledger::{Exported, LedgerError, Record};
 use crate::time::Clock;
 
 use super::decode::{self, Scanned};
@@ -37,10 +38,11 @@ pub(super) async fn step<C: Clock>(
     let scan = encode::scan(programme, cursor.as_deref(), KEYS);
     let scanned = shard.queue.ask(shard.standing.gate(), scan, Asks::Reads).await?;
     let Scanned { next, records } = decode::scanned(programme, scanned)?;
-    let records: Vec<RecordKey> = records.iter().filter_map(|key| keys::parse_record(key)).collect();
+    let buyers: Vec<BuyerKey> =
+        records.iter().filter_map(|key| keys::parse_record(key)).map(|(_, buyer)| buyer).collect();
     let mut pipeline = redis::pipe();
     for key in &records {
-        pipeline.add_command(encode::usage(key));
+        pipeline.add_command(encode::get(key));
     }
     let count = records.len();
     let read = async move |mut connection: MultiplexedConnection| {
@@ -62,8 +64,8 @@ pub(super) async fn step<C: Clock>(
     let found = found.into_iter().map(|value| value.and_then(|value| decode::record(value).ok()));
     // What has no entries was removed between the two trips.
     let is_there = |record: &Option<Record>| record.as_ref().is_none_or(|record| !record.entries().is_empty());
-    let records = records.into_iter().zip(found).filter(|(_, record)| is_there(record));
-    let records = records.map(|(key, record)| (key.buyer, record)).collect();
+    let records = buyers.into_iter().zip(found).filter(|(_, record)| is_there(record));
+    let records = records.collect();
     let next = next.map(|cursor| [&server.to_be_bytes(), cursor.as_slice()].concat());
     Ok(Exported { records, next: shards.step(&walk, next) })
 }

@@ -8,8 +8,9 @@ use std::collections::HashMap;
 use redis::aio::{ConnectionLike, MultiplexedConnection};
 use redis::{Pipeline, RedisError, RedisResult};
 
+use crate::buyer::OtherRing;
 use crate::ids::LedgerId;
-use crate::ledger::Terms;
+use crate::ledger::{OtherTerms, Terms};
 use crate::redis_pool::Connection;
 use crate::time::Clock;
 
@@ -52,7 +53,7 @@ impl Name {
         if partition == 0 { Self::Identity(keys::ledger_of(0)) } else { Self::Mark(partition) }
     }
 
-    fn key(&self) -> Vec<u8> {
+    pub(super) fn key(&self) -> Vec<u8> {
         match self {
             Self::Identity(key) => key.clone(),
             Self::Mark(partition) => keys::ledger_of(*partition),
@@ -105,27 +106,32 @@ pub(super) async fn still_ours(
 
 /// The name of the ledger under this key, given now if it has none yet; if it is not one that may be worked with under
 /// these terms, everything that is wrong.
-async fn identify(
+pub(super) async fn identify(
     connection: &mut MultiplexedConnection,
     key: &[u8],
     ours: &Terms,
-) -> RedisResult<Result<LedgerId, Vec<String>>> {
+) -> Result<LedgerId, NotOurs> {
     let reply = trip::ask(connection, &encode::identity(key, LedgerId::random(), ours)).await?;
-    let stands: HashMap<String, String> = redis::from_redis_value(reply)?;
+    let stands: HashMap<String, String> = redis::from_redis_value(reply).map_err(RedisError::from)?;
     let (id, layout, key) = (stands.get("id"), stands.get("layout"), String::from_utf8_lossy(key));
     if layout != Some(&keys::LAYOUT.to_string()) {
         let found = format!("{key}: id {id:?}, layout {layout:?}");
-        return Ok(Err(vec![format!(
+        return Err(NotOurs::Unfit(vec![format!(
             "{found}: this version reads layout {} only; use the version that wrote it",
             keys::LAYOUT
         )]));
     }
     let other = ours.differences(|name| stands.get(name).cloned());
-    if !other.is_empty() {
-        return Ok(Err(other.iter().map(|other| format!("{key}: {other}")).collect()));
+    match other.as_slice() {
+        [] => {}
+        // The turned key file is on its way here.
+        [OtherTerms::Keys(behind @ OtherRing::Behind { .. })] => {
+            return Err(NotOurs::NotNow(format!("{key}: {behind}")));
+        }
+        others => return Err(NotOurs::Unfit(others.iter().map(|other| format!("{key}: {other}")).collect())),
     }
-    let id = id.and_then(|id| id.parse().ok());
-    Ok(id.ok_or_else(|| vec![format!("{key}: it has no ledger id; bring the right data back, or use another Redis")]))
+    let nameless = || format!("{key}: it has no ledger id; bring the right data back, or use another Redis");
+    id.and_then(|id| id.parse().ok()).ok_or_else(|| NotOurs::Unfit(vec![nameless()]))
 }
 
 /// The marks of these partitions.
@@ -156,7 +162,7 @@ impl<C: Clock> RedisLedger<C> {
                     return Err(refused(other));
                 }
                 let ours = match shard.first {
-                    None => identify(connection, &key, &self.options.terms).await?.map_err(NotOurs::Unfit)?,
+                    None => identify(connection, &key, &self.terms()).await?,
                     Some(_) => self.identify_spread(connection, &key).await?,
                 };
                 shard.standing.settle(ours).map_err(refused)
@@ -194,7 +200,7 @@ impl<C: Clock> RedisLedger<C> {
                 )]));
             }
         }
-        let ours = identify(home, key, &self.options.terms).await?.map_err(NotOurs::Unfit)?;
+        let ours = identify(home, key, &self.terms()).await?;
         for (connection, partitions) in &mut everywhere {
             mark(connection, partitions, ours).await?;
         }

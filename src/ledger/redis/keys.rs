@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | `{7f}:km:` and 16 raw bytes | string | one buyer's record in one programme, see [`packed`](crate::ledger::packed) |
 //! | `{7f}:outbox` | stream | the events of every record of that partition, see [`outbox`](super::outbox); the newest [`OUTBOX_EVENTS`](crate::ledger::OUTBOX_EVENTS) or one or two hundred more |
+//! | `{7f}:ring` | string | the ring of keys under which that partition is written, see [`Ring`](crate::buyer::Ring) |
 //! | `rationd:units` | hash | how many units every process has sent, see [`UNITS`] |
 //! | `rationd:ledger` | hash | the ledger's identity and terms, see [`LEDGER`] |
 //!
@@ -33,7 +34,7 @@ use crate::ids::ProgrammeCode;
 use crate::ledger::RecordKey;
 
 /// The ledger's identity: a hash with the fields `id` (a hyphenated UUID) and `layout` (a number), and the
-/// [`Terms`](crate::ledger::Terms) that it must be opened with ever after: `keys` (the mark of the key ring), `clock` (`real`
+/// [`Terms`](crate::ledger::Terms) that it must be opened with ever after: `keys` (the ring of keys that it is written under), `clock` (`real`
 /// or `simulated`) and for each code that it has met, such as `programme:km`, what the code stands for.
 pub const LEDGER: &str = "rationd:ledger";
 
@@ -62,13 +63,29 @@ pub const LAYOUT: u32 = 2;
 
 /// A buyer's record in a programme.
 pub fn record(key: &RecordKey) -> Vec<u8> {
+    record_of(key.programme, key.buyer)
+}
+
+/// Their record under the key beside the current one.
+pub fn neighbour(key: &RecordKey) -> Option<Vec<u8>> {
+    let partition = key.buyer.partition;
+    key.turn.neighbour.map(|beside| record_of(key.programme, BuyerKey { partition, pseudonym: beside.makes }))
+}
+
+/// The record of this buyer under one key.
+pub fn record_of(programme: ProgrammeCode, buyer: BuyerKey) -> Vec<u8> {
     let mut name = Vec::with_capacity(26);
-    name.extend_from_slice(&tag(key.buyer.partition));
+    name.extend_from_slice(&tag(buyer.partition));
     name.push(b':');
-    name.extend_from_slice(key.programme.as_str().as_bytes());
+    name.extend_from_slice(programme.as_str().as_bytes());
     name.push(b':');
-    name.extend_from_slice(key.buyer.pseudonym.as_bytes());
+    name.extend_from_slice(buyer.pseudonym.as_bytes());
     name
+}
+
+/// The ring that a partition is written under.
+pub fn ring(partition: u8) -> Vec<u8> {
+    in_partition(partition, b"ring")
 }
 
 /// The stream of recorded events of a partition.
@@ -94,7 +111,7 @@ pub fn records_of(programme: ProgrammeCode) -> String {
 }
 
 /// Which record a key names; `None` for any other key.
-pub fn parse_record(key: &[u8]) -> Option<RecordKey> {
+pub fn parse_record(key: &[u8]) -> Option<(ProgrammeCode, BuyerKey)> {
     let (tag, rest) = key.strip_prefix(b"{")?.split_at_checked(2)?;
     let partition = u8::from_str_radix(std::str::from_utf8(tag).ok()?, 16).ok()?;
     let rest = rest.strip_prefix(b"}:")?;
@@ -102,17 +119,19 @@ pub fn parse_record(key: &[u8]) -> Option<RecordKey> {
     let (programme, pseudonym) = rest.split_at_checked(colon)?;
     let programme = std::str::from_utf8(programme).ok()?.parse().ok()?;
     let pseudonym = Pseudonym::from_bytes(pseudonym.get(1..)?.try_into().ok()?);
-    let parsed = RecordKey { programme, buyer: BuyerKey { partition, pseudonym } };
-    (record(&parsed) == key).then_some(parsed)
+    let buyer = BuyerKey { partition, pseudonym };
+    (record_of(programme, buyer) == key).then_some((programme, buyer))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::buyer::{KeyMark, Ring, Turn};
 
     fn key(pseudonym: [u8; 16]) -> RecordKey {
         let buyer = BuyerKey { partition: 0x0f, pseudonym: Pseudonym::from_bytes(pseudonym) };
-        RecordKey { programme: "km".parse().unwrap(), buyer }
+        let turn = Turn::at(Ring { id: 1, mark: KeyMark::from_bytes([7; 8]) });
+        RecordKey { programme: "km".parse().unwrap(), buyer, turn }
     }
 
     #[test]
@@ -120,6 +139,7 @@ mod tests {
         assert_eq!(record(&key(*b"0123456789abcdef")), b"{0f}:km:0123456789abcdef");
         assert_eq!(&outbox(0x0f), b"{0f}:outbox");
         assert_eq!(&outbox(0xa9), b"{a9}:outbox");
+        assert_eq!(&*ring(0xa9), b"{a9}:ring");
         assert_eq!(records_of("km".parse().unwrap()), "{??}:km:*");
         assert_eq!((&*ledger_of(0), &*units_of(0x7f)), (b"{00}:ledger".as_slice(), b"{7f}:units".as_slice()));
         assert_eq!((LEDGER, UNITS), ("rationd:ledger", "rationd:units"));
@@ -135,7 +155,8 @@ mod tests {
     #[test]
     fn only_the_records_own_text_parses() {
         for pseudonym in [*b"0123456789abcdef", [b':'; 16], [0; 16], [0xff; 16]] {
-            assert_eq!(parse_record(&record(&key(pseudonym))), Some(key(pseudonym)));
+            let RecordKey { programme, buyer, .. } = key(pseudonym);
+            assert_eq!(parse_record(&record(&key(pseudonym))), Some((programme, buyer)));
         }
         let short = b"{0f}:km:0123456789abcde".as_slice();
         let capital = b"{0F}:km:0123456789abcdef".as_slice();
@@ -144,6 +165,7 @@ mod tests {
             capital,
             b"{0f}:outbox",
             b"{0f}:ledger",
+            b"{0f}:ring",
             b"rationd:ledger",
             b"{0f}:kmask:0123456789abcdef",
             b"",

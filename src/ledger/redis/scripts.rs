@@ -12,6 +12,8 @@
 //! - A record is one string (`GET`, `SET`), an event one field of a stream, and a reply one string: what is small as
 //!   bytes is cheap in Redis, in its file and for whoever parses it. Nine fields of text and nested arrays cost as much
 //!   again as the whole claim does now.
+//! - The ring that a partition is written under is read by the same command as the record (`MGET`), and while the ring turns the
+//!   record under the previous key too: comparing them costs no command of its own.
 //! - The first argument is the entry as it is to stand if it is granted, packed as it will be stored. In the usual case
 //!   the script takes it over: the same bytes go into the record, the event and the reply.
 //! - Numbers reach Redis as text: `OUTBOX` is a text constant, because a number of Lua is printed at every call.
@@ -44,6 +46,12 @@ fn script(name: &'static str, source: &'static str, keys: usize, arguments: usiz
     if name == "claim" && Mutant::VoidedReplaysReceipt.is_on() {
         source = source.replace("[VOIDED] = 'VOIDED'", "[VOIDED] = 'RECORDED'").into();
     }
+    if Mutant::RingNotCompared.is_on() {
+        source = source.replace("if read[1] ~= ours then", "if false then").into();
+    }
+    if Mutant::PreviousNotCounted.is_on() {
+        source = source.replace("(read[2] or '') .. (read[3] or '')", "read[2] or ''").into();
+    }
     let sha = redis::Script::new(&source).get_hash().to_owned();
     Script { name, source, sha, keys, arguments }
 }
@@ -68,13 +76,14 @@ macro_rules! registry {
 }
 
 registry! {
-    identity(1, 4),
-    claim(2, 3),
-    confirm(2, 2),
-    release(2, 2),
-    void(2, 2),
-    late(2, 3),
-    resolve(2, 2),
+    identity(1, 5),
+    claim(4, 5),
+    confirm(4, 4),
+    release(4, 4),
+    void(4, 4),
+    late(4, 5),
+    resolve(4, 4),
+    ring(1, 2),
     sweep(1, 1),
 }
 

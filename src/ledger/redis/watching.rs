@@ -75,6 +75,16 @@ impl From<RedisError> for Trouble {
     }
 }
 
+impl From<NotOurs> for Trouble {
+    fn from(not_ours: NotOurs) -> Self {
+        match not_ours {
+            NotOurs::Failed(error) => Self::Failed(error),
+            NotOurs::Unfit(findings) => Self::Unfit(findings),
+            NotOurs::NotNow(why) => Self::NotNow(why),
+        }
+    }
+}
+
 impl From<Trouble> for FirstCheck {
     fn from(trouble: Trouble) -> Self {
         match trouble {
@@ -389,11 +399,8 @@ impl<C: Clock> RedisLedger<C> {
         {
             return Err(Trouble::NotNow("it holds no partition".into()));
         }
-        self.recognize(shard, connection).await.map_err(|not_ours| match not_ours {
-            NotOurs::Failed(error) => Trouble::Failed(error),
-            NotOurs::Unfit(findings) => Trouble::Unfit(findings),
-            NotOurs::NotNow(why) => Trouble::NotNow(why),
-        })?;
+        self.recognize(shard, connection).await?;
+        self.follow_ring(shard, connection).await?;
         if let Some((hash, lost)) = self.lost_by_witness(shard, connection).await? {
             let lost = self.behind(&hash, lost, "an earlier process of this instance");
             // What a part of a Cluster has lost keeps nobody from working with the others.

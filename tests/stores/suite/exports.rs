@@ -9,7 +9,7 @@ use rationd::ledger::{Ledger, Record, RecordKey};
 use super::Bench;
 use super::keeping::{in_programme, sweep};
 use crate::stores::places::Outbox;
-use crate::stores::steps::{DAY, Verb, at, call, sale};
+use crate::stores::steps::{DAY, Verb, at, call, sale, turn};
 
 /// One step: what it gave, and where the next one begins.
 async fn step<L: Ledger>(
@@ -39,7 +39,7 @@ pub async fn an_export_gives_what_usage_says<L: Ledger, P: Outbox>(bench: &mut B
         loop {
             let (records, next) = step(bench.ledger, programme, from).await;
             for (buyer, record) in records {
-                assert_eq!(bench.ledger.usage(RecordKey { programme, buyer }).await.unwrap(), record);
+                assert_eq!(bench.ledger.usage(RecordKey { programme, buyer, turn: turn() }).await.unwrap(), record);
                 assert_eq!(found.insert(buyer, record), None, "nothing moves: nothing is given twice");
             }
             (from, steps) = (next, steps + 1);
