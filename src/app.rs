@@ -176,7 +176,7 @@ pub async fn start<C: Clock>(config: Config, clock: C, watched: Watched) -> Resu
     let loaded = Loaded::read(&config)?;
     let lease = Lease { length: config.sessions.lease, ..Lease::DEFAULT };
     let drain = Drain::default();
-    let ring = Ring::new(&keys, Arc::default());
+    let ring = Ring::new(&keys);
     let objective = Arc::<Objective>::default();
     let terms = Terms {
         turn: keys.ring().turn(),
@@ -214,7 +214,7 @@ pub async fn start<C: Clock>(config: Config, clock: C, watched: Watched) -> Resu
                 clock.clone(),
                 watched.metrics.clone(),
                 objective.clone(),
-                ring.wanted.clone(),
+                ring.turned_to.clone(),
                 "redb",
             );
             run(Parts {
@@ -267,7 +267,7 @@ pub async fn start<C: Clock>(config: Config, clock: C, watched: Watched) -> Resu
                 clock.clone(),
                 watched.metrics.clone(),
                 objective.clone(),
-                ring.wanted.clone(),
+                ring.turned_to.clone(),
                 "redis",
             );
             run(Parts {

@@ -478,7 +478,8 @@ pub trait Ledger: Clone + Send + Sync + 'static {
     ) -> impl Future<Output = Result<Swept, LedgerError>> + Send;
 
     /// Reads the records of a programme: at most some hundreds a step, starting from `from` (`None` at first). Over all the
-    /// steps each record that stands still is given at least once and alike. A later step fails rather than leave any out.
+    /// steps each record that stands still is given at least once and alike. A later step fails rather than leave any out. While the
+    /// key ring turns, the first write after the turn moves a record: it does not stand still, and may be left out or given twice.
     fn export(
         &self,
         programme: ProgrammeCode,

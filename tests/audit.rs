@@ -11,7 +11,7 @@ use futures_util::future::OptionFuture;
 use rationd::audit::chain::Link;
 use rationd::audit::verify::{Finding, Verified, Why, verify};
 use rationd::audit::{self, ASKED, Access, Action, Deed, FileTrail, OpenError, Trail};
-use rationd::buyer::{BuyerKey, Pseudonym};
+use rationd::buyer::{BuyerKey, KeyMark, Pseudonym, Ring, Turn};
 use rationd::ids::RequestId;
 use rationd::ledger::RecordKey;
 use rationd::time::{Clock, ManualClock, Timestamp};
@@ -26,7 +26,8 @@ fn at(text: &str) -> Timestamp {
 
 fn record(buyer: u8) -> RecordKey {
     let buyer = BuyerKey { partition: buyer, pseudonym: Pseudonym::from_bytes([buyer; 16]) };
-    RecordKey { programme: "km".parse().unwrap(), buyer }
+    let turn = Turn::at(Ring { id: 1, mark: KeyMark::from_bytes(*b"of tests") });
+    RecordKey { programme: "km".parse().unwrap(), buyer, turn }
 }
 
 /// A log in a directory of its own, and the clock that it goes by.
@@ -465,8 +466,8 @@ async fn what_is_old_goes_with_its_key() {
         ]
     );
     assert_eq!((world.verify().unwrap().first, world.actions()[9].as_str()), (4, "REMOVED"));
-    let told = &world.bodies()[9];
-    assert_eq!((&told["until"], told["at"].as_str()), (&serde_json::json!(3), Some("2026-11-30T00:00:00.000Z")));
+    let removed = &world.bodies()[9];
+    assert_eq!((&removed["until"], removed["at"].as_str()), (&serde_json::json!(3), Some("2026-11-30T00:00:00.000Z")));
 
     // Nothing writes to it any more: the command does the same.
     assert_eq!(audit::expire(&world.path(), at("2026-12-31T00:00:00Z"), 24).unwrap().unwrap().until, 6);

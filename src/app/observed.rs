@@ -4,10 +4,10 @@ use std::future::Future;
 use std::sync::Arc;
 
 use futures_util::FutureExt;
-use tokio::sync::Notify;
+use tokio::sync::watch;
 use tracing::Instrument;
 
-use crate::buyer::Turn;
+use crate::buyer::{KeyId, OtherRing, Turn};
 use crate::ids::{LedgerId, ProgrammeCode};
 use crate::ledger::{
     Answer, Call, Claim, Claimed, Confirmed, Durability, Entered, Exported, Health, Late, Ledger, LedgerError, Record,
@@ -27,8 +27,8 @@ pub(super) struct Observed<L, C> {
     clock: C,
     metrics: Arc<Metrics>,
     objective: Arc<Objective>,
-    /// Rung when the ledger is written under another ring.
-    other_ring: Arc<Notify>,
+    /// The newest key that the ledger was seen to be written under while this process had it as its next.
+    turned_to: Arc<watch::Sender<KeyId>>,
     system: &'static str,
 }
 
@@ -39,10 +39,10 @@ impl<L: Ledger, C: Clock> Observed<L, C> {
         clock: C,
         metrics: Arc<Metrics>,
         objective: Arc<Objective>,
-        other_ring: Arc<Notify>,
+        turned_to: Arc<watch::Sender<KeyId>>,
         system: &'static str,
     ) -> Self {
-        Self { ledger, clock, metrics, objective, other_ring, system }
+        Self { ledger, clock, metrics, objective, turned_to, system }
     }
 
     /// Combined and not awaited within another block, which would keep the trip's own space twice.
@@ -78,8 +78,12 @@ impl<L: Ledger, C: Clock> Observed<L, C> {
             }
             let took = self.clock.monotonic().saturating_sub(begun);
             self.metrics.tripped(verb, outcome, took);
-            if matches!(answer, Err(LedgerError::OtherRing(_))) {
-                self.other_ring.notify_one();
+            if let Err(LedgerError::OtherRing(OtherRing::Behind { theirs, .. })) = answer {
+                self.turned_to.send_if_modified(|newest| {
+                    let is_news = theirs > *newest;
+                    *newest = theirs.max(*newest);
+                    is_news
+                });
             }
             if matches!(verb, StoreVerb::Claim | StoreVerb::Usage) {
                 self.objective.took(took, has_failed(outcome));
@@ -210,7 +214,7 @@ impl<L: Ledger, C: Clock> Ledger for Observed<L, C> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::buyer::{BuyerKey, KeyMark, Pseudonym};
+    use crate::buyer::{BuyerKey, KeyMark, Pseudonym, Ring};
     use crate::ids::RequestId;
     use crate::ledger::Terms;
     use crate::ledger::embedded::EmbeddedLedger;
@@ -267,6 +271,10 @@ mod tests {
             self.0.export(programme, from).await
         }
 
+        async fn turn(&self, to: Turn) -> Result<(), LedgerError> {
+            self.0.turn(to).await
+        }
+
         fn health(&self) -> Health {
             self.0.health()
         }
@@ -294,7 +302,8 @@ mod tests {
     async fn two_at_most<L: Ledger>(dress: fn(EmbeddedLedger) -> L, hold_for: Option<std::time::Duration>) -> String {
         let directory = tempfile::tempdir().unwrap();
         let programmes = vec![("km".parse().unwrap(), "masks".to_owned())];
-        let terms = Terms { keys: KeyMark::from_bytes(*b"of tests"), simulated_clock: true, programmes };
+        let turn = Turn::at(Ring { id: 1, mark: KeyMark::from_bytes(*b"of tests") });
+        let terms = Terms { turn, simulated_clock: true, programmes };
         let ledger = dress(EmbeddedLedger::open(directory.path(), &terms).unwrap());
         let options = TelemetryOptions {
             program: Program::Service,
@@ -304,9 +313,10 @@ mod tests {
         };
         let (telemetry, _) = telemetry::prepare(options, Box::new(std::io::sink())).unwrap();
         let clock = ManualClock::new(Timestamp::from_millis(1_592_000_000_000));
-        let seen = Observed::new(ledger, clock.clone(), telemetry.metrics(), Arc::default(), "redb");
+        let seen = Observed::new(ledger, clock.clone(), telemetry.metrics(), Arc::default(), Arc::default(), "redb");
         let buyer = BuyerKey { partition: 7, pseudonym: Pseudonym::from_bytes([7; 16]) };
-        let key = RecordKey { programme: "km".parse().unwrap(), buyer };
+        let turn = Turn::at(turn.ring);
+        let key = RecordKey { programme: "km".parse().unwrap(), buyer, turn };
         let window =
             Window { from: Timestamp::EPOCH, until: Timestamp::NEVER, max_units: Some(2), max_purchases: None };
         for _ in 0..4 {

@@ -177,9 +177,7 @@ impl<T> Turn<T> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum OtherRing {
     /// Others have turned the ring to the key that is the next one here.
-    #[error(
-        "the ring was turned to key {theirs} and this key file is still at {ours}: give it the turned key file, which is taken up at once"
-    )]
+    #[error("the ring was turned to key {theirs} and this key file is still at {ours}: give it the turned key file")]
     Behind {
         /// The current key here.
         ours: KeyId,
@@ -269,6 +267,18 @@ impl KeyRing {
     /// How far it has turned: by what a ledger knows the keys that make its records' names.
     pub fn turn(&self) -> Turn {
         self.turn
+    }
+
+    /// This ring turned to its next key, as others have turned theirs; `None` if it holds none.
+    pub fn turned(&self) -> Option<Self> {
+        let next = self.turn.neighbour.filter(|neighbour| neighbour.side == Side::Next)?;
+        let left = Neighbour { side: Side::Previous, ring: self.turn.ring, makes: () };
+        Some(Self {
+            partition: self.partition.clone(),
+            current: self.neighbour.clone()?,
+            neighbour: Some(self.current.clone()),
+            turn: Turn { ring: next.ring, neighbour: Some(left) },
+        })
     }
 
     /// The key that receipts are made under. It follows from the one key that never rotates, which a ledger knows by its
@@ -427,6 +437,15 @@ mod tests {
         assert_eq!((next.side, next.makes, next.ring), (Side::Next, after.pseudonym, saw.ring));
         assert_eq!((previous.makes, previous.ring), (before.pseudonym, sees.ring));
         assert!(sees.previous().is_none() && sees.reads(&saw.ring.to_string()) && saw.reads(&sees.ring.to_string()));
+    }
+
+    #[test]
+    fn a_ring_that_follows_others_is_the_ring_that_they_have() {
+        let (mask, buyer) = (programme("kr-public-mask-2020"), kr("810305-1000112"));
+        let follows = ring().turned().unwrap();
+        assert_eq!(follows.turn(), turned().turn());
+        assert_eq!(follows.key_of(&buyer, mask), turned().key_of(&buyer, mask));
+        assert!(turned().turned().is_none() && ring_of(1, (7, 2), None).turned().is_none());
     }
 
     #[test]

@@ -86,9 +86,8 @@ fn configured(config: &Config, pod: &Value, container: &Value) -> Vec<String> {
 fn kept(config: &Config, pod: &Value, container: &Value, deployment: &Value) -> Vec<String> {
     let mut wrong = Vec::new();
     let Some(tls) = &config.tls else { return vec!["no certificates".into()] };
-    let folder = config.keys.parent().and_then(Path::to_str).unwrap();
-    let files: BTreeSet<&Path> =
-        [&config.keys, &tls.certificate, &tls.key, &tls.client_ca].map(std::path::PathBuf::as_path).into();
+    let folder = tls.key.parent().and_then(Path::to_str).unwrap();
+    let files: BTreeSet<&Path> = [&tls.certificate, &tls.key, &tls.client_ca].map(std::path::PathBuf::as_path).into();
     // install -m 0400 /secret/… …/
     let copying = &pod["initContainers"][0];
     let command: Vec<&str> = list(&copying["command"]).iter().map(text).collect();
@@ -98,7 +97,7 @@ fn kept(config: &Config, pod: &Value, container: &Value, deployment: &Value) -> 
         .map(|it| format!("{folder}/{it}"))
         .collect();
     if command[..3] != ["install", "-m", "0400"] || copied.iter().map(Path::new).collect::<BTreeSet<_>>() != files {
-        wrong.push(format!("keys and certificates are not copied with mode 0400: {command:?}"));
+        wrong.push(format!("certificates are not copied with mode 0400: {command:?}"));
     }
     let mounts = |of: &Value, path: &str| list(&of["volumeMounts"]).iter().any(|it| it["mountPath"] == path);
     if !mounts(copying, folder) || !mounts(container, folder) || mounts(container, "/secret") {
@@ -109,6 +108,14 @@ fn kept(config: &Config, pod: &Value, container: &Value, deployment: &Value) -> 
     let paths: BTreeSet<String> = items.map(|it| format!("{folder}/{}", text(&it["path"]))).collect();
     if paths != copied {
         wrong.push(format!("the Secrets give {paths:?}"));
+    }
+    let ring = list(&pod["volumes"]).iter().find(|it| it["name"] == "ring").unwrap();
+    let here = config.keys.parent().and_then(Path::to_str).unwrap();
+    if ring["secret"]["secretName"] != "rationd-keys"
+        || ring["secret"]["defaultMode"] != 0o440
+        || !mounts(container, here)
+    {
+        wrong.push(format!("a turned key ring does not reach running pods, or others may read it: {ring}"));
     }
     let remembers = config.witness.as_ref().and_then(|file| file.parent()?.to_str());
     if !remembers.is_some_and(|folder| mounts(container, folder)) {

@@ -177,9 +177,9 @@ enum Half {
 /// In which turn of the ring calls are made, and stale ones: from the key of this number to the next.
 fn turns(half: Half, from: u32) -> (Turn, Option<Turn>) {
     match half {
-        Half::Before if from % 2 == 0 => (beside(from, Side::Next), None),
+        Half::Before if from.is_multiple_of(2) => (beside(from, Side::Next), None),
         Half::Before => (Turn::at(ring(from)), None),
-        Half::After if from % 2 == 0 => (beside(from + 1, Side::Previous), Some(beside(from, Side::Next))),
+        Half::After if from.is_multiple_of(2) => (beside(from + 1, Side::Previous), Some(beside(from, Side::Next))),
         Half::After => (beside(from + 1, Side::Previous), Some(Turn::at(ring(from)))),
     }
 }

@@ -15,8 +15,8 @@ pub fn replies(bytes: &[u8]) {
     if let Ok(value) = redis::parse_redis_value(bytes) {
         understood(&value);
     }
-    if let Some(key) = keys::parse_record(bytes) {
-        assert!(keys::record(&key) == bytes, "a key that is written otherwise");
+    if let Some((programme, buyer)) = keys::parse_record(bytes) {
+        assert!(keys::record_of(programme, buyer) == bytes, "a key that is written otherwise");
     }
 }
 

@@ -123,11 +123,8 @@ pub(super) async fn identify(
     }
     let other = ours.differences(|name| stands.get(name).cloned());
     match other.as_slice() {
-        [] => {}
-        // The turned key file is on its way here.
-        [OtherTerms::Keys(behind @ OtherRing::Behind { .. })] => {
-            return Err(NotOurs::NotNow(format!("{key}: {behind}")));
-        }
+        // This process follows as soon as it is asked to write.
+        [] | [OtherTerms::Keys(OtherRing::Behind { .. })] => {}
         others => return Err(NotOurs::Unfit(others.iter().map(|other| format!("{key}: {other}")).collect())),
     }
     let nameless = || format!("{key}: it has no ledger id; bring the right data back, or use another Redis");

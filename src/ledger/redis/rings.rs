@@ -1,5 +1,6 @@
 //! Following the key ring: every partition is written under one turn of it, and this process moves those that are still under the
-//! turn before its own. Under any other nothing is sent: every call would be refused one by one, and health says why.
+//! turn before its own. Where others have turned it to the next key of this process, the first call that is refused for it lets the
+//! process follow. Under any other turn nothing is sent: every call would be refused one by one, and health says why.
 
 use redis::aio::{ConnectionLike, MultiplexedConnection};
 use redis::{Pipeline, RedisError, RedisResult};
@@ -56,7 +57,9 @@ impl<C: Clock> RedisLedger<C> {
                 Stands::Nowhere if turn.previous().is_none() => {}
                 Stands::At(ring) => {
                     under(&turn, &ring)?;
-                    left.add_command(encode::ring(*partition, &turn));
+                    if turn.previous().is_some_and(|previous| previous.ring.is(&ring)) {
+                        left.add_command(encode::ring(*partition, &turn));
+                    }
                 }
                 Stands::Nowhere => {
                     left.add_command(encode::ring(*partition, &turn));
@@ -107,9 +110,7 @@ async fn rings(connection: &mut MultiplexedConnection, ask: &Pipeline) -> RedisR
 /// Whether a ledger that stands under this ring may be worked with in this turn.
 fn under(turn: &Turn, stands: &str) -> Result<(), NotOurs> {
     match turn.refuses(stands) {
-        None => Ok(()),
-        // The turned key file is on its way here.
-        Some(behind @ OtherRing::Behind { .. }) => Err(NotOurs::NotNow(behind.to_string())),
+        None | Some(OtherRing::Behind { .. }) => Ok(()),
         Some(other) => Err(NotOurs::Unfit(vec![other.to_string()])),
     }
 }

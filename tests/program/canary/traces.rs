@@ -48,7 +48,9 @@ impl Hunt {
         for number in numbers {
             written(number, &mut add);
             if ends {
-                [6, 7].map(|digits| add(ENDS, number.as_bytes()[number.len() - digits..].to_vec()));
+                for digits in [6, 7] {
+                    add(ENDS, number.as_bytes()[number.len() - digits..].to_vec());
+                }
             }
         }
         for hash in hashes(numbers) {
