@@ -195,8 +195,8 @@ where
     let io = TokioIo::new(Corked::new(Guarded::new(socket, watch.clone(), heard), trail));
     let served = Box::pin(http.serve_connection(io, TowerToHyperService::new(call)).into_owned());
     async move {
-        // It comes free when the connection is gone.
-        let _room = room;
+        // It comes free when the connection is gone. A variable of its own would take its room twice.
+        let _ = &room;
         let mut served = served;
         let spoke = tokio::select! {
             _ = &mut served => return,
@@ -227,8 +227,9 @@ where
         tokio::select! {
             _ = &mut served => return,
             () = stop.cancelled() => {}
-            Some(why) = OptionFuture::from(shown.map(Shown::disbelieved)) => {
-                tracing::warn!(%peer, %why, "a connection is ended: its certificate is not believed any more");
+            // Boxed: who shows no certificate need not keep the room for it.
+            Some(why) = OptionFuture::from(shown.map(|shown| Box::pin(shown.disbelieved()))) => {
+                tracing::warn!(peer = %asked_on.peer, %why, "a connection is ended: its certificate is not believed any more");
                 disbelieved.store(true, Ordering::Relaxed);
                 ends_within = DISBELIEVED_ENDS_WITHIN;
             }
