@@ -133,6 +133,20 @@ pub struct BadSwitch {
     pub problem: String,
 }
 
+/// Why a document cannot be read, and where; never what stands there: it goes out in an error, and whoever wrote the document may
+/// have put a buyer's number in it.
+fn unread(document: &str, error: &toml::de::Error) -> String {
+    let message = error.message().trim();
+    if message.starts_with("missing field ") {
+        return message.to_owned();
+    }
+    let (problem, wanted) = message.rsplit_once(", expected ").map_or((message, None), |(at, it)| (at, Some(it)));
+    let problem = problem.split([':', '`', '"', '\n']).next().unwrap_or_default().trim();
+    let before = error.span().and_then(|span| document.get(..span.start));
+    let line = before.map(|before| format!(" in line {}", before.matches('\n').count() + 1)).unwrap_or_default();
+    format!("{problem}{line}{}", wanted.map(|it| format!(", expected {it}")).unwrap_or_default())
+}
+
 /// The largest cap: no site has so many windows; a larger number is a slip.
 const MAX_CAP: u16 = 1_000;
 /// See [`Ramp::sites_per_second`].
@@ -142,8 +156,7 @@ impl Switches {
     /// Reads a document. An empty one is the default.
     pub fn parse(document: &str) -> Result<Self, BadSwitch> {
         let bad = |field: &str, problem: String| BadSwitch { field: field.to_owned(), problem };
-        let switches: Self =
-            toml::from_str(document).map_err(|error| bad("document", error.message().trim().to_owned()))?;
+        let switches: Self = toml::from_str(document).map_err(|error| bad("document", unread(document, &error)))?;
         if switches.capacity == Some(0) {
             let problem = "must be 1 or more; to let nobody in use mode = \"queue_all\" or \"drain\"";
             return Err(bad("capacity", problem.into()));
@@ -197,10 +210,13 @@ mod tests {
     #[test]
     fn what_is_wrong_is_named() {
         for (text, field, part) in [
-            ("modus = \"open\"", "document", "unknown field `modus`"),
-            ("mode = \"shut\"", "document", "unknown variant `shut`"),
+            ("modus = \"open\"", "document", "unknown field in line 1, expected one of `mode`"),
+            ("\nmode = \"shut\"", "document", "unknown variant in line 2, expected one of `open`"),
+            ("mode = \"770707`, expected 1`\"", "document", "unknown variant in line 1, expected one of `open`"),
+            ("mode = 7707071928374", "document", "wanted string or table in line 1"),
+            ("mode = \"open", "document", "in line 1"),
             ("capacity = 0", "capacity", "queue_all"),
-            ("capacity = -1", "document", "-1"),
+            ("capacity = -1", "document", "invalid value in line 1, expected u32"),
             ("[cap_by_channel]\nmart = 0", "cap_by_channel.mart", "1 to 1000"),
             ("[cap_by_site]\n11000001 = 1001", "cap_by_site.11000001", "1 to 1000"),
             ("[cap_by_site]\n\"a b\" = 1", "document", "site code"),
@@ -210,7 +226,7 @@ mod tests {
         ] {
             let bad = Switches::parse(text).unwrap_err();
             assert_eq!(bad.field, field, "{text}: {bad}");
-            assert!(bad.problem.contains(part), "{text}: {bad}");
+            assert!(bad.problem.contains(part) && !bad.problem.contains("7707"), "{text}: {bad}");
         }
     }
 

@@ -11,6 +11,9 @@ use tokio::time::Instant;
 /// Every trace.
 const ALL: u64 = 1 << 63;
 
+/// The most calls that are traced in a second where callers may ask for it and not all are traced anyway.
+const MOST_ASKED_FOR: u32 = 1_000;
+
 /// So many of all traces, and whether a caller's word counts before that.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Sampling {
@@ -24,7 +27,7 @@ pub struct Sampling {
 impl Sampling {
     /// What is done unless OpenTelemetry's variables say otherwise: as the caller says, and one trace in a hundred where nobody says
     /// anything. Every trace would cost more than a quarter of the throughput, and so it would if all callers asked for theirs.
-    pub const DEFAULT: Self = Self { share: ALL / 100, heeds_parent: true, most: 1_000 };
+    pub const DEFAULT: Self = Self { share: ALL / 100, heeds_parent: true, most: MOST_ASKED_FOR };
     /// Nothing.
     pub const NEVER: Self = Self { share: 0, heeds_parent: false, most: 0 };
 
@@ -37,7 +40,8 @@ impl Sampling {
     )]
     pub fn of(ratio: f64, heeds_parent: bool) -> Self {
         let share = if ratio < 1.0 { (ratio.max(0.0) * ALL as f64) as u64 } else { ALL };
-        Self { share, heeds_parent, most: u32::MAX }
+        let most = if heeds_parent && share < ALL { MOST_ASKED_FOR } else { u32::MAX };
+        Self { share, heeds_parent, most }
     }
 
     /// Whether a call is traced whose caller is in this span, or that begins a trace.
@@ -111,7 +115,10 @@ mod tests {
         assert!((9_000..11_000).contains(&tenth), "{tenth}");
         assert!(!Sampling::NEVER.takes(None, || 0));
         // Of 2^63 a share of 0.01 is not written exactly.
-        assert!(Sampling::DEFAULT.share.abs_diff(Sampling::of(0.01, true).share) < 16);
+        let named = Sampling::of(0.01, true);
+        assert!(Sampling::DEFAULT.share.abs_diff(named.share) < 16);
+        // Who has less traced is asked for no more by that.
+        assert_eq!((Sampling::DEFAULT.most, Sampling::of(1.0, true).most), (named.most, u32::MAX));
     }
 
     #[test]

@@ -55,7 +55,8 @@ fn prepared() -> tempfile::TempDir {
 /// A service that says all it can to everybody who hears it.
 fn talkative(directory: &Path, arguments: &[&str], collector: &Collector) -> Service {
     let arguments = [&["--clock", SATURDAY, "--policies", "programmes"], arguments].concat();
-    let service = Service::start(directory, &arguments, &[&calls::HEARD[..], &[calls::heard_by(collector)]].concat());
+    let environment = [&calls::HEARD[..], &[calls::heard_by(collector), ("RATIOND_WITNESS", "witness.json")]].concat();
+    let service = Service::start(directory, &arguments, &environment);
     service.await_health(0);
     service
 }
@@ -83,10 +84,9 @@ fn said(service: &Service, collector: &Collector) -> Artefacts {
     // Where it cannot be read, nobody else can read it either.
     let process = |file: &str| fs::read(format!("/proc/{}/{file}", service.pid())).unwrap_or_default();
     let sent = collector.bytes();
-    assert!(
-        contains(&sent, b"PurchaseService/Purchase") && contains(&sent, b"rationd.decisions"),
-        "spans and measurements"
-    );
+    for part in ["PurchaseService/Purchase", "OperatorService/LookUpBuyer", "_OTHER", "rationd.decisions"] {
+        assert!(contains(&sent, part.as_bytes()), "spans and measurements: {part}");
+    }
     [
         ("log", log.into_bytes()),
         ("greeting", service.greeting.clone().into_bytes()),
@@ -140,6 +140,8 @@ fn afterwards(directory: &Path, data: &str, audit: &str, artefacts: &mut Artefac
         assert!(codes.contains(&ran.code), "{arguments:?}: {ran:?}");
         artefacts.push((format!("{arguments:?}"), format!("{}{}", ran.out, ran.err).into_bytes()));
     }
+    // The test's own; what is in it was searched where it was said.
+    fs::remove_file(directory.join("answers.jsonl")).unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

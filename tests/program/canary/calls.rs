@@ -18,8 +18,9 @@ use crate::program::service::{Service, rationd, run};
 use crate::program::shops::{PROGRAMME, buyer, get, purchase};
 use crate::support::collector::Collector;
 
-/// Everything is logged, and sent at once.
-pub const HEARD: [(&str, &str); 4] = [
+/// Everything is logged and traced, and sent at once.
+pub const HEARD: [(&str, &str); 5] = [
+    ("OTEL_TRACES_SAMPLER", "always_on"),
     ("RATIOND_TELEMETRY__LOG_FILTER", "trace"),
     ("OTEL_BSP_SCHEDULE_DELAY", "50"),
     ("OTEL_BLRP_SCHEDULE_DELAY", "50"),
