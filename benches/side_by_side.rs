@@ -63,7 +63,7 @@ fn main() -> ExitCode {
         }
         // As the service does: as many threads as there are cores.
         Asked::Echo { answer } => run(tokio::runtime::Builder::new_multi_thread(), echo::serve(answer)),
-        Asked::Collector => run(tokio::runtime::Builder::new_current_thread(), collect()),
+        Asked::Collector { takes } => run(tokio::runtime::Builder::new_current_thread(), collect(takes)),
         Asked::Compare(options) => {
             let mut runtime = tokio::runtime::Builder::new_multi_thread();
             runtime.worker_threads(2);

@@ -82,6 +82,8 @@ pub enum Mutant {
     FramesNotCounted,
     /// Whoever reads a request says so in the log, with what it holds.
     RequestPrinted,
+    /// A pseudonym is the plain hash of a number, without any key.
+    PlainHash,
     /// A client may take up a session again, and shows no certificate then.
     SessionsResumed,
     /// No call is compared with the ring that its partition is written under.
@@ -92,7 +94,7 @@ pub enum Mutant {
 
 impl Mutant {
     /// Every exhibit, with the name that chooses it.
-    pub const ALL: [(Self, &'static str); 42] = [
+    pub const ALL: [(Self, &'static str); 43] = [
         (Self::Control, "control"),
         (Self::CheckThenWrite, "check-then-write"),
         (Self::SweptTooEarly, "swept-too-early"),
@@ -132,6 +134,7 @@ impl Mutant {
         (Self::LimitsUnset, "limits-unset"),
         (Self::FramesNotCounted, "frames-not-counted"),
         (Self::RequestPrinted, "request-printed"),
+        (Self::PlainHash, "plain-hash"),
         (Self::SessionsResumed, "sessions-resumed"),
         (Self::RingNotCompared, "ring-not-compared"),
         (Self::PreviousNotCounted, "previous-not-counted"),

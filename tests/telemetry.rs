@@ -1,4 +1,4 @@
-//! Telemetry against real peers: a collector in this process, one that is frozen, and a scrape over HTTP.
+//! Telemetry against real peers: a collector in this process, one that is frozen, slow or away, and a scrape over HTTP.
 #![allow(unreachable_pub, missing_docs, reason = "a test binary exports nothing")]
 #![allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "helpers of tests fail by panicking")]
 #![allow(clippy::disallowed_methods, reason = "real servers are waited for in real time")]
@@ -22,6 +22,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tracing::Dispatch;
 
 use support::collector::Collector;
+use support::proxy::{Fault, Proxy};
 
 /// Lines that were logged, for the test to read.
 #[derive(Clone)]
@@ -225,6 +226,15 @@ async fn a_frozen_collector_holds_nobody_up() {
     });
     nothing_waits_for(&format!("http://{address}")).await;
     frozen.abort();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_slow_collector_holds_nobody_up() {
+    let collector = Collector::start();
+    let port = collector.url.rsplit(':').next().expect("a port").parse().expect("a port");
+    let line = Proxy::to(port).await;
+    line.strike(Fault::Trickle(Duration::from_millis(20)));
+    nothing_waits_for(&format!("http://127.0.0.1:{}", line.port())).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -119,7 +119,10 @@ pub enum Asked {
         answer: Vec<u8>,
     },
     /// The collector that services of another process of this program send to.
-    Collector,
+    Collector {
+        /// How long it takes for each.
+        takes: Duration,
+    },
     Compare(Options),
 }
 
@@ -150,7 +153,7 @@ pub fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Asked, Strin
             "--overload" => options.overload = true,
             "--durability" => options.durability = true,
             "--telemetry" => options.telemetry = true,
-            "--collector" => return Ok(Asked::Collector),
+            "--collector" => return Ok(Asked::Collector { takes: Duration::from_secs(number(&argument, &value()?)?) }),
             "--audit" => options.audit = true,
             "--all" => {
                 (options.grown, options.overload, options.durability) = (true, true, true);
