@@ -72,14 +72,21 @@ pub(super) struct Listens {
 
 /// What a call knows of the connection on which it came. Calls share it (`Arc<Link>`).
 pub(super) struct Link {
-    pub(super) peer: Peer,
+    watch: Arc<Watch>,
     /// Cancelled when the connection is to end, whatever the reason: whoever holds a stream open on it is told to open another.
     ending: CancellationToken,
     /// Whether there was any.
     asked: AtomicBool,
+    /// Whether its certificate is believed no more.
+    disbelieved: AtomicBool,
 }
 
 impl Link {
+    /// Who is at the other end.
+    pub(super) fn peer(&self) -> &Peer {
+        &self.watch.peer
+    }
+
     /// When the connection of a call is to end. One that nobody has looked at never ends.
     pub(super) fn ending(extensions: &Extensions) -> CancellationToken {
         extensions.get::<Arc<Self>>().map(|link| link.ending.clone()).unwrap_or_default()
@@ -114,7 +121,7 @@ impl Listens {
                     watch.cut(CutWhy::TooMany);
                     continue;
                 };
-                let begun = Begun { socket, shown, peer, watch, trail: trail.clone(), room: (place, among) };
+                let begun = Begun { socket, shown, watch, trail: trail.clone(), room: (place, among) };
                 live.spawn(live_and_end(&http, begun, service.clone(), age, stop.clone()));
             }
         }
@@ -139,6 +146,8 @@ fn http(http1: bool) -> auto::Builder<TokioExecutor> {
     builder
         .http2()
         .timer(TokioTimer::new())
+        // gRPC knows of none, and the peer's table would keep it for each connection.
+        .auto_date_header(false)
         .max_concurrent_streams(limits::STREAMS)
         .initial_stream_window_size(limits::STREAM_WINDOW)
         .initial_connection_window_size(limits::CONNECTION_WINDOW)
@@ -156,7 +165,6 @@ fn http(http1: bool) -> auto::Builder<TokioExecutor> {
 struct Begun {
     socket: Socket,
     shown: Option<Shown>,
-    peer: Peer,
     watch: Arc<Watch>,
     trail: Trail,
     /// Comes free with it.
@@ -167,7 +175,7 @@ struct Begun {
 /// waits for it and stands in a box of its own: as an argument and a variable of it, all of it would take its room twice.
 fn live_and_end<S>(
     http: &auto::Builder<TokioExecutor>,
-    Begun { socket, shown, peer, watch, trail, room }: Begun,
+    Begun { socket, shown, watch, trail, room }: Begun,
     mut service: S,
     age: Option<Duration>,
     stop: CancellationToken,
@@ -176,23 +184,23 @@ where
     S: Service<Request<Body>, Response = Response<Body>, Error = Infallible> + Clone + Send + 'static,
     S::Future: Send,
 {
-    let (ending, disbelieved) = (CancellationToken::new(), Arc::<AtomicBool>::default());
-    let link = Arc::new(Link { peer, ending: ending.clone(), asked: AtomicBool::new(false) });
-    let (is_disbelieved, asked_on, watched) = (disbelieved.clone(), link.clone(), watch.clone());
+    let (asked, disbelieved) = (AtomicBool::new(false), AtomicBool::new(false));
+    let link = Arc::new(Link { watch: watch.clone(), ending: CancellationToken::new(), asked, disbelieved });
+    let connection = link.clone();
     let call = service_fn(move |request: Request<_>| {
         link.asked.store(true, Ordering::Relaxed);
-        let called = if is_disbelieved.load(Ordering::Relaxed) {
+        let called = if link.disbelieved.load(Ordering::Relaxed) {
             Either::Left(ready(Ok(status::certificate_disbelieved().into_http())))
         } else {
             let mut request = request.map(Body::new);
             request.extensions_mut().insert(link.clone());
             Either::Right(service.call(request))
         };
-        let watched = watched.clone();
+        let watched = link.watch.clone();
         called.map_ok(|response: Response<Body>| response.map(|body| Answer::new(body, watched)))
     });
     let (heard, first_words) = oneshot::channel();
-    let io = TokioIo::new(Corked::new(Guarded::new(socket, watch.clone(), heard), trail));
+    let io = TokioIo::new(Corked::new(Guarded::new(socket, watch, heard), trail));
     let served = Box::pin(http.serve_connection(io, TowerToHyperService::new(call)).into_owned());
     async move {
         // It comes free when the connection is gone. A variable of its own would take its room twice.
@@ -206,7 +214,7 @@ where
         // It has asked for nothing and is told nothing.
         if !spoke && !Mutant::DrainWaitsForAll.is_on() {
             if !stop.is_cancelled() {
-                watch.cut(CutWhy::Silent);
+                connection.watch.cut(CutWhy::Silent);
             }
             return;
         }
@@ -214,7 +222,7 @@ where
         let begins = lives.map_or(GREETED_WITHIN, |lives| lives.min(GREETED_WITHIN));
         let is_over = async {
             sleep(begins).await;
-            if !asked_on.asked.load(Ordering::Relaxed) {
+            if !connection.asked.load(Ordering::Relaxed) {
                 return Over::NothingAsked;
             }
             match lives {
@@ -229,15 +237,15 @@ where
             () = stop.cancelled() => {}
             // Boxed: who shows no certificate need not keep the room for it.
             Some(why) = OptionFuture::from(shown.map(|shown| Box::pin(shown.disbelieved()))) => {
-                tracing::warn!(peer = %asked_on.peer, %why, "a connection is ended: its certificate is not believed any more");
-                disbelieved.store(true, Ordering::Relaxed);
+                tracing::warn!(peer = %connection.watch.peer, %why, "a connection is ended: its certificate is not believed any more");
+                connection.disbelieved.store(true, Ordering::Relaxed);
                 ends_within = DISBELIEVED_ENDS_WITHIN;
             }
             over = is_over => match over {
                 Over::Old if Mutant::CutWhenOld.is_on() => return,
                 Over::Old => {}
                 Over::NothingAsked => {
-                    watch.cut(CutWhy::NothingAsked);
+                    connection.watch.cut(CutWhy::NothingAsked);
                     ends_within = IDLE_ENDS_WITHIN;
                 }
             }
@@ -247,7 +255,7 @@ where
         tokio::select! {
             biased;
             _ = &mut served => return,
-            () = yield_now() => ending.cancel(),
+            () = yield_now() => connection.ending.cancel(),
         }
         if stop.is_cancelled() {
             // How long everybody together may take is bounded elsewhere.

@@ -28,7 +28,7 @@ use crate::telemetry::metrics::{CutWhy, Metrics};
 
 /// What all that is read and answered on a connection shares: who is watched, and the answers that wait to be taken.
 pub(super) struct Watch {
-    peer: Peer,
+    pub(super) peer: Peer,
     from: Option<SocketAddr>,
     metrics: Arc<Metrics>,
     /// How long none may be taken while some wait.

@@ -126,7 +126,7 @@ impl Peer {
 
     /// The peer of the connection on which a call came. One that nobody has looked at is nobody.
     pub(in crate::grpc) fn of(extensions: &Extensions) -> &Self {
-        extensions.get::<Arc<Link>>().map_or(&Self::Uncertified, |link| &link.peer)
+        extensions.get::<Arc<Link>>().map_or(&Self::Uncertified, |link| link.peer())
     }
 
     /// Who it is, for records.
