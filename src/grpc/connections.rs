@@ -21,9 +21,9 @@ use std::time::Duration;
 use futures_util::future::{Either, OptionFuture};
 use futures_util::{StreamExt, TryFutureExt};
 use http::{Request, Response};
+use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
-use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpListener;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::task::{JoinSet, yield_now};
@@ -31,7 +31,7 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tonic::Extensions;
 use tonic::body::Body;
-use tower::{Service, service_fn};
+use tower::Service;
 
 use super::accept::{Socket, Speaks, Taken, callers};
 use super::corked::Corked;
@@ -176,7 +176,7 @@ struct Begun {
 fn live_and_end<S>(
     http: &auto::Builder<TokioExecutor>,
     Begun { socket, shown, watch, trail, room }: Begun,
-    mut service: S,
+    service: S,
     age: Option<Duration>,
     stop: CancellationToken,
 ) -> impl Future<Output = ()> + Send + use<S>
@@ -187,6 +187,7 @@ where
     let (asked, disbelieved) = (AtomicBool::new(false), AtomicBool::new(false));
     let link = Arc::new(Link { watch: watch.clone(), ending: CancellationToken::new(), asked, disbelieved });
     let connection = link.clone();
+    // Not by way of a service that is asked first whether it is ready: that would keep room for the request beside each call's work.
     let call = service_fn(move |request: Request<_>| {
         link.asked.store(true, Ordering::Relaxed);
         let called = if link.disbelieved.load(Ordering::Relaxed) {
@@ -194,14 +195,14 @@ where
         } else {
             let mut request = request.map(Body::new);
             request.extensions_mut().insert(link.clone());
-            Either::Right(service.call(request))
+            Either::Right(service.clone().call(request))
         };
         let watched = link.watch.clone();
         called.map_ok(|response: Response<Body>| response.map(|body| Answer::new(body, watched)))
     });
     let (heard, first_words) = oneshot::channel();
     let io = TokioIo::new(Corked::new(Guarded::new(socket, watch, heard), trail));
-    let served = Box::pin(http.serve_connection(io, TowerToHyperService::new(call)).into_owned());
+    let served = Box::pin(http.serve_connection(io, call).into_owned());
     async move {
         // It comes free when the connection is gone. A variable of its own would take its room twice.
         let _ = &room;
