@@ -274,6 +274,36 @@ async fn a_finding_says_what_was_done() {
     assert_eq!(world.verify().unwrap_err().to_string(), "record 13 is missing, and all that followed it");
     fs::remove_file(world.path().join("head")).unwrap();
     assert_eq!(world.verify().unwrap_err().why, Why::NoHead);
+    fs::remove_file(&path).unwrap();
+    let all_gone = "there is no record and no file head: no log ever began here, or all of it was taken away";
+    assert_eq!(world.verify().unwrap_err().to_string(), all_gone);
+}
+
+/// Records are cut off at the end, and with them goes what would tell. The next start goes on behind what is left.
+#[tokio::test]
+async fn a_head_that_was_taken_away_is_told_in_the_chain() {
+    let world = World::new(NOVEMBER);
+    let log = world.open();
+    told(&log, [world.sale(), world.sale()]).await;
+    log.close().await;
+    let (path, text) = world.files().remove(0);
+    fs::write(&path, lines(&text)[..2].concat()).unwrap();
+    fs::remove_file(world.path().join("head")).unwrap();
+    for _ in 0..2 {
+        let log = world.open();
+        told(&log, [world.sale()]).await;
+        log.close().await;
+    }
+    assert_eq!(world.actions(), ["SEGMENT_BEGINS", "SELL", "HEAD_MISSING", "SELL", "SELL"]);
+    let found = world.verify().unwrap_err();
+    assert_eq!((found.sequence, found.why), (3, Why::NoHeadBefore));
+    // A process that ended before its first record was whole has left a head.
+    let young = World::new(NOVEMBER);
+    young.open().close().await;
+    fs::remove_file(&young.files()[0].0).unwrap();
+    fs::write(young.path().join("head"), Link::BIRTH.to_string()).unwrap();
+    young.open().close().await;
+    assert!(young.verify().is_ok());
 }
 
 /// Whoever writes the whole log anew is found by what was kept elsewhere, and by nothing else.
@@ -295,6 +325,18 @@ async fn a_log_written_anew_is_not_the_one_that_was_kept() {
     assert!(world.verify().is_ok());
     let found = verify(&world.path(), Some(kept)).unwrap().unwrap_err();
     assert_eq!((found.sequence, found.why), (kept.sequence, Why::NotAsKept));
+    // The number that was kept is left out.
+    let (mut link, mut anew) = (Link::BIRTH, Vec::new());
+    for line in world.files().iter().flat_map(|(_, text)| lines(text)) {
+        if link.sequence + 1 == kept.sequence {
+            link.sequence += 1;
+        }
+        link.append(&mut anew, |out| out.extend_from_slice(line.trim_end().splitn(3, ' ').last().unwrap().as_bytes()));
+    }
+    fs::write(&world.files()[0].0, anew).unwrap();
+    fs::write(world.path().join("head"), link.to_string()).unwrap();
+    let found = verify(&world.path(), Some(kept)).unwrap().unwrap_err();
+    assert_eq!((found.sequence, found.why), (kept.sequence, Why::Missing { next: Some(kept.sequence + 1) }));
 }
 
 #[tokio::test]

@@ -59,6 +59,11 @@ impl Log {
         let synced = on_disk.map_or(0, |head| head.sequence);
         let head = Arc::new(Head::open(directory)?);
         let (mut segments, mut last, mut cut) = (list(directory)?, None, 0);
+        let is_headless = on_disk.is_none() && !segments.is_empty();
+        if on_disk.is_none() && segments.is_empty() {
+            // Before the first record, so that a log that has begun is never without one.
+            head.begin()?;
+        }
         while let Some(segment) = segments.pop() {
             let tail = Tail::of(Lines::of(&segment)?, on_disk)?;
             if tail.newest.is_some() || tail.is_damaged || segment.first <= synced {
@@ -89,6 +94,9 @@ impl Log {
         let mut log = Self { directory: directory.to_path_buf(), open, ragged: false, head, _lock: lock };
         if let Some(found) = damaged {
             log.say(now, &Note::Damaged { at: now.to_string(), found })?;
+        }
+        if is_headless {
+            log.say(now, &Note::HeadMissing { at: now.to_string() })?;
         }
         if cut > 0 {
             log.say(now, &Note::UnfinishedCut { at: now.to_string(), bytes: cut })?;

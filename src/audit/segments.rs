@@ -169,6 +169,12 @@ impl Head {
         OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path).map(Self)
     }
 
+    /// Notes that nothing is there yet, for good.
+    pub(super) fn begin(&self) -> io::Result<()> {
+        self.put(Link::BIRTH)?;
+        self.0.sync_all()
+    }
+
     /// Notes it, once it is so. What is noted may be lost in a crash of the machine: an older record is as true. It is always
     /// as long as before, and in one sector of a disk.
     pub(super) fn put(&self, Link { sequence, hash }: Link) -> io::Result<()> {

@@ -59,6 +59,8 @@ pub enum Why {
     NotAsKept,
     /// The file `head` is missing or cannot be read, so that nobody can tell whether records were cut off at the end.
     NoHead,
+    /// The same, of an earlier end of the log: this record says so.
+    NoHeadBefore,
 }
 
 impl fmt::Display for Finding {
@@ -75,6 +77,15 @@ impl fmt::Display for Finding {
             Why::OutOfOrder { here } => write!(f, "record {due} is out of order: {here} stands in its place"),
             Why::PutIn { here } => write!(f, "before record {due} something was put in: {here} a second time"),
             Why::NotAsKept => write!(f, "record {due} is not the one whose hash was kept"),
+            Why::NoHead if due == 1 => {
+                write!(f, "there is no record and no file head: no log ever began here, or all of it was taken away")
+            }
+            Why::NoHeadBefore => {
+                write!(
+                    f,
+                    "before record {due} the file head was missing: whether records were cut off there cannot be told"
+                )
+            }
             Why::NoHead => {
                 write!(
                     f,
@@ -124,6 +135,8 @@ pub(super) struct Walk {
     came_from: Option<Link>,
     /// Up to where the log says that it was removed.
     removed: Option<Link>,
+    /// The first record that says that there was no head.
+    headless: Option<u64>,
     not_recorded: u64,
     unfinished: u64,
 }
@@ -166,6 +179,7 @@ impl Walk {
             }
             match line.note() {
                 Some(Note::Removed { until, hash, .. }) => self.removed = Some(Link { sequence: until, hash }),
+                Some(Note::HeadMissing { .. }) => self.headless = self.headless.or(Some(at.sequence)),
                 Some(Note::NotRecorded { accesses, .. }) => {
                     self.not_recorded = self.not_recorded.saturating_add(accesses);
                 }
@@ -191,7 +205,7 @@ impl Walk {
         if from.sequence > 0 && !self.removed.is_some_and(told) {
             return finding(1, Why::Missing { next: Some(from.sequence + 1) });
         }
-        if head.is_none() && self.at.is_some() {
+        if head.is_none() {
             return finding(newest.sequence + 1, Why::NoHead);
         }
         if [head, kept].iter().flatten().any(|must| must.sequence > newest.sequence) {
@@ -206,6 +220,9 @@ impl Walk {
                 return finding(kept.sequence, Why::NotAsKept);
             }
             _ => {}
+        }
+        if let Some(sequence) = self.headless {
+            return finding(sequence, Why::NoHeadBefore);
         }
         let first = self.at.map_or(0, |_| from.sequence + 1);
         Ok(Verified { first, newest, not_recorded: self.not_recorded, unfinished: self.unfinished })

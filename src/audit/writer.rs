@@ -269,7 +269,8 @@ impl<C: Clock> Writer<C> {
         }
         asked.close();
         let mut late = Vec::new();
-        while let Ok(work) = asked.try_recv() {
+        // Whoever had taken a place in the queue fills it yet.
+        while let Some(work) = asked.blocking_recv() {
             if let Work::Put(access, reply) = work {
                 late.push((access, reply));
             }
@@ -438,6 +439,25 @@ mod tests {
     fn access() -> Access {
         let action = Action::Export { programme: "kr-public-mask-2020".parse().unwrap() };
         Access { at: Timestamp::EPOCH, by: "kim".into(), counter: None, action, result: "ENDED" }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn what_is_told_in_the_moment_of_the_end_is_written() {
+        let directory = tempfile::tempdir().unwrap();
+        let log = FileTrail::open(directory.path(), ManualClock::new(Timestamp::EPOCH)).unwrap();
+        let place = log.queue.clone().try_reserve_owned().unwrap();
+        let closing = tokio::spawn({
+            let log = log.clone();
+            async move { log.close().await }
+        });
+        log.queue.closed().await;
+        log.tell([access()]);
+        place.send(Work::Put(access(), None));
+        closing.await.unwrap();
+        let standing = log.standing();
+        assert_eq!((standing.recorded, standing.not_recorded), (1, 1));
+        let verified = crate::audit::verify::verify(directory.path(), None).unwrap().unwrap();
+        assert_eq!((verified.newest.sequence, verified.not_recorded), (3, 1));
     }
 
     #[tokio::test(start_paused = true)]
