@@ -2,6 +2,8 @@
 //! forgets the key that was left. Every instance has the same file; what an instance with an older one may do, the ledger decides.
 
 use std::fs;
+use std::io;
+use std::os::unix::fs::{MetadataExt, chown};
 use std::path::Path;
 use std::time::Duration;
 
@@ -100,14 +102,25 @@ impl Keys {
         }
     }
 
-    /// Puts these keys into the file in the place of those that stand there: whole or not at all, and readable by its owner alone.
+    /// Puts these keys into the file in the place of those that stand there: whole or not at all, and for the same eyes.
     pub fn replace(&self, path: &Path) -> Result<(), ConfigErrors> {
-        let error = |e: std::io::Error| ConfigErrors::one(path.display(), format!("cannot be replaced: {e}"));
+        let error = |e: io::Error| ConfigErrors::one(path.display(), format!("cannot be replaced: {e}"));
         // Where a link leads: it is not to be replaced by a file.
         let path = path.canonicalize().map_err(error)?;
         let directory = path.parent().unwrap_or(Path::new("/"));
         let temporary = beside_it(&path, directory);
-        let written = write_private(&temporary, &self.text()).and_then(|()| fs::rename(&temporary, &path));
+        let old = path.metadata().map_err(error)?;
+        let written = write_private(&temporary, &self.text()).and_then(|()| {
+            // The service may be another user than whoever turns its keys.
+            chown(&temporary, Some(old.uid()), Some(old.gid())).map_err(|e| match e.kind() {
+                io::ErrorKind::PermissionDenied => {
+                    io::Error::new(e.kind(), format!("run it as its owner, user {}", old.uid()))
+                }
+                _ => e,
+            })?;
+            fs::set_permissions(&temporary, old.permissions())?;
+            fs::rename(&temporary, &path)
+        });
         if written.is_err() {
             // It holds keys.
             let _ = fs::remove_file(&temporary);
@@ -157,5 +170,12 @@ mod tests {
         assert_eq!(shown(), "KeyRing { current: 2, neighbour: None, .. }");
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1, "nothing is left behind");
+        // Root turns the keys of a service that is another user.
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o400)).unwrap();
+        let owner =
+            chown(&path, Some(65_532), Some(65_532)).map_or_else(|_| fs::metadata(&path).unwrap().uid(), |()| 65_532);
+        take(KeyStep::Prepare, at(17));
+        let turned = fs::metadata(&path).unwrap();
+        assert_eq!((turned.uid(), turned.permissions().mode() & 0o777), (owner, 0o400));
     }
 }
