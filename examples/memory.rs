@@ -12,11 +12,12 @@ mod server;
 use std::error::Error;
 use std::num::NonZeroUsize;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use rationd::buyer::{BuyerKey, KeyMark, Pseudonym, Ring, Turn};
 use rationd::ids::RequestId;
 use rationd::ledger::redis::{FirstCheck, Lanes, RedisLedger, RedisOptions, Seen, keys};
-use rationd::ledger::{Call, Claim, Claimed, Entry, Kind, Ledger, RecordKey, State, Terms, packed};
+use rationd::ledger::{Call, Claim, Claimed, Entry, Kept, Kind, Ledger, RecordKey, State, Terms, packed};
 use rationd::redis_pool::RedisPool;
 use rationd::time::{Clock, SystemClock, Timestamp};
 use redis::aio::MultiplexedConnection;
@@ -64,7 +65,12 @@ async fn main() -> Result<ExitCode, Failure> {
 
 /// How many of a sample of claims, made by the ledger, stand as the buyers above do.
 async fn claims_store_the_same(url: &str, connection: &mut MultiplexedConnection) -> Result<u64, Failure> {
-    let terms = Terms { turn: turn(), simulated_clock: false, programmes: Vec::new() };
+    let terms = Terms {
+        turn: turn(),
+        kept: Kept { now: Timestamp::EPOCH, length: Duration::ZERO },
+        simulated_clock: false,
+        programmes: Vec::new(),
+    };
     let lanes = Lanes { count: NonZeroUsize::MIN, group: NonZeroUsize::MIN, queue: NonZeroUsize::MIN };
     let options = RedisOptions { allow_volatile: true, terms, lanes, witness: None, seen: Seen::default() };
     let ledger = RedisLedger::open(RedisPool::new(url, 2)?, options, SystemClock::real());

@@ -27,7 +27,7 @@ use crate::export::Exports;
 use crate::grpc::{Admin, Counters, Health};
 use crate::ledger::embedded::EmbeddedLedger;
 use crate::ledger::redis::{BadWitness, FirstCheck, Lanes, RedisLedger, RedisOptions, Seen, Trip, Witness};
-use crate::ledger::{Durability, Ledger, Terms};
+use crate::ledger::{Durability, Kept, Ledger, Terms};
 use crate::policy::{BuyerIds, Policies};
 use crate::purchase::Purchases;
 use crate::redis_pool::RedisPool;
@@ -180,6 +180,7 @@ pub async fn start<C: Clock>(config: Config, clock: C, watched: Watched) -> Resu
     let objective = Arc::<Objective>::default();
     let terms = Terms {
         turn: keys.ring().turn(),
+        kept: Kept { now: clock.now(), length: loaded.policies.load().kept() },
         simulated_clock: clock.is_simulated(),
         programmes: loaded
             .policies
@@ -438,10 +439,11 @@ async fn run<L: Ledger, D: Door, C: Clock>(parts: Parts<L, D, C>) -> Result<Runn
         tasks.spawn("the audit log's health", until(&drain.closing, follow.map(Ok)));
         tasks.spawn("the end of old records", until(&drain.closing, expire.map(Ok)));
     }
+    let follow_keys = ring.follow(config.clone(), ledger.clone(), clock.clone(), policies.clone());
     let upkeep = [
         ("health", until(&drain.closing, follow_health.map(Ok))),
         ("the reload of certificates", until(&drain.closing, follow_certificates.map(Ok))),
-        ("the reload of keys", until(&drain.closing, ring.follow(config.clone(), ledger.clone()).map(Ok))),
+        ("the reload of keys", until(&drain.closing, follow_keys.map(Ok))),
         ("the reload of files", until(&drain.closing, loaded.follow(config.clone(), metrics).map(Ok))),
         ("the sweep", until(&drain.closing, upkeep::sweep(ledger, clock, policies).map(Ok))),
         ("the registry of sessions", until(&drain.closing, keep_registry)),

@@ -21,7 +21,7 @@ use crate::ids::{LedgerId, ProgrammeCode, RequestId, SiteId, TerminalId};
 use crate::policy::{Window, Windows};
 use crate::time::Timestamp;
 
-pub use terms::{OtherTerms, Terms};
+pub use terms::{Kept, OtherTerms, Terms};
 
 /// Which record: one buyer's, in one programme.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -487,8 +487,9 @@ pub trait Ledger: Clone + Send + Sync + 'static {
     ) -> impl Future<Output = Result<Exported, LedgerError>> + Send;
 
     /// Goes over to this turn of the key ring, from which the calls that follow are made: every partition that is still written
-    /// under the ring before it is written under it from now on.
-    fn turn(&self, to: Turn) -> impl Future<Output = Result<(), LedgerError>> + Send;
+    /// under the ring before it is written under it from now on. A turn without the previous key is refused, and changes nothing, if the
+    /// ledger stands at another ring, or went over to this one so lately that the previous key is needed.
+    fn turn(&self, to: Turn, kept: Kept) -> impl Future<Output = Result<(), LedgerError>> + Send;
 
     /// The store's state as last known, for health and for opening sessions. Never asks the store.
     fn health(&self) -> Health;

@@ -18,12 +18,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
-use rationd::buyer::{BuyerKey, KeyMark, Neighbour, Pseudonym, Ring, Side, Turn};
+use rationd::buyer::{BuyerKey, KeyMark, Neighbour, OtherRing, Pseudonym, Ring, Side, Turn};
 use rationd::ids::RequestId;
 use rationd::ledger::redis::{FirstCheck, RedisLedger, RedisOptions, Seen, Witness, keys};
 use rationd::ledger::{
-    Answer, Call, Claim, Claimed, Durability, Health, Late, Ledger, LedgerError, OUTBOX_EVENTS, Record, RecordKey,
-    Resolved, Terms, packed,
+    Answer, Call, Claim, Claimed, Durability, Health, Kept, Late, Ledger, LedgerError, OUTBOX_EVENTS, Record,
+    RecordKey, Resolved, Terms, packed,
 };
 use rationd::policy::Window;
 use rationd::redis_pool::RedisPool;
@@ -43,10 +43,14 @@ fn other_keys() -> Turn {
     Turn::at(Ring { id: 1, mark: KeyMark::from_bytes(*b"another!") })
 }
 
+/// How long purchases are kept.
+const KEPT: Duration = Duration::from_secs(15 * 86_400);
+
 /// What these ledgers are begun with under this clock.
 fn terms<C: Clock>(clock: &C) -> Terms {
     let programmes = vec![("km".parse().unwrap(), "masks kr_resident".to_owned())];
-    Terms { turn: turn(), simulated_clock: clock.is_simulated(), programmes }
+    let kept = Kept { now: clock.now(), length: KEPT };
+    Terms { turn: turn(), kept, simulated_clock: clock.is_simulated(), programmes }
 }
 
 /// No call may take longer: the ledger's deadline of 2 s, and some for a busy machine.
@@ -700,9 +704,6 @@ async fn a_claim_reads_once_whether_the_ring_turns_or_not() {
     let server = RedisServer::start();
     let ledger = open(&server, false, SystemClock::real());
     assert_eq!(ledger.check_once().await, FirstCheck::Fit);
-    let ring = |id| Ring { id, mark: KeyMark::from_bytes(*b"of tests") };
-    let neighbour = Neighbour { side: Side::Previous, ring: ring(1), makes: () };
-    let second = Turn { ring: ring(2), neighbour: Some(neighbour) };
     // The same buyers under the second key.
     let turned = |number: u8| {
         let key = buyer(number);
@@ -728,32 +729,88 @@ async fn a_claim_reads_once_whether_the_ring_turns_or_not() {
     // The first call in each partition marks it.
     assert_eq!(count("each the first of its partition", &buyer).await, [100, 100, 100, 200, 0, 100]);
     assert_eq!(count("at rest", &buyer).await, [100, 100, 100, 100, 0, 100]);
-    ledger.turn(second).await.unwrap();
+    let kept = Kept { now: SystemClock::real().now(), length: KEPT };
+    ledger.turn(second(), kept).await.unwrap();
     assert_eq!(count("each the buyer's first after a turn", &turned).await, [100, 100, 100, 100, 100, 100]);
     assert_eq!(count("while the previous key is read", &turned).await, [100, 100, 100, 100, 0, 100]);
     for number in 0..100 {
         assert_eq!(ledger.usage(turned(number)).await.unwrap().entries().len(), 4);
     }
-    // The identity has gone over too: who has prepared the turn may follow, and who knows nothing of it is refused.
-    let opened = async |turn: Turn| {
-        let options = RedisOptions {
-            allow_volatile: false,
-            terms: Terms { turn, ..terms(&SystemClock::real()) },
-            lanes: lanes(),
-            witness: None,
-            seen: Seen::default(),
-        };
-        RedisLedger::open(RedisPool::new(&server.url(), 2).unwrap(), options, SystemClock::real()).check_once().await
+    // The identity has gone over too: who has prepared the turn follows first, and who knows nothing of it is refused.
+    let opened = async |turn: Turn, length: Duration| {
+        let kept = Kept { length, ..kept };
+        open_at(&server, turn, kept).check_once().await
     };
-    let prepared = Turn { ring: ring(1), neighbour: Some(Neighbour { side: Side::Next, ring: ring(2), makes: () }) };
-    assert_eq!(opened(prepared).await, FirstCheck::Fit);
-    for (turn, said) in
-        [(turn(), "which this key file (at 1) does not hold"), (Turn::at(ring(3)), "no longer reads what is written")]
-    {
-        let FirstCheck::Unfit(findings) = opened(turn).await else { panic!("{said}") };
+    let behind = FirstCheck::Away(
+        "rationd:ledger: the ring was turned to key 2 and this key file is still at 1: give it the turned key file"
+            .into(),
+    );
+    assert_eq!(opened(prepared(), KEPT).await, behind);
+    for (turn, said) in [
+        (turn(), "which this key file (at 1) does not hold"),
+        (Turn::at(ring(3)), "no longer reads what is written"),
+        (Turn::at(ring(2)), "and what was recorded under the key before it counts, or may be asked for, until"),
+    ] {
+        let FirstCheck::Unfit(findings) = opened(turn, KEPT).await else { panic!("{said}") };
         assert!(findings[0].contains(said), "{findings:?}");
     }
-    assert_eq!(opened(Turn::at(ring(2))).await, FirstCheck::Fit);
+    assert_eq!(opened(Turn::at(ring(2)), Duration::ZERO).await, FirstCheck::Fit);
+}
+
+/// The ring at this key.
+fn ring(id: u32) -> Ring {
+    Ring { id, mark: KeyMark::from_bytes(*b"of tests") }
+}
+
+/// The ring at the first key, with the second as its next.
+fn prepared() -> Turn {
+    Turn { ring: ring(1), neighbour: Some(Neighbour { side: Side::Next, ring: ring(2), makes: () }) }
+}
+
+/// The ring at the second key, with the first as its previous.
+fn second() -> Turn {
+    Turn { ring: ring(2), neighbour: Some(Neighbour { side: Side::Previous, ring: ring(1), makes: () }) }
+}
+
+fn open_at(server: &RedisServer, turn: Turn, kept: Kept) -> RedisLedger<SystemClock> {
+    let terms = Terms { turn, kept, ..terms(&SystemClock::real()) };
+    let options = RedisOptions { allow_volatile: false, terms, lanes: lanes(), witness: None, seen: Seen::default() };
+    RedisLedger::open(RedisPool::new(&server.url(), 8).unwrap(), options, SystemClock::real())
+}
+
+/// What a server that takes no writes tells every call is no reason to shut the gate, whether the ring turns or not.
+#[tokio::test]
+async fn a_look_writes_nothing_once_the_ring_has_turned() {
+    let server = RedisServer::start();
+    let kept = Kept { now: SystemClock::real().now(), length: KEPT };
+    let ledger = open(&server, false, SystemClock::real());
+    // A store that nobody has recognised is left alone.
+    assert!(matches!(ledger.turn(second(), kept).await, Err(LedgerError::StoreUnavailable(_))));
+    assert_eq!(tell(&server, &["DBSIZE"]).await, Value::Int(0));
+    assert_eq!(ledger.check_once().await, FirstCheck::Fit);
+    ledger.turn(second(), kept).await.unwrap();
+    tell(&server, &["CONFIG", "SET", "maxmemory", "1"]).await;
+    assert_eq!(ledger.check_once().await, FirstCheck::Fit);
+}
+
+/// A ledger was begun under the second key, and where nobody has bought nothing says so yet.
+#[tokio::test]
+async fn who_is_behind_marks_no_partition_before_it_has_followed() {
+    let server = RedisServer::start();
+    let kept = Kept { now: SystemClock::real().now(), length: KEPT };
+    let newer = open_at(&server, Turn::at(ring(2)), kept);
+    assert_eq!(newer.check_once().await, FirstCheck::Fit);
+    let late = open_at(&server, prepared(), kept);
+    assert!(matches!(late.check_once().await, FirstCheck::Away(_)));
+    let unavailable = late.claim(buyer(1), call(RequestId::random()), sale()).await;
+    assert!(matches!(unavailable, Err(LedgerError::StoreUnavailable(_))), "{unavailable:?}");
+    let behind = LedgerError::OtherRing(OtherRing::Behind { ours: 1, theirs: 2 });
+    assert_eq!(late.turn(prepared(), kept).await, Err(behind));
+    assert_eq!(tell(&server, &["EXISTS", "{01}:ring"]).await, Value::Int(0));
+    // It follows, as its process does at that answer.
+    let _ = late.turn(second(), kept).await;
+    assert_eq!(late.check_once().await, FirstCheck::Fit);
+    assert_eq!(newer.check_once().await, FirstCheck::Fit);
 }
 
 /// Every step of an export.

@@ -28,7 +28,7 @@ use std::time::{Duration, Instant};
 use rationd::buyer::{BuyerKey, KeyMark, Pseudonym, Ring, Turn};
 use rationd::ids::RequestId;
 use rationd::ledger::redis::{FirstCheck, RedisLedger, RedisOptions, Seen, Witness};
-use rationd::ledger::{Call, Claim, Claimed, Durability, Ledger, LedgerError, RecordKey, Resolved, Terms};
+use rationd::ledger::{Call, Claim, Claimed, Durability, Kept, Ledger, LedgerError, RecordKey, Resolved, Terms};
 use rationd::policy::Window;
 use rationd::redis_pool::RedisPool;
 use rationd::session::redis::RedisDoor;
@@ -82,10 +82,15 @@ fn turn<T>() -> Turn<T> {
     Turn::at(Ring { id: 1, mark: KeyMark::from_bytes(*b"of tests") })
 }
 
+/// How long purchases are kept.
+fn kept() -> Kept {
+    Kept { now: SystemClock::real().now(), length: Duration::from_secs(15 * 86_400) }
+}
+
 /// The same, with this witness file.
 fn ledger_with(url: &str, allow_volatile: bool, witness: Option<&Path>) -> Redis {
     let programmes = vec![("km".parse().unwrap(), "masks kr_resident".to_owned())];
-    let terms = Terms { turn: turn(), simulated_clock: false, programmes };
+    let terms = Terms { turn: turn(), kept: kept(), simulated_clock: false, programmes };
     let witness = witness.map(|file| Arc::new(Witness::open(file).unwrap()));
     let options = RedisOptions { allow_volatile, terms, lanes: lanes(), witness, seen: Seen::default() };
     RedisLedger::open(RedisPool::new(url, 8).unwrap(), options, SystemClock::real())

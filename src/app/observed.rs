@@ -10,8 +10,8 @@ use tracing::Instrument;
 use crate::buyer::{KeyId, OtherRing, Turn};
 use crate::ids::{LedgerId, ProgrammeCode};
 use crate::ledger::{
-    Answer, Call, Claim, Claimed, Confirmed, Durability, Entered, Exported, Health, Late, Ledger, LedgerError, Record,
-    RecordKey, Released, Resolved, Swept, Voided,
+    Answer, Call, Claim, Claimed, Confirmed, Durability, Entered, Exported, Health, Kept, Late, Ledger, LedgerError,
+    Record, RecordKey, Released, Resolved, Swept, Voided,
 };
 use crate::policy::Window;
 use crate::telemetry::metrics::{Metrics, StoreVerb, TripOutcome};
@@ -78,18 +78,25 @@ impl<L: Ledger, C: Clock> Observed<L, C> {
             }
             let took = self.clock.monotonic().saturating_sub(begun);
             self.metrics.tripped(verb, outcome, took);
-            if let Err(LedgerError::OtherRing(OtherRing::Behind { theirs, .. })) = answer {
-                self.turned_to.send_if_modified(|newest| {
-                    let is_news = theirs > *newest;
-                    *newest = theirs.max(*newest);
-                    is_news
-                });
-            }
+            self.hear(&answer);
             if matches!(verb, StoreVerb::Claim | StoreVerb::Usage) {
                 self.objective.took(took, has_failed(outcome));
             }
             answer
         })
+    }
+}
+
+impl<L, C> Observed<L, C> {
+    /// Tells whoever follows the others that they have turned the ring, if this answer says so.
+    fn hear<T>(&self, answer: &Result<T, LedgerError>) {
+        if let Err(LedgerError::OtherRing(OtherRing::Behind { theirs, .. })) = answer {
+            self.turned_to.send_if_modified(|newest| {
+                let is_news = theirs > newest;
+                *newest = (*theirs).max(*newest);
+                is_news
+            });
+        }
     }
 }
 
@@ -194,8 +201,10 @@ impl<L: Ledger, C: Clock> Ledger for Observed<L, C> {
         self.trip(StoreVerb::Export, self.ledger.export(programme, from)).await
     }
 
-    async fn turn(&self, to: Turn) -> Result<(), LedgerError> {
-        self.ledger.turn(to).await
+    async fn turn(&self, to: Turn, kept: Kept) -> Result<(), LedgerError> {
+        let turned = self.ledger.turn(to, kept).await;
+        self.hear(&turned);
+        turned
     }
 
     fn health(&self) -> Health {
@@ -271,8 +280,8 @@ mod tests {
             self.0.export(programme, from).await
         }
 
-        async fn turn(&self, to: Turn) -> Result<(), LedgerError> {
-            self.0.turn(to).await
+        async fn turn(&self, to: Turn, kept: Kept) -> Result<(), LedgerError> {
+            self.0.turn(to, kept).await
         }
 
         fn health(&self) -> Health {
@@ -303,7 +312,8 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let programmes = vec![("km".parse().unwrap(), "masks".to_owned())];
         let turn = Turn::at(Ring { id: 1, mark: KeyMark::from_bytes(*b"of tests") });
-        let terms = Terms { turn, simulated_clock: true, programmes };
+        let kept = Kept { now: Timestamp::EPOCH, length: std::time::Duration::ZERO };
+        let terms = Terms { turn, kept, simulated_clock: true, programmes };
         let ledger = dress(EmbeddedLedger::open(directory.path(), &terms).unwrap());
         let options = TelemetryOptions {
             program: Program::Service,

@@ -13,6 +13,7 @@ use zeroize::Zeroizing;
 use super::Buyer;
 use crate::ids::ProgrammeId;
 use crate::museum::Mutant;
+use crate::time::Timestamp;
 
 /// A secret key of 256 bits: wiped on drop, absent from `Debug`.
 pub type SecretKey = SecretBox<[u8; 32]>;
@@ -204,6 +205,17 @@ pub enum OtherRing {
         ours: KeyId,
         /// The key that the ledger is written under.
         theirs: KeyId,
+    },
+    /// This key file has forgotten the key before its own too early.
+    #[error(
+        "the ring was turned to key {ours}, and what was recorded under the key before it counts, or may be asked for, until {until}: \
+         bring back the key file in which that is the previous key"
+    )]
+    StillNeeded {
+        /// The current key here.
+        ours: KeyId,
+        /// When it may be forgotten.
+        until: Timestamp,
     },
     /// The same number, and another key.
     #[error(

@@ -1,8 +1,6 @@
 //! `rationd keys …`: turns the key ring, a step at a time, in the key file that every instance has. No service is asked: each takes up
 //! its changed file by itself.
 
-use std::time::Duration;
-
 use clap::Subcommand;
 
 use super::{Settings, complain, exit, print};
@@ -58,7 +56,7 @@ fn step(command: KeysCommand) -> Result<String, Failed> {
     let config = settings.load().map_err(|e| unfit(&e))?;
     let files = config.policies.as_deref().map_or(Ok(Vec::new()), read_policy_files).map_err(|e| unfit(&e))?;
     let policies = Policies::with_files(&files).map_err(|e| unfit(&e))?;
-    let kept = policies.iter().map(|programme| programme.kept()).fold(Duration::ZERO, Duration::max);
+    let kept = policies.kept();
     let (file, now) = (config.keys.display(), SystemClock::real().now());
     let mut keys = Keys::load(&config.keys).map_err(|e| unfit(&e))?;
     if let Some(step) = step {

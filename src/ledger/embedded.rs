@@ -24,8 +24,8 @@ use crate::time::Timestamp;
 
 use super::rules::{self, Step};
 use super::{
-    Answer, Call, Claim, Claimed, Confirmed, Durability, Entered, Exported, Health, Late, Ledger, LedgerError, Record,
-    RecordKey, Released, Resolved, Swept, Terms, Voided,
+    Answer, Call, Claim, Claimed, Confirmed, Durability, Entered, Exported, Health, Kept, Late, Ledger, LedgerError,
+    Record, RecordKey, Released, Resolved, Swept, Terms, Voided,
 };
 
 pub use file::{FILE_NAME, OpenError, Told};
@@ -104,7 +104,7 @@ impl EmbeddedLedger {
         stated: String,
         decide: impl FnOnce(&Record) -> Result<Step<O>, LedgerError> + Send + 'static,
     ) -> impl Future<Output = Result<Answer<O>, LedgerError>> + Send {
-        self.submit(move |reply| Box::new(Verb::new(key, call.terminal, stated, decide, reply)))
+        self.submit(move |reply| Box::new(Verb::new(key, call, stated, decide, reply)))
     }
 
     fn submit<T: Send>(
@@ -204,8 +204,8 @@ impl Ledger for EmbeddedLedger {
         self.read(move |database| file::export(database, programme, from.as_deref())).await
     }
 
-    async fn turn(&self, to: Turn) -> Result<(), LedgerError> {
-        self.submit(|reply| Box::new(TurnStep::new(to, reply))).await
+    async fn turn(&self, to: Turn, kept: Kept) -> Result<(), LedgerError> {
+        self.submit(|reply| Box::new(TurnStep::new(to, kept, reply))).await
     }
 
     fn health(&self) -> Health {

@@ -49,8 +49,8 @@ use crate::redis_pool::{BadRedisUrl, RedisPool};
 use crate::time::{Clock, Timestamp};
 
 use super::{
-    Answer, Call, Claim, Claimed, Confirmed, Durability, Entered, Exported, Health, Late, Ledger, LedgerError, Record,
-    RecordKey, Released, Resolved, Swept, Terms, Voided,
+    Answer, Call, Claim, Claimed, Confirmed, Durability, Entered, Exported, Health, Kept, Late, Ledger, LedgerError,
+    Record, RecordKey, Released, Resolved, Swept, Terms, Voided,
 };
 use decode::Scanned;
 use lanes::Queue;
@@ -273,7 +273,10 @@ impl<C: Clock> Ledger for RedisLedger<C> {
     }
 
     /// What cannot be moved now is moved by the next look, or by the first call that writes there.
-    async fn turn(&self, to: Turn) -> Result<(), LedgerError> {
+    async fn turn(&self, to: Turn, kept: Kept) -> Result<(), LedgerError> {
+        if to.previous().is_none() {
+            self.may_be_at(&to, kept).await?;
+        }
         self.turn.send_replace(to);
         for shard in self.shards().all().values() {
             self.move_on(shard).await?;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::problems::{PolicyError, PolicyErrors};
 use super::programme::Programme;
@@ -61,6 +62,11 @@ impl Policies {
             }
         }
         if errors.is_empty() { Ok(Self(programmes)) } else { Err(PolicyErrors(errors)) }
+    }
+
+    /// For how long purchases are kept, the longest of all programmes.
+    pub fn kept(&self) -> Duration {
+        self.iter().map(|programme| programme.kept()).max().unwrap_or_default()
     }
 
     /// The programme of this id.

@@ -107,6 +107,8 @@ async fn the_ring_turns_while_everybody_sells_and_nothing_is_sold_or_lost_by_it(
     };
     tokio::time::sleep(MEANWHILE).await;
     tokio::task::block_in_place(|| step("prepare", Duration::ZERO));
+    let prepared = directory.path().join("prepared.toml");
+    give(&files[0], &prepared);
     tokio::time::sleep(MEANWHILE).await;
     let longest_before = longest.load(Ordering::Relaxed);
     tokio::task::block_in_place(|| step("rotate", LATE));
@@ -153,14 +155,20 @@ async fn the_ring_turns_while_everybody_sells_and_nothing_is_sold_or_lost_by_it(
     }
     let late = services[2].log();
     assert!(late.contains("this one follows, and its key file is late"), "{late}");
+    // One that starts later still, with the file of before the turn.
+    let arguments = ["--store", &redis.url(), "--clock", SATURDAY, "--keys", prepared.to_str().unwrap()];
+    services.push(Service::start(directory.path(), &arguments, &[]));
+    tokio::task::block_in_place(|| services[PROCESSES].await_health(0));
+    assert!(services[PROCESSES].log().contains("this one follows, and its key file is late"));
     tokio::task::block_in_place(|| services.into_iter().for_each(Service::stop));
 }
 
 #[test]
 fn each_step_says_what_comes_next_and_what_is_refused_says_until_when() {
     let directory = tempfile::tempdir().unwrap();
-    Service::start(directory.path(), &[], &[]).stop();
-    let file = directory.path().join("rationd-data/keys.toml");
+    let start = |clock| Service::start(directory.path(), &["--clock", clock], &[("RATIOND_RELOAD_SECONDS", "1")]);
+    start(SATURDAY).stop();
+    let file = directory.path().join("rationd-data-simulated/keys.toml");
     let step = |name: &str| keys(name, &file);
     let refused = |name: &str, why: &str| {
         let ran = step(name);
@@ -181,19 +189,33 @@ fn each_step_says_what_comes_next_and_what_is_refused_says_until_when() {
     // Of a ring that was turned long ago.
     std::fs::write(&file, text.replace(left, "left = \"2020-03-11T09:00:00+09:00\"")).unwrap();
     refused("prepare", "key 1 was left and is needed no more: run `rationd keys retire`");
-    // The service goes over with the previous key once more, and then without.
-    let service = Service::start(directory.path(), &[], &[("RATIOND_RELOAD_SECONDS", "1")]);
+    // What the command line takes for long ago the ledger knows better: it goes over now, and the previous key is needed.
+    let turned = std::fs::read(&file).unwrap();
+    let service = start(SATURDAY);
+    let logs = |service: &Service, line: &str| {
+        let begun = Instant::now();
+        while !service.log().contains(line) {
+            assert!(begun.elapsed() < PATIENCE, "{}", service.log());
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    };
     taken(&step("retire"));
-    let begun = Instant::now();
-    while !service.log().contains("another key file is in force") {
-        assert!(begun.elapsed() < PATIENCE, "{}", service.log());
-        std::thread::sleep(Duration::from_millis(50));
-    }
+    logs(&service, "a changed key file is refused");
+    assert!(service.log().contains("may be asked for, until 2020-07-"), "{}", service.log());
+    service.await_health(0);
+    service.stop();
+    let ran = super::service::refused(directory.path(), &["--clock", SATURDAY]);
+    assert!(ran.code == 64 && ran.err.contains("may be asked for, until 2020-07-"), "{ran:?}");
+    // Later it is not: the service starts with the previous key once more, and goes on without.
+    std::fs::write(&file, turned).unwrap();
+    let service = start("2020-07-20T09:00:00+09:00");
+    taken(&step("retire"));
+    logs(&service, "another key file is in force");
     service.await_health(0);
     service.stop();
     // An old copy of the key file is not this ledger's any more.
     let first = text.split("[ring.").filter(|part| !part.starts_with("current]")).collect::<Vec<_>>().join("[ring.");
     std::fs::write(&file, first.replace("previous]", "current]").replace(&format!("{left}\n"), "")).unwrap();
-    let ran = super::service::refused(directory.path(), &[]);
+    let ran = super::service::refused(directory.path(), &["--clock", SATURDAY]);
     assert!(ran.code == 64 && ran.err.contains("the ring was turned to key 2, which this key file (at 1)"), "{ran:?}");
 }

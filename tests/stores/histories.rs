@@ -18,7 +18,7 @@ use rationd::time::Timestamp;
 
 use super::model::Model;
 use super::places::{self, Outbox};
-use super::steps::{Step, Verb, at, beside, buyer, call, ring, turned};
+use super::steps::{Step, Verb, at, beside, buyer, call, kept, ring, turned};
 
 const HISTORIES: u64 = 300;
 /// The most calls of a history; half of it on average.
@@ -229,7 +229,7 @@ impl Life {
 
 /// The ring of the ledger turns from this key to the next.
 async fn turn_on<L: Ledger>(ledger: &L, from: u32) {
-    ledger.turn(beside(from + 1, Side::Previous)).await.unwrap();
+    ledger.turn(beside(from + 1, Side::Previous), kept(0)).await.unwrap();
 }
 
 async fn agree<L: Ledger, P: Outbox>(store: &str, ledger: &L, place: &P) {
@@ -316,7 +316,7 @@ async fn shrink<L: Ledger>(
             Ok(_) => tree.complicate(),
         };
         // Whether it turned or not: a ring that stands there already is gone over to again.
-        let _ = ledger.turn(beside(key + 1, Side::Previous)).await;
+        let _ = ledger.turn(beside(key + 1, Side::Previous), kept(0)).await;
         (nth, key) = (nth + 1, key + 1);
     }
     panic!("the shortest history that differs: {shortest:#?}\n{found}");

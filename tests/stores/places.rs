@@ -8,13 +8,13 @@ use rationd::redis_pool::RedisPool;
 use rationd::time::ManualClock;
 use tempfile::TempDir;
 
-use super::steps::{Told, at, turn};
+use super::steps::{Told, at, kept, turn};
 use crate::support::redis::{RedisServer, lanes};
 
 /// The terms of every ledger of these tests.
 pub fn terms() -> Terms {
     let programmes = vec![("km".parse().unwrap(), "masks kr_resident".to_owned())];
-    Terms { turn: turn(), simulated_clock: true, programmes }
+    Terms { turn: turn(), kept: kept(0), simulated_clock: true, programmes }
 }
 
 /// Reads what a store has told: the one thing about a ledger that its port does not offer.

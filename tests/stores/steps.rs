@@ -6,8 +6,8 @@ use std::time::Duration;
 use rationd::buyer::{BuyerKey, KeyMark, Neighbour, Pseudonym, Ring, Side, Turn};
 use rationd::ids::{RequestId, SiteId, TerminalId};
 use rationd::ledger::{
-    Answer, Call, Claim, Claimed, Confirmed, Entered, Entry, Late, Ledger, LedgerError, Record, RecordKey, Released,
-    Resolved, Voided,
+    Answer, Call, Claim, Claimed, Confirmed, Entered, Entry, Kept, Late, Ledger, LedgerError, Record, RecordKey,
+    Released, Resolved, Voided,
 };
 use rationd::policy::Window;
 use rationd::time::Timestamp;
@@ -114,6 +114,12 @@ impl Step {
 /// Noon of 11 March 2020 in Seoul, and so many milliseconds more.
 pub fn at(ms: i64) -> Timestamp {
     Timestamp::from_millis(1_583_895_600_000 + ms)
+}
+
+/// So many days after that, where purchases are kept for 15.
+pub fn kept(days: u64) -> Kept {
+    let span = |days: u64| Duration::from_secs(days * 86_400);
+    Kept { now: at(0).plus(span(days)), length: span(15) }
 }
 
 /// A buyer in the programme `km`. Different numbers are different buyers; the partition is the number's low byte.

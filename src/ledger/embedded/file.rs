@@ -2,7 +2,7 @@
 //!
 //! | table | key | value |
 //! |---|---|---|
-//! | `meta` | `kind`, `layout`, `ledger_id`; the [`Terms`]: `keys` (the ring of keys that every record is written under), `clock` and for each code `programme:km` | text |
+//! | `meta` | `kind`, `layout`, `ledger_id`; the [`Terms`]: `keys` (the ring of keys that every record is written under) and since when (`turned`), `clock` and for each code `programme:km` | text |
 //! | `records` | programme code (4 bytes, padded with zeros), partition, pseudonym (16 bytes) | packed entries, each as name (16 bytes), length (1 byte), value |
 //! | `outbox` | partition, sequence from 1 | the event as JSON; the newest [`OUTBOX_EVENTS`](crate::ledger::OUTBOX_EVENTS) |
 //!
@@ -23,7 +23,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::buyer::{BuyerKey, Neighbour, OtherRing, Pseudonym};
 use crate::ids::{LedgerId, ProgrammeCode, SiteId, TerminalId};
-use crate::ledger::terms::KEYS;
+use crate::ledger::terms::{KEYS, TURNED};
 use crate::ledger::{Event, EventKind, Exported, OtherTerms, Record, RecordKey, Terms, packed};
 
 /// The ledger's file in its directory.
@@ -312,6 +312,7 @@ fn meet(database: &Database, terms: &Terms, moves: bool) -> Result<(), redb::Err
         let mut meta = transaction.open_table(META)?;
         if moves {
             meta.insert(KEYS, terms.turn.ring.to_string().as_str())?;
+            meta.insert(TURNED, terms.kept.now.to_string().as_str())?;
         }
         for (name, text) in terms.of_programmes() {
             meta.insert(name.as_str(), text)?;

@@ -11,10 +11,10 @@ use redb::{Database, Durability, ReadableTable, StorageError, Table};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::buyer::Turn;
-use crate::ids::{ProgrammeCode, TerminalId};
+use crate::ids::ProgrammeCode;
 use crate::ledger::rules::Step;
-use crate::ledger::terms::KEYS;
-use crate::ledger::{Answer, Entry, LedgerError, OUTBOX_EVENTS, Record, RecordKey, Swept, packed};
+use crate::ledger::terms::{KEYS, TURNED};
+use crate::ledger::{Answer, Call, Entry, Kept, LedgerError, OUTBOX_EVENTS, Record, RecordKey, Swept, packed};
 use crate::museum::Mutant;
 use crate::time::Timestamp;
 
@@ -132,7 +132,7 @@ fn write_group(database: &Database, jobs: &mut [Box<dyn Job>]) -> Result<(), Led
 
 impl Group<'_> {
     /// Whether a call of this turn may write: nobody does under a ring that was left, and the ring moves on from the one before only.
-    fn under<T>(&mut self, turn: &Turn<T>) -> Result<Result<(), LedgerError>, StorageError> {
+    fn under<T>(&mut self, turn: &Turn<T>, now: Timestamp) -> Result<Result<(), LedgerError>, StorageError> {
         if turn.ring.is(&self.ring) || Mutant::RingNotCompared.is_on() {
             return Ok(Ok(()));
         }
@@ -141,6 +141,7 @@ impl Group<'_> {
         }
         self.ring = turn.ring.to_string();
         self.meta.insert(KEYS, self.ring.as_str())?;
+        self.meta.insert(TURNED, now.to_string().as_str())?;
         self.wrote = true;
         Ok(Ok(()))
     }
@@ -184,7 +185,7 @@ impl Group<'_> {
 /// A verb of the ledger: a function of the rules, waiting for its record.
 pub(super) struct Verb<O, F> {
     key: RecordKey,
-    terminal: TerminalId,
+    call: Call,
     stated: String,
     decide: Option<F>,
     decided: Option<Result<Answer<O>, LedgerError>>,
@@ -194,18 +195,18 @@ pub(super) struct Verb<O, F> {
 impl<O, F: FnOnce(&Record) -> Result<Step<O>, LedgerError>> Verb<O, F> {
     pub(super) fn new(
         key: RecordKey,
-        terminal: TerminalId,
+        call: Call,
         stated: String,
         decide: F,
         reply: oneshot::Sender<Result<Answer<O>, LedgerError>>,
     ) -> Self {
-        Self { key, terminal, stated, decide: Some(decide), decided: None, reply }
+        Self { key, call, stated, decide: Some(decide), decided: None, reply }
     }
 
     fn step(&mut self, group: &mut Group<'_>) -> Result<Option<Result<Answer<O>, LedgerError>>, StorageError> {
         // Nobody waits for it any more, and nothing has been written: it need not happen.
         let (false, Some(decide)) = (self.reply.is_closed(), self.decide.take()) else { return Ok(None) };
-        if let Err(other) = group.under(&self.key.turn)? {
+        if let Err(other) = group.under(&self.key.turn, self.call.now)? {
             return Ok(Some(Err(other)));
         }
         let key = file::record_key(&self.key);
@@ -230,7 +231,7 @@ impl<O, F: FnOnce(&Record) -> Result<Step<O>, LedgerError>> Verb<O, F> {
             after
         };
         for event in &step.events {
-            let told = Told::new(event, self.key.programme, self.terminal, &self.stated);
+            let told = Told::new(event, self.key.programme, self.call.terminal, &self.stated);
             group.tell(self.key.buyer.partition, &told)?;
         }
         Ok(Some(Ok(Answer { outcome: step.outcome, replayed: step.replayed, at: step.at, record })))
@@ -251,19 +252,24 @@ impl<O: Send, F: FnOnce(&Record) -> Result<Step<O>, LedgerError> + Send> Job for
 /// The key ring moves on, before any call needs it.
 pub(super) struct TurnStep {
     to: Turn,
+    kept: Kept,
     decided: Option<Result<(), LedgerError>>,
     reply: oneshot::Sender<Result<(), LedgerError>>,
 }
 
 impl TurnStep {
-    pub(super) fn new(to: Turn, reply: oneshot::Sender<Result<(), LedgerError>>) -> Self {
-        Self { to, decided: None, reply }
+    pub(super) fn new(to: Turn, kept: Kept, reply: oneshot::Sender<Result<(), LedgerError>>) -> Self {
+        Self { to, kept, decided: None, reply }
     }
 }
 
 impl Job for TurnStep {
     fn apply(&mut self, group: &mut Group<'_>) -> Result<(), StorageError> {
-        self.decided = Some(group.under(&self.to)?);
+        let turned = group.meta.get(TURNED)?.map(|turned| turned.value().to_owned());
+        self.decided = Some(match self.kept.refuses(&self.to, &group.ring, turned.as_deref()) {
+            Some(other) => Err(LedgerError::OtherRing(other)),
+            None => group.under(&self.to, self.kept.now)?,
+        });
         Ok(())
     }
 

@@ -129,7 +129,8 @@ pub(super) fn identity(key: &[u8], id: LedgerId, terms: &Terms) -> Cmd {
         .arg(keys::LAYOUT)
         .arg(flat(at_birth.into()).to_string())
         .arg(flat(programmes.collect()).to_string())
-        .arg(accepted.to_string());
+        .arg(accepted.to_string())
+        .arg(terms.kept.now.to_string());
     cmd
 }
 
@@ -206,6 +207,7 @@ mod tests {
     use super::*;
     use crate::buyer::{BuyerKey, KeyMark, Neighbour, Pseudonym, Side};
     use crate::ids::RequestId;
+    use crate::ledger::Kept;
 
     fn key() -> RecordKey {
         let buyer = BuyerKey { partition: 0xa0, pseudonym: Pseudonym::from_bytes([1; 16]) };
@@ -252,7 +254,8 @@ mod tests {
     #[test]
     fn a_command_has_as_many_keys_and_arguments_as_its_script_takes() {
         let entry = Late { quantity: 1, sold_at: call().now, windows: Vec::new(), stated: String::new() };
-        let terms = Terms { turn: Turn::at(ring(1)), simulated_clock: false, programmes: Vec::new() };
+        let kept = Kept { now: call().now, length: Duration::ZERO };
+        let terms = Terms { turn: Turn::at(ring(1)), kept, simulated_clock: false, programmes: Vec::new() };
         for (script, command) in [
             (scripts::identity(), identity(b"rationd:ledger", LedgerId::random(), &terms)),
             (scripts::claim(), claim(&key(), &call(), &sale())),

@@ -123,8 +123,11 @@ pub(super) async fn identify(
     }
     let other = ours.differences(|name| stands.get(name).cloned());
     match other.as_slice() {
-        // This process follows as soon as it is asked to write.
-        [] | [OtherTerms::Keys(OtherRing::Behind { .. })] => {}
+        [] => {}
+        // Before this process has followed, it might write where nothing says yet under which ring.
+        [OtherTerms::Keys(behind @ OtherRing::Behind { .. })] => {
+            return Err(NotOurs::NotNow(format!("{key}: {behind}")));
+        }
         others => return Err(NotOurs::Unfit(others.iter().map(|other| format!("{key}: {other}")).collect())),
     }
     let nameless = || format!("{key}: it has no ledger id; bring the right data back, or use another Redis");

@@ -34,7 +34,7 @@ use crate::ids::ProgrammeCode;
 use crate::ledger::RecordKey;
 
 /// The ledger's identity: a hash with the fields `id` (a hyphenated UUID) and `layout` (a number), and the
-/// [`Terms`](crate::ledger::Terms) that it must be opened with ever after: `keys` (the ring of keys that it is written under), `clock` (`real`
+/// [`Terms`](crate::ledger::Terms) that it must be opened with ever after: `keys` (the ring of keys that it is written under) and `turned` (since when, once it has turned), `clock` (`real`
 /// or `simulated`) and for each code that it has met, such as `programme:km`, what the code stands for.
 pub const LEDGER: &str = "rationd:ledger";
 

@@ -6,7 +6,8 @@ use redis::aio::{ConnectionLike, MultiplexedConnection};
 use redis::{Pipeline, RedisError, RedisResult};
 
 use crate::buyer::{OtherRing, Turn};
-use crate::ledger::{LedgerError, Terms};
+use crate::ledger::terms::{KEYS, TURNED};
+use crate::ledger::{Kept, LedgerError, Terms};
 use crate::time::Clock;
 
 use super::identity::{NotOurs, identify};
@@ -16,12 +17,32 @@ use super::{RedisLedger, encode, faults, keys, scripts};
 impl<C: Clock> RedisLedger<C> {
     /// What this process works under now.
     pub(super) fn terms(&self) -> Terms {
-        Terms { turn: *self.turn.borrow(), ..self.options.terms.clone() }
+        let kept = Kept { now: self.clock.now(), ..self.options.terms.kept };
+        Terms { turn: *self.turn.borrow(), kept, ..self.options.terms.clone() }
+    }
+
+    /// Whether this process may be at a turn that moves nothing on: the ledger stands at it, and needs no key that it lacks.
+    pub(super) async fn may_be_at(&self, turn: &Turn, kept: Kept) -> Result<(), LedgerError> {
+        let away = |why: &dyn std::fmt::Display| LedgerError::StoreUnavailable(why.to_string());
+        let home = self.shards().of(0)?;
+        let mut connection = home.pool.connection().await.map_err(|error| away(&error))?;
+        let mut ask = redis::cmd("HMGET");
+        ask.arg(home.name().key()).arg(KEYS).arg(TURNED);
+        let asked = ask.query_async(&mut **connection).await.map_err(|error: RedisError| away(&error))?;
+        let (keys, turned): (Option<String>, Option<String>) = asked;
+        // A ledger that has not begun will begin under it.
+        let other = keys.and_then(|keys| kept.refuses(turn, &keys, turned.as_deref()));
+        other.map_or(Ok(()), |other| Err(LedgerError::OtherRing(other)))
     }
 
     /// Moves the partitions of this shard, and its standing to what follows from it.
     pub(super) async fn move_on(&self, shard: &Shard) -> Result<(), LedgerError> {
         shard.standing.alarm.notify_one();
+        shard.standing.gate()?;
+        if shard.standing.ledger().is_none() {
+            // Nobody has recognised what stands there.
+            return Ok(());
+        }
         let connection = shard.pool.connection().await;
         let mut connection = connection.map_err(|away| LedgerError::StoreUnavailable(away.to_string()))?;
         self.follow_ring(shard, &mut connection).await.map_err(|not_ours| {
@@ -79,8 +100,14 @@ impl<C: Clock> RedisLedger<C> {
                 "partitions are written under this key now"
             );
         }
-        if shard.is_home() && turn.previous().is_some() {
-            identify(connection, &shard.name().key(), &self.terms()).await?;
+        if let Some(previous) = turn.previous().filter(|_| shard.is_home()) {
+            let key = shard.name().key();
+            // Read first: a server that takes no writes for now is told apart by every call, and is not unfit.
+            match redis::cmd("HGET").arg(&key).arg(KEYS).query_async::<Option<String>>(connection).await? {
+                Some(stands) if previous.ring.is(&stands) => _ = identify(connection, &key, &self.terms()).await?,
+                Some(stands) => under(&turn, &stands)?,
+                None => {}
+            }
         }
         Ok(())
     }

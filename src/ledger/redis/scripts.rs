@@ -76,7 +76,7 @@ macro_rules! registry {
 }
 
 registry! {
-    identity(1, 5),
+    identity(1, 6),
     claim(4, 5),
     confirm(4, 4),
     release(4, 4),

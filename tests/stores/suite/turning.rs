@@ -5,7 +5,7 @@ use rationd::ledger::{Call, Ledger, LedgerError, RecordKey};
 
 use super::Bench;
 use crate::stores::places::Outbox;
-use crate::stores::steps::{Reply, Step, Verb, at, beside, call, hold, paper, ring, sale, turned, week};
+use crate::stores::steps::{Reply, Step, Verb, at, beside, call, hold, kept, paper, ring, sale, turned, week};
 
 /// Makes the call in a turn of the ring; insists on what the model says, which knows of none, and on this outcome.
 async fn says<L: Ledger, P: Outbox>(
@@ -41,7 +41,7 @@ pub async fn a_turn_of_the_ring_shows_nowhere<L: Ledger, P: Outbox>(bench: &mut 
         says(bench, prepared, "NotRecorded", key, call(4, 1, at(3)), Verb::Resolve).await;
         says(bench, first, "Refused", key, call(5, 1, at(4)), Verb::Claim(sale(2, &windows))).await;
     }
-    bench.ledger.turn(second).await.unwrap();
+    bench.ledger.turn(second, kept(0)).await.unwrap();
 
     // What only reads finds it where it was, under either key file; then it goes over with the first write.
     for _ in 0..2 {
@@ -109,4 +109,16 @@ pub async fn a_turn_of_the_ring_shows_nowhere<L: Ledger, P: Outbox>(bench: &mut 
     for (key, turn) in expected {
         assert!(found.contains(&(turned(key, turn).buyer, Some(bench.model.record(key)))), "{turn:?}");
     }
+
+    // The previous key is forgotten when nothing that stands under it is needed any more, and not before.
+    let until = kept(15).now;
+    for (without, days, said) in [
+        (Turn::at(ring(2)), 14, OtherRing::StillNeeded { ours: 2, until }),
+        (beside(2, Side::Next), 14, OtherRing::StillNeeded { ours: 2, until }),
+        (prepared, 99, OtherRing::Behind { ours: 1, theirs: 2 }),
+        (Turn::at(ring(3)), 99, OtherRing::FarAhead { ours: 3, theirs: 2 }),
+    ] {
+        assert_eq!(bench.ledger.turn(without, kept(days)).await, Err(LedgerError::OtherRing(said)));
+    }
+    bench.ledger.turn(Turn::at(ring(2)), kept(16)).await.unwrap();
 }
