@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 
+use rationd::buyer::{Neighbour, OtherRing};
 use rationd::ledger::Health;
 use rationd::session::redis::DOOR_TAG;
 
@@ -19,6 +20,15 @@ async fn exported(ledger: &Redis) -> Result<HashSet<BuyerKey>, LedgerError> {
             return Ok(all);
         }
     }
+}
+
+/// A buyer as the second key names them, while the first is read too.
+fn turned(number: u64) -> RecordKey {
+    let RecordKey { programme, buyer: BuyerKey { partition, pseudonym }, turn: Turn { ring, .. } } = buyer(number);
+    let second = Ring { id: 2, mark: KeyMark::from_bytes(*b"turned !") };
+    let neighbour = Some(Neighbour { side: rationd::buyer::Side::Previous, ring, makes: pseudonym });
+    let pseudonym = Pseudonym::from_bytes(pseudonym.as_bytes().map(|byte| !byte));
+    RecordKey { programme, buyer: BuyerKey { partition, pseudonym }, turn: Turn { ring: second, neighbour } }
 }
 
 /// Sells to one buyer of every partition; how many could be sold to.
@@ -145,6 +155,18 @@ async fn slots_move_while_counters_sell() {
         let _: u64 = node.tell(&["HSET", hash, process, &stands.to_string()]).await.unwrap();
     }
     assert_eq!(anew().check_once().await, FirstCheck::Fit);
+
+    // The key ring turns in all shards: everybody's second unit is sold under the second key, and nobody's third.
+    let instance = Instance::over(anew()).await;
+    assert_eq!(sold_everywhere(&instance.ledger, 2_000_000).await, 256);
+    instance.ledger.turn(turned(0).turn.bare(), kept()).await.unwrap();
+    for number in 2_000_000..2_000_256 {
+        let asked = async || instance.ledger.claim(turned(number), call(RequestId::random()), sale()).await;
+        assert!(matches!(asked().await.unwrap().outcome, Claimed::Recorded(_)), "{number}");
+        assert!(matches!(asked().await.unwrap().outcome, Claimed::Refused(_)), "{number}");
+    }
+    let early = instance.ledger.turn(Turn::at(turned(0).turn.ring), kept()).await;
+    assert!(matches!(early, Err(LedgerError::OtherRing(OtherRing::StillNeeded { ours: 2, .. }))), "{early:?}");
 }
 
 /// The replica that takes over does not know that some of the slot has gone: for it those buyers have never bought.
