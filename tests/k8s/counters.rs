@@ -1,9 +1,9 @@
 //! The instances: their settings as the service itself reads them, their probes, their end, their number.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rationd::config::{Config, Overrides, Store};
 use rationd::grpc::PURCHASE_SERVICE;
@@ -82,41 +82,44 @@ fn configured(config: &Config, pod: &Value, container: &Value) -> Vec<String> {
     wrong
 }
 
-/// Keys and certificates stand where they are looked for, readable by their owner alone; so does a ledger of its own.
+/// The files that a container has of Secrets and ConfigMaps, and sees changed: by their paths, whose they are and their modes.
+fn mounted<'a>(pod: &'a Value, container: &'a Value) -> BTreeMap<PathBuf, (&'a str, &'a Value)> {
+    let mut files = BTreeMap::new();
+    // What is mounted by a subPath stays as it was when the container started.
+    for mount in list(&container["volumeMounts"]).iter().filter(|it| it["subPath"].is_null()) {
+        let volume = list(&pod["volumes"]).iter().find(|it| it["name"] == mount["name"]).unwrap();
+        let (alone, together) = (&volume["secret"], &volume["projected"]);
+        let several = list(&together["sources"]).iter().flat_map(|it| [&it["secret"], &it["configMap"]]);
+        let sources = several.map(|it| (it, &it["name"], together)).chain([(alone, &alone["secretName"], alone)]);
+        for (source, name, volume) in sources {
+            for item in list(&source["items"]) {
+                let mode = item.get("mode").unwrap_or(&volume["defaultMode"]);
+                files.insert(Path::new(text(&mount["mountPath"])).join(text(&item["path"])), (text(name), mode));
+            }
+        }
+    }
+    files
+}
+
+/// Keys and certificates are mounted where they are looked for, none of them a copy, for the pod's group alone; and a ledger of its
+/// own has its volume.
 fn kept(config: &Config, pod: &Value, container: &Value, deployment: &Value) -> Vec<String> {
     let mut wrong = Vec::new();
     let Some(tls) = &config.tls else { return vec!["no certificates".into()] };
-    let folder = tls.key.parent().and_then(Path::to_str).unwrap();
-    let files: BTreeSet<&Path> = [&tls.certificate, &tls.key, &tls.client_ca].map(std::path::PathBuf::as_path).into();
-    // install -m 0400 /secret/… …/
-    let copying = &pod["initContainers"][0];
-    let command: Vec<&str> = list(&copying["command"]).iter().map(text).collect();
-    let copied: BTreeSet<String> = command[3..]
-        .iter()
-        .filter_map(|file| file.strip_prefix("/secret/"))
-        .map(|it| format!("{folder}/{it}"))
-        .collect();
-    if command[..3] != ["install", "-m", "0400"] || copied.iter().map(Path::new).collect::<BTreeSet<_>>() != files {
-        wrong.push(format!("certificates are not copied with mode 0400: {command:?}"));
+    let files = mounted(pod, container);
+    let own = [(&tls.certificate, "rationd-tls"), (&tls.key, "rationd-tls"), (&config.keys, "rationd-keys")];
+    let believed = [(&tls.client_ca, "rationd-client-ca")];
+    let revoked = tls.revoked.iter().map(|file| (file, "rationd-revoked"));
+    for (file, of) in own.into_iter().chain(believed).chain(revoked) {
+        let found = files.get(file);
+        if !found.is_some_and(|(name, mode)| *name == of && **mode == 0o440) {
+            wrong.push(format!("{} is not {of} itself with mode 0440: {found:?}", file.display()));
+        }
+    }
+    if pod["securityContext"]["fsGroup"].as_u64().is_none_or(|group| group == 0) {
+        wrong.push("no group of the pod's own may read keys and certificates".into());
     }
     let mounts = |of: &Value, path: &str| list(&of["volumeMounts"]).iter().any(|it| it["mountPath"] == path);
-    if !mounts(copying, folder) || !mounts(container, folder) || mounts(container, "/secret") {
-        wrong.push(format!("{folder} is not what both containers have, or the service reads the Secrets themselves"));
-    }
-    let secret = list(&pod["volumes"]).iter().find(|it| it["name"] == "secret").unwrap();
-    let items = list(&secret["projected"]["sources"]).iter().flat_map(|it| list(&it["secret"]["items"]));
-    let paths: BTreeSet<String> = items.map(|it| format!("{folder}/{}", text(&it["path"]))).collect();
-    if paths != copied {
-        wrong.push(format!("the Secrets give {paths:?}"));
-    }
-    let ring = list(&pod["volumes"]).iter().find(|it| it["name"] == "ring").unwrap();
-    let here = config.keys.parent().and_then(Path::to_str).unwrap();
-    if ring["secret"]["secretName"] != "rationd-keys"
-        || ring["secret"]["defaultMode"] != 0o440
-        || !mounts(container, here)
-    {
-        wrong.push(format!("a turned key ring does not reach running pods, or others may read it: {ring}"));
-    }
     let remembers = config.witness.as_ref().and_then(|file| file.parent()?.to_str());
     if !remembers.is_some_and(|folder| mounts(container, folder)) {
         wrong.push(format!("a container that starts again has forgotten what it acknowledged: {:?}", config.witness));

@@ -79,10 +79,11 @@ fn open(container: &Value) -> impl Iterator<Item = String> {
 /// ConfigMaps that it wants and that nobody makes, and accounts of volumes that do not add up.
 fn absent(rendered: &Rendered, pod: &Value) -> impl Iterator<Item = String> {
     list(&pod["volumes"]).iter().filter_map(|volume| {
-        let map = volume["configMap"]["name"].as_str().filter(|_| volume["configMap"]["optional"] != true);
-        let claim = volume["persistentVolumeClaim"]["claimName"].as_str();
-        let missing = |kind: &str, name: Option<&str>| name.filter(|it| rendered.find(kind, it).is_none()).is_some();
-        (missing("ConfigMap", map) || missing("PersistentVolumeClaim", claim))
+        let together = list(&volume["projected"]["sources"]).iter().map(|it| &it["configMap"]);
+        let mut maps = together.chain([&volume["configMap"]]).filter(|it| it["optional"] != true);
+        let claim = &volume["persistentVolumeClaim"]["claimName"];
+        let missing = |kind: &str, name: &Value| name.as_str().is_some_and(|it| rendered.find(kind, it).is_none());
+        (maps.any(|it| missing("ConfigMap", &it["name"])) || missing("PersistentVolumeClaim", claim))
             .then(|| format!("nobody makes what its volume {} holds", volume["name"]))
     })
 }

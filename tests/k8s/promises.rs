@@ -3,7 +3,7 @@
 use std::fs;
 use std::process::Command;
 
-use super::rendered::{OVERLAYS, Rendered, copy, root, tool};
+use super::rendered::{OVERLAYS, Rendered, copy, read, root, tool};
 use super::{counters, network, pods, store};
 use crate::service::run;
 
@@ -50,10 +50,30 @@ fn whoever_runs_a_redis_of_their_own_gives_its_url_in_a_secret() {
     assert_eq!(rendered.all("ConfigMap").count(), 0);
 }
 
+#[test]
+fn whoever_takes_certificates_back_names_the_list_that_is_mounted() {
+    let copy = copy();
+    let ours = copy.path().join("k8s/overlays/ours");
+    fs::create_dir(&ours).unwrap();
+    // As the guide says it.
+    let guide = read("k8s/README.md");
+    let patch = guide.lines().map(str::trim).find(|line| line.contains("RATIOND_TLS__REVOKED, value:")).unwrap();
+    let kustomization = format!(
+        "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\nresources: [../national]\npatches:\n  \
+         - target: {{kind: Deployment, name: rationd}}\n    patch: |\n      - op: add\n        \
+         path: /spec/template/spec/containers/0/env/-\n        {patch}\n"
+    );
+    fs::write(ours.join("kustomization.yaml"), kustomization).unwrap();
+    let rendered = Rendered::at(&ours);
+    assert_eq!((invalid(&rendered), wrongs(&rendered)), (String::new(), Vec::new()));
+    let variables = &super::rendered::pod(rendered.the("Deployment", "rationd"))["containers"][0]["env"];
+    assert!(variables.to_string().contains("/revoked.pem"), "{variables}");
+}
+
 /// A slip: the overlay in which it shows, the file, what stands there, what stands there instead, and a part of what is said.
 type Slip = (&'static str, &'static str, &'static str, &'static str, &'static str);
 
-const SLIPS: [Slip; 37] = [
+const SLIPS: [Slip; 42] = [
     ("national", "base/deployment.yaml", "GracePeriodSeconds: 30", "GracePeriodSeconds: 15", "do not fit"),
     ("national", "base/rationd.toml", "drain_seconds = 10", "drain_seconds = 26", "do not fit"),
     ("national", "base/rationd.toml", "\"0.0.0.0:7421\"", "\"127.0.0.1:7421\"", "loopback"),
@@ -88,7 +108,42 @@ const SLIPS: [Slip; 37] = [
         "writable root",
     ),
     ("national", "components/sentinel/redis.yaml", "type: RuntimeDefault", "type: Unconfined", "seccomp"),
-    ("national", "base/deployment.yaml", "\"-m\", \"0400\"", "\"-m\", \"0444\"", "0400"),
+    ("national", "base/deployment.yaml", "fsGroup: 65532", "fsGroup: 0", "no group"),
+    (
+        "national",
+        "base/deployment.yaml",
+        "projected:\n            defaultMode: 288",
+        "projected:\n            defaultMode: 292",
+        "tls.key is not rationd-tls itself with mode 0440",
+    ),
+    (
+        "national",
+        "base/deployment.yaml",
+        "mountPath: /run/rationd/tls",
+        "mountPath: /run/rationd/keys",
+        "ca.crt is not rationd-client-ca",
+    ),
+    (
+        "national",
+        "base/deployment.yaml",
+        "mountPath: /run/rationd/ring",
+        "mountPath: /run/rationd/ring/keys.toml\n              subPath: keys.toml",
+        "keys.toml is not rationd-keys",
+    ),
+    (
+        "national",
+        "base/rationd.toml",
+        "ca.crt\"",
+        "ca.crt\"\nrevoked = \"/run/rationd/tls/ca.crl\"",
+        "ca.crl is not rationd-revoked",
+    ),
+    (
+        "national",
+        "base/deployment.yaml",
+        "name: rationd-revoked\n                  optional: true",
+        "name: rationd-revoked",
+        "nobody makes",
+    ),
     (
         "national",
         "base/deployment.yaml",
