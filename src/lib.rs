@@ -37,12 +37,16 @@
 //! | [`export`] | the records of a programme, for an audit |
 //! | [`audit`] | the audit log: every access, in a chain of records; [`audit::chain`], what a record is; [`audit::verify`] |
 //! | [`conduct`] | how much of what somebody may do |
-//! | [`grpc`] | the services, errors as statuses, how connections begin, who is calling |
+//! | [`grpc`] | the services, errors as statuses, who is calling |
+//! | `grpc/accept`, `crowd`, `guard`, `corked` | a connection from the kernel to its end: how it begins, who has how many, what cuts it off, when its answers leave |
+//! | `grpc/limits` | every limit on what a connection may do, in one place |
 //! | [`terminal`] | the client library |
 //! | [`load`] | the load harness and its audit |
 //! | [`config`], [`telemetry`], [`redis_pool`], [`drain`] | what their names say |
+//! | `buyer/key_ring`, `config/turning`, `ledger/redis/rings` | turning the ring: its keys and what a store under another turn means; the steps on the key file; following it while others sell |
 //! | [`certs`] | certificates for development |
 //! | [`cli`], [`app`] | the commands; the composition, which alone names concrete stores |
+//! | `fuzzing` | whatever is read from outside, each kind by one function; in no build but a test's or a fuzzer's |
 //!
 //! To find a behaviour: what a clerk is told is in [`purchase`]; why, in [`policy`]; what is stored, in [`ledger::rules`].
 //!
@@ -66,6 +70,10 @@
 //! * **Nothing is counted twice in two places.** What is used of a window is the sum over the record; there is no counter beside it.
 //! * **A number is unprintable by type** and gone after [`purchase::Purchases::prepare`]. Logs, spans, metrics, errors and stores never
 //!   see it, nor a whole pseudonym in text: the audit log makes its own, which are good for a month.
+//! * **Nothing is written under a ring that was left.** Every partition says under which turn of the key ring it is written, and whatever
+//!   writes compares it in the same step; the ring goes on and never back. So a buyer has one record, however many key files are about.
+//! * **An answer leaves after its record.** Where there is an audit log, what it tells a counter is in the hands of the operating system
+//!   first, and an operator's on the disk; only a disk that stands still, or is full, lets counters' answers go without, and they are counted.
 //! * **The store may be away; then nothing is sold.** The service starts without it, says NOT_SERVING and keeps trying. A store that is
 //!   there and may lose sales is refused.
 
