@@ -1,7 +1,8 @@
 //! What a peer does on its connection, beyond what HTTP/2 itself forbids: frames that cost work and bring nothing are counted, and
-//! so is the time for which it takes no answers. Who does too much is cut off: the next read is an error.
+//! so is the time for which it takes no answers. Who does too much is cut off: the next read or write is an error.
 //!
-//! There is no timer: whoever is there answers pings, and is read then; whoever does not is cut off for that.
+//! Where the socket takes something there is no timer: whoever is there answers pings, and is read then; whoever does not is cut
+//! off for that. Where it takes nothing neither is read nor pinged, and a timer runs until it does.
 //!
 //! Knows nothing about what is called.
 
@@ -12,13 +13,13 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use http_body::{Body, Frame, SizeHint};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::oneshot;
-use tokio::time::Instant;
+use tokio::time::{Instant, Sleep, sleep};
 
 pub(super) use frames::Frames;
 
@@ -135,8 +136,8 @@ pub(super) struct Guarded<S> {
     socket: S,
     frames: Frames,
     watch: Arc<Watch>,
-    /// Since when nothing can be written.
-    blocked: Option<Instant>,
+    /// There while nothing can be written; runs out when it is waited for no longer.
+    blocked: Option<Pin<Box<Sleep>>>,
     /// So many bytes of the peer are missing until somebody is told that it speaks.
     first_words: Option<(usize, oneshot::Sender<()>)>,
 }
@@ -160,19 +161,31 @@ impl<S> Guarded<S> {
         if Mutant::FramesNotCounted.is_on() {
             return Ok(());
         }
-        let is_blocked = self.blocked.is_some_and(|since| since.elapsed() > self.watch.patience);
-        if is_blocked || self.watch.is_stuck() {
+        if self.watch.is_stuck() {
             return Err(CutWhy::TakesNothing);
         }
         self.frames.read(read, Instant::now)
     }
 
-    fn wrote<T>(&mut self, written: Poll<T>) -> Poll<T> {
-        self.blocked = match written {
-            Poll::Ready(_) => None,
-            Poll::Pending => self.blocked.or_else(|| Some(Instant::now())),
-        };
-        written
+    /// Looks at what became of a write. What TLS keeps for a while counts as taken: it keeps little.
+    fn wrote<T>(&mut self, written: Poll<io::Result<T>>, context: &mut Context<'_>) -> Poll<io::Result<T>> {
+        if written.is_ready() || Mutant::FramesNotCounted.is_on() {
+            self.blocked = None;
+            return written;
+        }
+        let patience = self.watch.patience;
+        let no_longer = self.blocked.get_or_insert_with(|| Box::pin(sleep(patience)));
+        ready!(no_longer.as_mut().poll(context));
+        self.watch.cut(CutWhy::TakesNothing);
+        Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, CutWhy::TakesNothing.name())))
+    }
+
+    /// The same where it says how much was written: answers are taken by whoever works.
+    fn wrote_some(&mut self, written: Poll<io::Result<usize>>, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        if let Poll::Ready(Ok(bytes)) = written {
+            self.frames.answered(bytes);
+        }
+        self.wrote(written, context)
     }
 }
 
@@ -195,7 +208,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Guarded<S> {
     fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let guarded = self.get_mut();
         let written = Pin::new(&mut guarded.socket).poll_write(context, bytes);
-        guarded.wrote(written)
+        guarded.wrote_some(written, context)
     }
 
     fn poll_write_vectored(
@@ -205,7 +218,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Guarded<S> {
     ) -> Poll<io::Result<usize>> {
         let guarded = self.get_mut();
         let written = Pin::new(&mut guarded.socket).poll_write_vectored(context, parts);
-        guarded.wrote(written)
+        guarded.wrote_some(written, context)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -215,11 +228,13 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Guarded<S> {
     fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let guarded = self.get_mut();
         let written = Pin::new(&mut guarded.socket).poll_flush(context);
-        guarded.wrote(written)
+        guarded.wrote(written, context)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().socket).poll_shutdown(context)
+        let guarded = self.get_mut();
+        let closed = Pin::new(&mut guarded.socket).poll_shutdown(context);
+        guarded.wrote(closed, context)
     }
 }
 
@@ -272,24 +287,24 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_peer_that_reads_nothing_is_cut_off_although_it_speaks() {
+    async fn a_peer_that_reads_nothing_is_cut_off_although_nobody_hears_from_it() {
         let (socket, mut peer) = tokio::io::duplex(64);
         let mut guarded = Guarded::new(socket, watch(), oneshot::channel().0);
-        let context = &mut Context::from_waker(std::task::Waker::noop());
-        while Pin::new(&mut guarded).poll_write(context, &[0; 48]).is_ready() {}
-        for _ in 0..5 {
-            peer.write_all(b"!").await.unwrap();
-            guarded.read_u8().await.unwrap();
-            tokio::time::sleep(Duration::from_secs(1)).await;
-        }
-        tokio::time::sleep(Duration::from_millis(1)).await;
-        peer.write_all(b"!").await.unwrap();
-        assert_eq!(guarded.read_u8().await.unwrap_err().to_string(), CutWhy::TakesNothing.name());
+        let begun = Instant::now();
         // One that reads now and then is no such peer.
-        let mut guarded = Guarded { blocked: None, ..guarded };
-        let mut read = [0; 48];
-        peer.read_exact(&mut read).await.unwrap();
-        assert!(Pin::new(&mut guarded).poll_write(context, &[0; 8]).is_ready());
-        assert_eq!(guarded.blocked, None);
+        let reads = tokio::spawn(async move {
+            for _ in 0..5 {
+                sleep(Duration::from_secs(4)).await;
+                peer.read_exact(&mut [0; 48]).await.unwrap();
+            }
+            peer
+        });
+        let error = loop {
+            if let Err(error) = guarded.write_all(&[0; 48]).await {
+                break error;
+            }
+        };
+        assert_eq!((error.kind(), begun.elapsed().as_secs()), (io::ErrorKind::TimedOut, 25));
+        drop(reads.await.unwrap());
     }
 }

@@ -10,17 +10,17 @@ use std::time::{Duration, Instant};
 use rationd::grpc::limits;
 use rationd::ids::RequestId;
 use rationd::terminal::{Connection, Terminal, Tls};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::{sleep, timeout};
 
-use super::drain::shake_hands;
+use super::drain::{shake_hands, shake_hands_over};
 use super::service::{Service, rationd};
 use super::shops::{MANY_SEATS, SATURDAY, SITES, number, sell};
 use super::tls::SERVED;
 use crate::support::raw::{
-    CONTINUATION, DATA, END_HEADERS, END_STREAM, HEADERS, HEALTH, PING, PREFACE, PRIORITY, RST_STREAM, Raw, SETTINGS,
-    StuckReader, WINDOW_UPDATE, frame, headers, read,
+    CONTINUATION, DATA, END_HEADERS, END_STREAM, HEADERS, HEALTH, PADDED, PING, PREFACE, PRIORITY, RST_STREAM, Raw,
+    SETTINGS, StuckReader, WINDOW_UPDATE, frame, headers, read,
 };
 
 /// The bound that is promised, and what a busy machine may take for it.
@@ -141,12 +141,16 @@ fn huge_message(nth: u32) -> (Vec<u8>, u32) {
 }
 
 /// Those that end their connection.
-fn floods() -> [(&'static str, Flood); 11] {
+fn floods() -> [(&'static str, Flood); 12] {
     [
         ("rapid reset", rapid_reset),
         ("reset of calls under way", late_reset),
         ("empty data", |nth| on_a_stream(nth, frame(DATA, 0, 1, &[]))),
         ("data of a byte", |nth| on_a_stream(nth, frame(DATA, 0, 1, &[0]))),
+        // The first byte says how many of them to throw away.
+        ("padded data of a byte", |nth| {
+            on_a_stream(nth, frame(DATA, PADDED, 1, &[14, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]))
+        }),
         ("settings", |_| (frame(SETTINGS, 0, 0, &[0, 4, 0, 0, 0xff, 0xff]), 1)),
         ("pings", |_| (frame(PING, 0, 0, &[7; 8]), 1)),
         ("priorities", |nth| (frame(PRIORITY, 0, stream(nth), &[0, 0, 0, 0, 9]), 1)),
@@ -289,6 +293,26 @@ async fn in_the_clear(directory: &tempfile::TempDir) -> Scene {
     Scene::new(service, terminals).await
 }
 
+/// The same over TLS, with terminals of a gateway.
+async fn over_tls(directory: &tempfile::TempDir) -> Scene {
+    let at = directory.path();
+    assert_eq!(rationd(at, &["dev-certs"], "").code, 0);
+    let service = Service::start(at, &[&SERVED[..], &["--clock", SATURDAY]].concat(), &[MANY_SEATS]);
+    let health = format!("http://{}", service.admin);
+    while rationd(at, &["health", "--address", &health], "").code != 0 {
+        sleep(Duration::from_millis(50)).await;
+    }
+    let read_file = |name: &str| std::fs::read(at.join("rationd-certs").join(name)).unwrap();
+    let identity = Some((read_file("gateway-demo-gateway.pem"), read_file("gateway-demo-gateway.key")));
+    let tls = Tls { authorities: read_file("ca.pem"), identity };
+    let mut terminals = Vec::new();
+    for (nth, site) in SITES.iter().take(4).enumerate() {
+        let connection = Connection::open(&service.address, Some(&tls)).await.unwrap();
+        terminals.push(Terminal::on(&connection, site.parse().ok(), format!("w{nth}").parse().unwrap()));
+    }
+    Scene::new(service, terminals).await
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn floods_of_frames_end_their_connection_and_nothing_else() {
     let directory = tempfile::tempdir().unwrap();
@@ -330,6 +354,13 @@ fn cut_off(service: &Service) -> String {
     let page = service.metrics();
     let lines = page.lines().filter(|line| line.starts_with("rationd_connections_cut_total{"));
     lines.map(|line| format!("{line}\n")).collect()
+}
+
+/// How many of them for this reason.
+fn cut_because(service: &Service, why: &str) -> u64 {
+    let (cut, why) = (cut_off(service), format!("{{why=\"{why}\""));
+    let line = cut.lines().find(|line| line.contains(&why));
+    line.and_then(|line| line.rsplit(' ').next()?.parse().ok()).unwrap_or_default()
 }
 
 /// Says these bytes one by one, two a second, and answers pings if it can. How long it lives.
@@ -406,6 +437,54 @@ async fn who_is_slow_is_not_waited_for() {
     scene.end().await;
 }
 
+/// Asks for far more than fits into all buffers on the way, with windows as large as they can be, reads none of it and says
+/// nothing more: whoever cannot write does not read either.
+async fn asks_and_never_reads(stream: &mut (impl AsyncWrite + Unpin)) {
+    let windows = [0, 4, 0x7f, 0xff, 0xff, 0xff];
+    let begins = [PREFACE, &frame(SETTINGS, 0, 0, &windows), &frame(WINDOW_UPDATE, 0, 0, &[0x7f, 0, 0, 0])].concat();
+    let asks = frame(HEADERS, END_HEADERS, 1, &headers("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo"));
+    let symbol = "rationd.v1.PurchaseService";
+    let message = [&[0, 0, 0, 0, 28, 0x22, 26], symbol.as_bytes()].concat();
+    // In one frame: many of a few bytes end their connection.
+    let again = frame(DATA, 0, 1, &message.repeat(480));
+    stream.write_all(&[begins, asks, again].concat()).await.unwrap();
+    stream.flush().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_never_reads_is_not_written_to() {
+    let directory = tempfile::tempdir().unwrap();
+    let scene = over_tls(&directory).await;
+    let address = scene.service.address.clone();
+    let narrow = TcpSocket::new_v4().unwrap();
+    narrow.set_recv_buffer_size(16 * 1024).unwrap();
+    let mut stream = shake_hands_over(narrow, directory.path(), "site-11000001", &address).await;
+    never_reads(&scene, "reads nothing, over TLS", &mut stream).await;
+    scene.end().await;
+
+    let directory = tempfile::tempdir().unwrap();
+    let scene = in_the_clear(&directory).await;
+    let narrow = TcpSocket::new_v4().unwrap();
+    narrow.set_recv_buffer_size(16 * 1024).unwrap();
+    let mut stream = narrow.connect(host_port(&scene.service)).await.unwrap();
+    never_reads(&scene, "reads nothing", &mut stream).await;
+    scene.end().await;
+}
+
+async fn never_reads(scene: &Scene, what: &'static str, stream: &mut (impl AsyncRead + AsyncWrite + Unpin)) {
+    let begun = Instant::now();
+    asks_and_never_reads(stream).await;
+    while cut_because(&scene.service, "takes_nothing") == 0 && begun.elapsed() < IN_TIME {
+        sleep(Duration::from_millis(100)).await;
+    }
+    let after = Some(begun.elapsed()).filter(|_| cut_because(&scene.service, "takes_nothing") == 1);
+    // Its end is behind what was on its way.
+    let ended = async { while matches!(stream.read(&mut [0; 16 * 1024]).await, Ok(1..)) {} };
+    assert!(timeout(IN_TIME, ended).await.is_ok(), "{what} goes on");
+    let row = scene.row(what, Ended { after, frames: 2, told: None }, 0);
+    assert!(row.ended.after.is_some_and(|after| after <= CLOSED_WITHIN), "{what}: {after:?}");
+}
+
 /// Of the same machine, with another address.
 async fn from_elsewhere(at: SocketAddr) -> TcpStream {
     let socket = TcpSocket::new_v4().unwrap();
@@ -416,22 +495,7 @@ async fn from_elsewhere(at: SocketAddr) -> TcpStream {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn greetings_that_stand_still_hold_up_nobody_of_another_address() {
     let directory = tempfile::tempdir().unwrap();
-    let at = directory.path();
-    assert_eq!(rationd(at, &["dev-certs"], "").code, 0);
-    let service = Service::start(at, &[&SERVED[..], &["--clock", SATURDAY]].concat(), &[MANY_SEATS]);
-    let health = format!("http://{}", service.admin);
-    while rationd(at, &["health", "--address", &health], "").code != 0 {
-        sleep(Duration::from_millis(50)).await;
-    }
-    let read_file = |name: &str| std::fs::read(at.join("rationd-certs").join(name)).unwrap();
-    let identity = Some((read_file("gateway-demo-gateway.pem"), read_file("gateway-demo-gateway.key")));
-    let tls = Tls { authorities: read_file("ca.pem"), identity };
-    let mut terminals = Vec::new();
-    for (nth, site) in SITES.iter().take(4).enumerate() {
-        let connection = Connection::open(&service.address, Some(&tls)).await.unwrap();
-        terminals.push(Terminal::on(&connection, site.parse().ok(), format!("w{nth}").parse().unwrap()));
-    }
-    let scene = Scene::new(service, terminals).await;
+    let scene = over_tls(&directory).await;
     let listener = host_port(&scene.service);
 
     // More than are greeted at once at all; each begins to shake hands and says no more.

@@ -59,6 +59,16 @@ fn certificate(directory: &Path, who: &str) -> [Vec<u8>; 2] {
 
 /// A connection over TLS that is spoken over by hand.
 pub async fn shake_hands(directory: &Path, who: &str, address: &str) -> TlsStream<tokio::net::TcpStream> {
+    shake_hands_over(tokio::net::TcpSocket::new_v4().unwrap(), directory, who, address).await
+}
+
+/// The same over a socket of the caller's own.
+pub async fn shake_hands_over(
+    socket: tokio::net::TcpSocket,
+    directory: &Path,
+    who: &str,
+    address: &str,
+) -> TlsStream<tokio::net::TcpStream> {
     let [certificate, key] = certificate(directory, who);
     let mut roots = rustls::RootCertStore::empty();
     let authority = CertificateDer::from_pem_file(directory.join("rationd-certs/ca.pem")).unwrap();
@@ -72,7 +82,7 @@ pub async fn shake_hands(directory: &Path, who: &str, address: &str) -> TlsStrea
         .with_client_auth_cert(chain, PrivateKeyDer::from_pem_slice(&key).unwrap())
         .unwrap();
     config.alpn_protocols = vec![b"h2".to_vec()];
-    let socket = tokio::net::TcpStream::connect(host_port(address)).await.unwrap();
+    let socket = socket.connect(host_port(address).parse().unwrap()).await.unwrap();
     let name = ServerName::try_from("localhost").unwrap();
     TlsConnector::from(Arc::new(config)).connect(name, socket).await.unwrap()
 }

@@ -4,7 +4,7 @@
 
 use tokio::time::Instant;
 
-use crate::grpc::limits::{IDLE_FRAMES, IDLE_FRAMES_EARNED, RESETS, Rate, TINY};
+use crate::grpc::limits::{FRAME, IDLE_FRAMES, IDLE_FRAMES_EARNED, RESETS, Rate, TINY};
 use crate::telemetry::metrics::CutWhy;
 
 /// What every HTTP/2 connection begins with. A server hears nothing before it has it, also not that it should stop.
@@ -18,6 +18,8 @@ const HEADERS: u8 = 1;
 const RST_STREAM: u8 = 3;
 /// Of a frame of data: it ends its stream.
 const END_STREAM: u8 = 1;
+/// Of a frame of data: some of it is there to be thrown away.
+const PADDED: u8 = 8;
 
 /// What is left of a rate.
 struct Allowance {
@@ -67,11 +69,21 @@ pub(in crate::grpc) struct Frames {
     at: At,
     resets: Allowance,
     idle: Allowance,
+    /// So many bytes of answers since they earned something last.
+    answered: u32,
 }
 
 impl Frames {
     pub(in crate::grpc) fn new(now: Instant) -> Self {
-        Self { at: At::Preface(0), resets: Allowance::new(RESETS, now), idle: Allowance::new(IDLE_FRAMES, now) }
+        let (resets, idle) = (Allowance::new(RESETS, now), Allowance::new(IDLE_FRAMES, now));
+        Self { at: At::Preface(0), resets, idle, answered: 0 }
+    }
+
+    /// Takes note of answers that were written: who takes them opens windows, and may have asked only once.
+    pub(super) fn answered(&mut self, bytes: usize) {
+        let answered = self.answered.saturating_add(u32::try_from(bytes).unwrap_or(u32::MAX));
+        self.idle.earn((answered / FRAME).saturating_mul(IDLE_FRAMES_EARNED));
+        self.answered = answered % FRAME;
     }
 
     /// Takes note of what was read.
@@ -119,7 +131,7 @@ impl Frames {
                 self.idle.earn(IDLE_FRAMES_EARNED);
                 true
             }
-            DATA if length >= TINY => {
+            DATA if length >= TINY && flags & PADDED == 0 => {
                 self.idle.earn(IDLE_FRAMES_EARNED);
                 true
             }
@@ -170,8 +182,11 @@ mod tests {
                     "{kind} of {content}, by {piece}"
                 );
             }
+            assert_eq!(let_through(&frame(DATA, PADDED, 16), piece, 5_000), idle, "padded, by {piece}");
             assert_eq!(let_through(&frame(RST_STREAM, 0, 4), piece, 5_000), Err((RESETS.at_once, CutWhy::Resets)));
-            for (kind, flags, content) in [(DATA, 0, 16), (DATA, END_STREAM, 5), (HEADERS, 4, 90), (DATA, 0, 16_384)] {
+            for (kind, flags, content) in
+                [(DATA, 0, 16), (DATA, END_STREAM | PADDED, 5), (HEADERS, 4, 90), (DATA, 0, 16_384)]
+            {
                 assert_eq!(let_through(&frame(kind, flags, content), piece, 5_000), Ok(()));
             }
             // A client that works and measures its line at every answer.
@@ -182,6 +197,24 @@ mod tests {
             let rapid = [frame(HEADERS, 5, 90), frame(RST_STREAM, 0, 4)].concat();
             assert_eq!(let_through(&rapid, piece, 5_000), Err((RESETS.at_once, CutWhy::Resets)));
         }
+    }
+
+    /// As a client does with a window of 64 KiB that it opens again by quarters, on the stream and on the connection.
+    #[tokio::test]
+    async fn who_reads_a_long_answer_may_open_its_windows() {
+        let now = Instant::now();
+        let opens = [frame(8, 0, 4), frame(8, 0, 4)].concat();
+        let mut frames = Frames::new(now);
+        frames.read(PREFACE, || now).unwrap();
+        for _ in 0..5_000 {
+            for piece in [10_000, 6_384] {
+                frames.answered(piece);
+            }
+            assert_eq!(frames.read(&opens, || now), Ok(()));
+        }
+        let opened = (0..5_000).take_while(|_| frames.read(&opens, || now).is_ok()).count();
+        // Two of them are gone already.
+        assert_eq!(opened, 499, "and no more than that");
     }
 
     #[tokio::test]
