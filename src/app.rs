@@ -417,6 +417,7 @@ async fn run<L: Ledger, D: Door, C: Clock>(parts: Parts<L, D, C>) -> Result<Runn
         metrics: watched.metrics.clone(),
         clock: clock.clone(),
         tls,
+        connection_age: config.connection_age,
     };
     let (shown, scrape) = (health.clone(), watched.scrape);
     tasks.spawn("the listener for operators, health and metrics", async move {

@@ -54,6 +54,7 @@ use crate::telemetry::scrape::Page;
 use crate::time::Clock;
 use accept::Speaks;
 use connections::Listens;
+use crowd::Room;
 use identity::Callers;
 use layers::OutermostLayer;
 use operator::{Accesses, OperatorEdge};
@@ -200,7 +201,12 @@ impl<L: Ledger, D: Door, C: Clock> Counters<L, D, C> {
         let listens = Listens {
             speaks: self.tls.clone().map_or(Speaks::Clear, Speaks::Tls),
             http1: false,
-            most: self.max_connections,
+            room: Room {
+                connections: self.max_connections,
+                // In the clear one address is everybody.
+                of_one_address: self.tls.as_ref().map(|_| limits::CONNECTIONS_OF_ONE_SITE),
+                calls: self.max_in_flight,
+            },
             patience: limits::TAKEN_WITHIN,
             metrics: self.metrics.clone(),
             age: Some(self.connection_age),
@@ -268,6 +274,8 @@ pub struct Admin<L, D, C> {
     pub clock: C,
     /// What is spoken beside plain HTTP; an operator's certificate is then asked for. `None`: only plain HTTP.
     pub tls: Option<Tls>,
+    /// How old a connection becomes that is not an operator's, give or take a tenth, where operators show certificates.
+    pub connection_age: Duration,
 }
 
 impl<L: Ledger, D: Door, C: Clock> Admin<L, D, C> {
@@ -286,12 +294,17 @@ impl<L: Ledger, D: Door, C: Clock> Admin<L, D, C> {
         let edge = OperatorEdge::new(self.exports, access, self.registry, at, certificates, self.draining);
         let service = OperatorServiceServer::new(edge).max_decoding_message_size(MAX_SWITCHES);
         let listens = Listens {
-            speaks: self.tls.clone().map_or(Speaks::Clear, Speaks::Either),
+            // In the clear anybody on this machine may be an operator.
+            age: self.tls.as_ref().map(|_| self.connection_age),
+            speaks: self.tls.map_or(Speaks::Clear, Speaks::Either),
             http1: true,
-            most: MAX_ADMIN_CONNECTIONS,
+            room: Room {
+                connections: MAX_ADMIN_CONNECTIONS,
+                of_one_address: Some(limits::ADMIN_CONNECTIONS_OF_ONE_ADDRESS),
+                calls: MAX_OPERATOR_CALLS,
+            },
             patience: limits::TAKEN_WITHIN_BY_OPERATORS,
             metrics: self.metrics.clone(),
-            age: None,
             trail: self.trail,
         };
         // Probes and scrapes are no calls: they are neither measured nor turned away.
@@ -325,7 +338,7 @@ pub async fn serve_bare(listener: TcpListener, routes: Routes, stop: Cancellatio
     let listens = Listens {
         speaks: Speaks::Clear,
         http1: false,
-        most: Semaphore::MAX_PERMITS,
+        room: Room { connections: Semaphore::MAX_PERMITS, of_one_address: None, calls: Semaphore::MAX_PERMITS },
         patience: limits::TAKEN_WITHIN,
         metrics: Arc::new(Metrics::none()),
         age: None,

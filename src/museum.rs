@@ -80,6 +80,8 @@ pub enum Mutant {
     LimitsUnset,
     /// Nobody counts what a peer sends, nor looks whether it takes its answers.
     FramesNotCounted,
+    /// All calls under way may be those of one caller.
+    CallsNotShared,
     /// Whoever reads a request says so in the log, with what it holds.
     RequestPrinted,
     /// A pseudonym is the plain hash of a number, without any key.
@@ -133,6 +135,7 @@ impl Mutant {
         (Self::ChainWithoutSequence, "chain-without-sequence"),
         (Self::LimitsUnset, "limits-unset"),
         (Self::FramesNotCounted, "frames-not-counted"),
+        (Self::CallsNotShared, "calls-not-shared"),
         (Self::RequestPrinted, "request-printed"),
         (Self::PlainHash, "plain-hash"),
         (Self::SessionsResumed, "sessions-resumed"),

@@ -25,7 +25,7 @@ use tokio_util::task::AbortOnDropHandle;
 use super::corked::Corked;
 use super::crowd::{Crowd, network};
 use super::identity::Peer;
-use super::limits::{GREETED_WITHIN, GREETINGS, GREETINGS_OF_ONE_ADDRESS, UNGREETED_OF_ONE_ADDRESS};
+use super::limits::{GREETED_WITHIN, GREETINGS, GREETINGS_OF_ONE_ADDRESS};
 use super::trust::{Shown, Tls};
 use crate::audit::Trail;
 use crate::telemetry::metrics::{CutWhy, RefusedWhen};
@@ -64,9 +64,16 @@ pub(super) struct Taken {
     pub(super) place: OwnedSemaphorePermit,
 }
 
-/// The connections of a listener, no more at once than there is `room` for. It never fails.
-pub(super) fn callers(listener: TcpListener, speaks: Speaks, room: Arc<Semaphore>) -> impl Stream<Item = Taken> {
-    let taken = stream::unfold((listener, room.clone()), async |(listener, room)| {
+/// The connections of a listener, no more at once than there is room for, and of one address only so many that have not been
+/// greeted. It never fails.
+pub(super) fn callers(
+    listener: TcpListener,
+    speaks: Speaks,
+    most: usize,
+    ungreeted_of_one_address: usize,
+) -> impl Stream<Item = Taken> {
+    let room = Arc::new(Semaphore::new(most));
+    let taken = stream::unfold((listener, room), async |(listener, room)| {
         // Nobody closes it.
         let place = room.clone().acquire_owned().await.ok()?;
         Some(((take(|| listener.accept()).await, place), (listener, room)))
@@ -79,7 +86,7 @@ pub(super) fn callers(listener: TcpListener, speaks: Speaks, room: Arc<Semaphore
         Speaks::Tls(tls) => (tls, false),
         Speaks::Either(tls) => (tls, true),
     };
-    let (arrivals, most) = (Arrivals::new(), room.available_permits());
+    let arrivals = Arrivals::new(ungreeted_of_one_address);
     // On tasks of their own, because they are work; given up together with the listener.
     let greeting = move |(socket, place)| {
         let (tls, arrivals) = (tls.clone(), arrivals.clone());
@@ -126,21 +133,14 @@ fn is_of_the_peer(error: &io::Error) -> bool {
 #[derive(Clone)]
 struct Arrivals {
     greeted: Arc<Semaphore>,
-    by_address: Arc<Crowd<IpAddr, Share>>,
-}
-
-/// The greetings of one address.
-struct Share(Semaphore);
-
-impl Default for Share {
-    fn default() -> Self {
-        Self(Semaphore::new(GREETINGS_OF_ONE_ADDRESS))
-    }
+    /// With the greetings of each.
+    by_address: Arc<Crowd<IpAddr, Semaphore>>,
+    of_one_address: usize,
 }
 
 impl Arrivals {
-    fn new() -> Self {
-        Self { greeted: Arc::new(Semaphore::new(GREETINGS)), by_address: Crowd::new() }
+    fn new(of_one_address: usize) -> Self {
+        Self { greeted: Arc::new(Semaphore::new(GREETINGS)), by_address: Crowd::new(), of_one_address }
     }
 
     /// Greets, when it is this one's turn. `None`: there will be no connection.
@@ -148,12 +148,13 @@ impl Arrivals {
         let metrics = tls.metrics();
         // It fails only where the peer has gone already.
         let from = socket.peer_addr().ok()?;
-        let Some(among) = self.by_address.join(network(from.ip()), UNGREETED_OF_ONE_ADDRESS) else {
+        let greetings = || Semaphore::new(GREETINGS_OF_ONE_ADDRESS);
+        let Some(among) = self.by_address.join(network(from.ip()), self.of_one_address, greetings) else {
             metrics.connection_cut(CutWhy::TooMany);
             return None;
         };
         let greeted = timeout(GREETED_WITHIN, async {
-            let _one_of_its_address = among.shared.0.acquire().await.ok()?;
+            let _one_of_its_address = among.shared.acquire().await.ok()?;
             let _one_of_all = self.greeted.acquire().await.ok()?;
             greet(tls, or_clear, socket, from).await
         });

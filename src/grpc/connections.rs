@@ -35,12 +35,12 @@ use tower::Service;
 
 use super::accept::{Socket, Speaks, Taken, callers};
 use super::corked::Corked;
-use super::crowd::{Among, Crowd, counted_for};
-use super::guard::{Answer, Guarded, Watch};
+use super::crowd::{Among, Crowd, Room, Share, Who};
+use super::guard::{Answer, Asked, Guarded, Watch};
 use super::identity::{Identity, Peer};
-use super::limits::{self, GREETED_WITHIN};
-use super::status;
+use super::limits::{self, GREETED_WITHIN, UNGREETED_OF_ONE_ADDRESS};
 use super::trust::Shown;
+use super::{roles, status};
 use crate::audit::Trail;
 use crate::museum::Mutant;
 use crate::telemetry::metrics::{CutWhy, Metrics};
@@ -53,18 +53,19 @@ const DISBELIEVED_ENDS_WITHIN: Duration = Duration::from_secs(3);
 const IDLE_ENDS_WITHIN: Duration = Duration::from_secs(2);
 /// By which part of it ages differ, to either side.
 const JITTER: f64 = 0.1;
+
 /// What is served, and to how many for how long.
 pub(super) struct Listens {
     pub(super) speaks: Speaks,
     /// Whether HTTP/1.1 is spoken too.
     pub(super) http1: bool,
-    /// The most connections at once.
-    pub(super) most: usize,
+    pub(super) room: Room,
     /// How long a client may take nothing of the answers that wait for it.
     pub(super) patience: Duration,
     /// What is counted.
     pub(super) metrics: Arc<Metrics>,
-    /// How old a connection becomes, give or take a tenth; `None`: as old as it likes.
+    /// How old a connection becomes, give or take a tenth; `None`: as old as it likes. An operator's is always that: an export may
+    /// take hours.
     pub(super) age: Option<Duration>,
     /// Where its calls are put on record, before they are answered.
     pub(super) trail: Trail,
@@ -73,6 +74,8 @@ pub(super) struct Listens {
 /// What a call knows of the connection on which it came. Calls share it (`Arc<Link>`).
 pub(super) struct Link {
     watch: Arc<Watch>,
+    /// The calls that may be under way on this and all other connections of whoever it is counted for.
+    calls: Option<Arc<Semaphore>>,
     /// Cancelled when the connection is to end, whatever the reason: whoever holds a stream open on it is told to open another.
     ending: CancellationToken,
     /// Whether there was any.
@@ -91,6 +94,11 @@ impl Link {
     pub(super) fn ending(extensions: &Extensions) -> CancellationToken {
         extensions.get::<Arc<Self>>().map(|link| link.ending.clone()).unwrap_or_default()
     }
+
+    /// The calls that the caller may have under way; `None`: as many as there are.
+    pub(super) fn calls(extensions: &Extensions) -> Option<Arc<Semaphore>> {
+        extensions.get::<Arc<Self>>()?.calls.clone()
+    }
 }
 
 impl Listens {
@@ -101,11 +109,12 @@ impl Listens {
         S: Service<Request<Body>, Response = Response<Body>, Error = Infallible> + Clone + Send + 'static,
         S::Future: Send,
     {
-        let Self { speaks, http1, most, patience, metrics, age, trail } = self;
+        let Self { speaks, http1, room, patience, metrics, age, trail } = self;
         let (http, crowd) = (http(http1), Crowd::new());
         let mut live = JoinSet::new();
         {
-            let mut taken = pin!(callers(listener, speaks, Arc::new(Semaphore::new(most))));
+            let ungreeted = room.of_one_address.unwrap_or(UNGREETED_OF_ONE_ADDRESS).min(UNGREETED_OF_ONE_ADDRESS);
+            let mut taken = pin!(callers(listener, speaks, room.connections, ungreeted));
             loop {
                 let taken = tokio::select! {
                     () = stop.cancelled() => break,
@@ -113,14 +122,17 @@ impl Listens {
                     taken = taken.next() => taken,
                 };
                 let Some(Taken { socket, shown, place }) = taken else { break };
-                let peer = socket.peer();
-                let watch = Arc::new(Watch::new(peer, socket.from(), patience, metrics.clone()));
-                let among = counted_for(peer, most).map(|(who, most)| crowd.join(who, most).ok_or(())).transpose();
+                let (peer, from) = (socket.peer(), socket.from());
+                let watch = Arc::new(Watch::new(peer, from, patience, metrics.clone()));
+                let join =
+                    |(who, share): (_, Share)| crowd.join(who, share.connections, || Semaphore::new(share.calls));
+                let among = room.share(peer, from).map(|share| join(share).ok_or(()));
                 // It is one of somebody's, and of those there are enough.
-                let Ok(among) = among else {
+                let Ok(among) = among.transpose() else {
                     watch.cut(CutWhy::TooMany);
                     continue;
                 };
+                let age = age.filter(|_| !matches!(peer, Peer::Certified(Identity::Operator(_), _)));
                 let begun = Begun { socket, shown, watch, trail: trail.clone(), room: (place, among) };
                 live.spawn(live_and_end(&http, begun, service.clone(), age, stop.clone()));
             }
@@ -168,7 +180,7 @@ struct Begun {
     watch: Arc<Watch>,
     trail: Trail,
     /// Comes free with it.
-    room: (OwnedSemaphorePermit, Option<Among<Identity, ()>>),
+    room: (OwnedSemaphorePermit, Option<Among<Who, Semaphore>>),
 }
 
 /// A connection takes memory for as long as it is there, and there are as many as terminals. It is made before the future that
@@ -184,8 +196,9 @@ where
     S: Service<Request<Body>, Response = Response<Body>, Error = Infallible> + Clone + Send + 'static,
     S::Future: Send,
 {
+    let calls = room.1.as_ref().map(|among| among.shared.clone());
     let (asked, disbelieved) = (AtomicBool::new(false), AtomicBool::new(false));
-    let link = Arc::new(Link { watch: watch.clone(), ending: CancellationToken::new(), asked, disbelieved });
+    let link = Arc::new(Link { watch: watch.clone(), calls, ending: CancellationToken::new(), asked, disbelieved });
     let connection = link.clone();
     // Not by way of a service that is asked first whether it is ready: that would keep room for the request beside each call's work.
     let call = service_fn(move |request: Request<_>| {
@@ -193,7 +206,8 @@ where
         let called = if link.disbelieved.load(Ordering::Relaxed) {
             Either::Left(ready(Ok(status::certificate_disbelieved().into_http())))
         } else {
-            let mut request = request.map(Body::new);
+            let one_message = !roles::is_streamed(request.uri().path());
+            let mut request = request.map(|body| Body::new(Asked::new(body, one_message)));
             request.extensions_mut().insert(link.clone());
             Either::Right(service.clone().call(request))
         };

@@ -6,6 +6,7 @@
 //!
 //! Knows nothing about what is called.
 
+mod asked;
 mod frames;
 
 use std::io;
@@ -21,6 +22,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, Sleep, sleep};
 
+pub(super) use asked::Asked;
 pub(super) use frames::Frames;
 
 use super::identity::Peer;

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use http::HeaderMap;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError};
 use tokio::time::timeout;
 use tonic::body::Body;
 use tonic::server::NamedService;
@@ -18,6 +18,7 @@ use tonic::{Code, Status};
 use tower::{Layer, Service};
 use tracing::Instrument;
 
+use super::connections::Link;
 use super::identity::Peer;
 use super::{LONGEST_CALL, roles, status};
 use crate::museum::Mutant;
@@ -37,7 +38,17 @@ impl<C: Clock> OutermostLayer<C> {
     pub(super) fn new(metrics: Arc<Metrics>, clock: C, max_in_flight: usize) -> Self {
         Self { metrics, clock, permits: Arc::new(Semaphore::new(max_in_flight)) }
     }
+
+    /// A place among the calls under way: among its caller's first, so that a caller who has many takes nobody else's.
+    fn place(&self, of_caller: Option<Arc<Semaphore>>) -> Result<Place, TryAcquireError> {
+        let of_caller = of_caller.filter(|_| !Mutant::CallsNotShared.is_on());
+        let of_caller = of_caller.map(Semaphore::try_acquire_owned).transpose()?;
+        Ok((self.permits.clone().try_acquire_owned()?, of_caller))
+    }
 }
+
+/// Among all calls under way, and among those of one caller.
+type Place = (OwnedSemaphorePermit, Option<OwnedSemaphorePermit>);
 
 impl<S, C: Clock> Layer<S> for OutermostLayer<C> {
     type Service = Outermost<S, C>;
@@ -69,7 +80,7 @@ where
     }
 
     fn call(&mut self, request: http::Request<Body>) -> Self::Future {
-        let OutermostLayer { metrics, clock, permits } = self.shared.clone();
+        let OutermostLayer { metrics, clock, .. } = self.shared.clone();
         let begun = clock.monotonic();
         let method = method_of(request.uri().path());
         let span = span_of_call(request.headers(), || {
@@ -88,7 +99,7 @@ where
         // The admin listener speaks HTTP/1.1 too, and so does any page in a browser on the same machine.
         let refused = (request.version() != http::Version::HTTP_2).then(status::not_http_2);
         let refused = refused.or_else(|| roles::may(*Peer::of(request.extensions()), request.uri().path()).err());
-        let permit = permits.try_acquire_owned().map_err(|_| status::overloaded());
+        let permit = self.shared.place(Link::calls(request.extensions())).map_err(|_| status::overloaded());
         let permit = refused.map_or(permit, Err);
         let patience = patience(request.headers());
         // What nobody waits for any more is not begun.

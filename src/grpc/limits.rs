@@ -17,9 +17,17 @@ pub const UNGREETED_OF_ONE_ADDRESS: usize = 1024;
 pub const CONNECTIONS_OF_ONE_SITE: usize = 1024;
 /// The most connections to the admin listener: probes, scrapes and operators.
 pub const MAX_ADMIN_CONNECTIONS: usize = 64;
+/// Of them from one address, of those that no certificate names: however many stand there, probes get through.
+pub const ADMIN_CONNECTIONS_OF_ONE_ADDRESS: usize = 16;
 
 /// Calls under way at once on a connection, sessions' streams among them.
 pub const STREAMS: u32 = 64;
+/// Which part of all calls under way may be those of one certificate's site, operator or feed on all its connections.
+pub const CALLS_OF_A_SITE: usize = 16;
+/// The same of a gateway, which speaks for many sites.
+pub const CALLS_OF_A_GATEWAY: usize = 2;
+/// How long the message of a call may take to come, after its headers: meanwhile it takes a place that others want.
+pub const MESSAGE_WITHIN: Duration = Duration::from_secs(2);
 /// How much a client may send on a stream before the service has taken it.
 pub const STREAM_WINDOW: u32 = 64 * 1024;
 /// The same on all streams of a connection together.

@@ -47,6 +47,18 @@ pub(super) const TABLE: [(&str, &[Role]); 17] = [
 /// What calls of ours begin with. Health and reflection are everybody's.
 const OURS: &str = "rationd.";
 
+/// The calls whose callers say message after message.
+const STREAMED: [&str; 3] = [
+    "/rationd.v1.PurchaseService/PurchaseStream",
+    "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
+    "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
+];
+
+/// Whether the call of this path takes any number of messages, and not one.
+pub(super) fn is_streamed(path: &str) -> bool {
+    STREAMED.contains(&path)
+}
+
 impl Identity {
     fn role(self) -> Role {
         match self {
@@ -101,6 +113,10 @@ mod tests {
                     format!("{}.{}/{}", file.package(), service.name(), method.name())
                 };
                 calls.extend(service.method.iter().map(call));
+                for method in &service.method {
+                    let path = format!("/{}", call(method));
+                    assert_eq!(is_streamed(&path), method.client_streaming(), "{path}");
+                }
             }
         }
         assert!(calls.iter().map(String::as_str).eq(TABLE.iter().map(|(method, _)| *method).collect::<BTreeSet<_>>()));

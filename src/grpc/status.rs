@@ -330,6 +330,11 @@ pub(crate) fn too_late() -> Fault {
     status(Code::DeadlineExceeded, "DEADLINE_PASSED", "the call's deadline had passed when it came; it was not tried")
 }
 
+/// The call's headers came, and its message did not.
+pub(crate) fn message_missing() -> Fault {
+    status(Code::DeadlineExceeded, "DEADLINE_PASSED", "the call's message did not come in time; it was not tried")
+}
+
 /// The call's time was up before its work was done.
 pub(crate) fn time_up() -> Fault {
     let message = "the time for the call was up; recorded or not, nobody can say: ask GetPurchase";

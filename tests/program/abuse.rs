@@ -12,7 +12,7 @@ use rationd::ids::RequestId;
 use rationd::terminal::{Connection, Terminal, Tls};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
-use tokio::time::{sleep, timeout};
+use tokio::time::{sleep, timeout, timeout_at};
 
 use super::drain::{shake_hands, shake_hands_over};
 use super::service::{Service, rationd};
@@ -430,8 +430,9 @@ async fn who_is_slow_is_not_waited_for() {
         if next.is_ok_and(|next| next.is_some_and(|next| next.stream == 1 && next.kind == HEADERS)) {
             break begun.elapsed();
         }
-        assert!(begun.elapsed() < IN_TIME + CLOSED_WITHIN, "the call goes on");
+        assert!(begun.elapsed() < CLOSED_WITHIN, "the call goes on");
     };
+    assert!(ended < 3 * limits::MESSAGE_WITHIN, "{ended:?}");
     scene.row("a message byte by byte", Ended { after: Some(ended), frames: 0, told: raw.told }, 0);
     println!("{}", cut_off(&scene.service));
     scene.end().await;
@@ -483,6 +484,47 @@ async fn never_reads(scene: &Scene, what: &'static str, stream: &mut (impl Async
     assert!(timeout(IN_TIME, ended).await.is_ok(), "{what} goes on");
     let row = scene.row(what, Ended { after, frames: 2, told: None }, 0);
     assert!(row.ended.after.is_some_and(|after| after <= CLOSED_WITHIN), "{what}: {after:?}");
+}
+
+/// Begins as many calls as it may have under way on a connection, and another for each that is answered, and never says what
+/// they are for. How many it began, and how many were answered.
+async fn begins_calls(mut raw: Raw<impl AsyncRead + AsyncWrite + Unpin>) -> (u32, u32) {
+    let (begun, mut calls, mut answered) = (Instant::now(), 0, 0);
+    while begun.elapsed() < BEGINS_FOR {
+        let more: Vec<u8> = (calls..answered + limits::STREAMS).flat_map(call).collect();
+        calls = answered + limits::STREAMS;
+        assert!(raw.stream.write_all(&more).await.is_ok(), "it does nothing that ends its connection");
+        let round = Instant::now() + Duration::from_millis(500);
+        while let Ok(read) = timeout_at(round.into(), raw.next()).await {
+            let read = read.expect("it does nothing that ends its connection");
+            answered += u32::from(read.kind == HEADERS && read.flags & END_STREAM != 0);
+        }
+    }
+    (calls, answered)
+}
+
+/// For longer than a message may be missing.
+const BEGINS_FOR: Duration = Duration::from_secs(5);
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn calls_without_a_message_take_the_places_of_nobody_else() {
+    let directory = tempfile::tempdir().unwrap();
+    let scene = over_tls(&directory).await;
+    let mut raws = Vec::new();
+    // More than there may be calls under way at all.
+    for _ in 0..20 {
+        let stream = shake_hands(directory.path(), "site-11000001", &scene.service.address).await;
+        raws.push(Raw::begin(stream, &[]).await);
+    }
+    let abusers: Vec<_> = raws.into_iter().map(|raw| tokio::spawn(begins_calls(raw))).collect();
+    let (mut calls, mut answered) = (0, 0);
+    for abuser in abusers {
+        let of_one = abuser.await.unwrap();
+        (calls, answered) = (calls + of_one.0, answered + of_one.1);
+    }
+    scene.row("calls without a message", Ended { after: None, frames: calls, told: None }, answered);
+    assert!(answered > 0, "those beyond its share are turned away");
+    scene.end().await;
 }
 
 /// Of the same machine, with another address.
@@ -569,6 +611,31 @@ async fn one_peer_does_not_take_every_connection() {
     tokio::task::block_in_place(|| service.stop());
 }
 
+/// Probes and operators come from other addresses: whoever shows no certificate leaves room for them, and does not stay.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_address_does_not_take_the_admin_listener() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = directory.path();
+    assert_eq!(rationd(at, &["dev-certs"], "").code, 0);
+    let service = Service::start(at, &SERVED, &[("RATIOND_COUNTERS__CONNECTION_AGE_SECONDS", "5")]);
+    let admin = service.admin.parse().unwrap();
+    let mut taken = Vec::new();
+    for _ in 0..limits::MAX_ADMIN_CONNECTIONS {
+        let mut raw = Raw::begin(TcpStream::connect(admin).await.unwrap(), &[]).await;
+        if timeout(IN_TIME, raw.says(&call(0))).await.unwrap() {
+            taken.push(raw);
+        }
+    }
+    assert_eq!(taken.len(), limits::ADMIN_CONNECTIONS_OF_ONE_ADDRESS);
+    let mut probe = Raw::begin(from_elsewhere(admin).await, &[]).await;
+    assert!(timeout(IN_TIME, probe.says(&call(0))).await.expect("another address is let in"));
+    for raw in &mut taken {
+        assert!(!raw.lives_for(IN_TIME).await, "it stays");
+        assert_eq!(raw.told, Some(0), "it is told to go");
+    }
+    tokio::task::block_in_place(|| service.stop());
+}
+
 /// What a listener says of itself, by the numbers of HTTP/2's settings; 0 is the window of the whole connection.
 async fn announced(at: &str) -> BTreeMap<u16, u32> {
     let mut raw = Raw::begin(TcpStream::connect(at).await.unwrap(), &[]).await;
@@ -623,7 +690,15 @@ fn the_readme_names_the_limits() {
         ),
         ("connections of one address that wait to be greeted", limits::UNGREETED_OF_ONE_ADDRESS.to_string()),
         ("connections of one site; of one gateway", format!("{}; half of all", limits::CONNECTIONS_OF_ONE_SITE)),
-        ("connections to the admin listener", limits::MAX_ADMIN_CONNECTIONS.to_string()),
+        (
+            "connections to the admin listener; of one address",
+            format!("{}; {}", limits::MAX_ADMIN_CONNECTIONS, limits::ADMIN_CONNECTIONS_OF_ONE_ADDRESS),
+        ),
+        ("calls under way in all; of one site; of one gateway", {
+            let (site, least) = (limits::CALLS_OF_A_SITE, limits::STREAMS);
+            format!("`max_in_flight`; 1 in {site}, or {least}; 1 in {}", limits::CALLS_OF_A_GATEWAY)
+        }),
+        ("the message of a call, after its headers", seconds(limits::MESSAGE_WITHIN)),
         ("calls and streams at once on a connection", limits::STREAMS.to_string()),
         ("sent and not yet taken, on a stream; on a connection", {
             format!("{}; {}", kib(limits::STREAM_WINDOW), kib(limits::CONNECTION_WINDOW))
