@@ -1,6 +1,6 @@
 //! The gRPC edge: one file per service, `convert` between wire and domain, `codec` for the wire's buffers, `status` for errors,
-//! `accept` for how connections begin, `connections` for how they live and end, `limits`, `guard` and `crowd` for what nobody may
-//! overdo, `trust` for whose certificates are believed meanwhile, `identity` for who is calling, `roles` for who may make which
+//! `accept` for how connections begin, `connections` for how they live and end, `limits`, `guard`, `crowd` and `lines` for what nobody
+//! may overdo, `trust` for whose certificates are believed meanwhile, `identity` for who is calling, `roles` for who may make which
 //! call, `layers` for what every call passes through.
 //!
 //! Knows the use cases and the door, never a concrete store and never configuration.
@@ -18,6 +18,7 @@ mod health;
 mod identity;
 mod layers;
 pub mod limits;
+mod lines;
 mod operator;
 mod purchase;
 mod roles;
@@ -145,9 +146,6 @@ pub const AUDIT_LOG: &str = "rationd.audit";
 
 /// What the client sends no more than, too.
 pub(crate) const MAX_MESSAGE: usize = limits::MESSAGE;
-
-/// The largest document of switches: a line for every site of a country.
-const MAX_SWITCHES: usize = 1024 * 1024;
 
 /// How long a unary call may take at the most; a client may ask for less.
 const LONGEST_CALL: Duration = Duration::from_secs(10);
@@ -292,7 +290,7 @@ impl<L: Ledger, D: Door, C: Clock> Admin<L, D, C> {
             clock: self.clock.clone(),
         });
         let edge = OperatorEdge::new(self.exports, access, self.registry, at, certificates, self.draining);
-        let service = OperatorServiceServer::new(edge).max_decoding_message_size(MAX_SWITCHES);
+        let service = OperatorServiceServer::new(edge).max_decoding_message_size(limits::OPERATORS_MESSAGE);
         let listens = Listens {
             // In the clear anybody on this machine may be an operator.
             age: self.tls.as_ref().map(|_| self.connection_age),

@@ -8,7 +8,7 @@ use std::future::ready;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -26,6 +26,7 @@ use super::corked::Corked;
 use super::crowd::{Crowd, network};
 use super::identity::Peer;
 use super::limits::{GREETED_WITHIN, GREETINGS, GREETINGS_OF_ONE_ADDRESS};
+use super::lines::Lines;
 use super::trust::{Shown, Tls};
 use crate::audit::Trail;
 use crate::telemetry::metrics::{CutWhy, RefusedWhen};
@@ -36,6 +37,9 @@ const SHORTEST_PAUSE: Duration = Duration::from_millis(10);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 /// How a TLS connection begins: a record of the handshake. Nothing else that is spoken here begins so.
 const CLIENT_HELLO: u8 = 0x16;
+
+/// About connections that were not greeted.
+static REFUSED: LazyLock<Lines> = LazyLock::new(Lines::new);
 
 /// What is spoken on a listener.
 #[derive(Clone)]
@@ -183,7 +187,7 @@ async fn greet(tls: Tls, or_clear: bool, socket: TcpStream, from: SocketAddr) ->
             }
             // What a peer says that goes away before it has said anything is no news.
             if error.kind() == io::ErrorKind::InvalidData {
-                tracing::info!(%from, %error, "a connection was refused");
+                REFUSED.say(|left_out| tracing::info!(%from, %error, left_out, "a connection was refused"));
             }
             // So that the peer reads why, and not that its connection broke.
             let _ = Corked::new(socket, Trail::Log).shutdown().await;

@@ -12,8 +12,8 @@ mod frames;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -23,11 +23,15 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, Sleep, sleep};
 
 pub(super) use asked::Asked;
-pub(super) use frames::Frames;
+pub(super) use frames::{Allowance, Frames};
 
 use super::identity::Peer;
+use super::lines::Lines;
 use crate::museum::Mutant;
 use crate::telemetry::metrics::{CutWhy, Metrics};
+
+/// About connections that were cut off.
+static CUT_OFF: LazyLock<Lines> = LazyLock::new(Lines::new);
 
 /// What all that is read and answered on a connection shares: who is watched, and the answers that wait to be taken.
 pub(super) struct Watch {
@@ -52,8 +56,10 @@ impl Watch {
     pub(super) fn cut(&self, why: CutWhy) {
         self.metrics.connection_cut(why);
         if !matches!(why, CutWhy::Silent | CutWhy::NothingAsked) {
-            let from = self.from.map(tracing::field::display);
-            tracing::warn!(peer = %self.peer, from, why = why.name(), "a connection was cut off");
+            CUT_OFF.say(|left_out| {
+                let from = self.from.map(tracing::field::display);
+                tracing::warn!(peer = %self.peer, from, why = why.name(), left_out, "a connection was cut off");
+            });
         }
     }
 

@@ -38,6 +38,8 @@ pub const FRAME: u32 = 16 * 1024;
 pub const HEADERS: u32 = 8 * 1024;
 /// The largest message that a call may carry: a visit of sixteen lines fits several times over.
 pub const MESSAGE: usize = 16 * 1024;
+/// The same of an operator: a document of switches has a line for every site of a country.
+pub const OPERATORS_MESSAGE: usize = 1024 * 1024;
 /// How much is kept of answers that a stream's client does not take.
 pub const UNTAKEN: usize = 64 * 1024;
 /// How long a client may take nothing of the answers that wait for it.
@@ -58,13 +60,17 @@ pub const IDLE_FRAMES_EARNED: u32 = 4;
 /// Data below this brings nothing, unless it ends its stream.
 pub const TINY: u32 = 16;
 
+/// Lines in the log about greetings that failed, and as many about connections that were cut off: strangers write them.
+pub const LINES: Rate = Rate { at_once: 10, per_second: 1 };
+
 /// Headers of a call over HTTP/1.1, which only the admin listener speaks.
 pub const HTTP1_HEADERS: usize = 64;
 /// How much of such a call is kept before it is read.
 pub const HTTP1_BUFFER: usize = 16 * 1024;
 
 /// A peer that vanished without a word keeps its streams, and so its seats are renewed, until a ping goes unanswered: this
-/// long after its last sign of life at the most. Its seats come free a lease later.
+/// long after its last sign of life at the most. Its seats come free a lease later. Asked more seldom, a seat would be lost for
+/// longer than is promised. TCP's own keepalive would say nothing more: it is not set.
 pub const PEER_ASKED_EVERY: Duration = Duration::from_secs(3);
 /// See [`PEER_ASKED_EVERY`].
 pub const PEER_ANSWERS_WITHIN: Duration = Duration::from_secs(2);

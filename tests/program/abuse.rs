@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -28,6 +29,8 @@ const CLOSED_WITHIN: Duration = Duration::from_secs(10);
 const IN_TIME: Duration = Duration::from_secs(15);
 /// How much the service may grow meanwhile, in KiB.
 const GROWN: u64 = 64 * 1024;
+/// How long the honest are watched before anybody abuses anything.
+const WATCHED: Duration = Duration::from_secs(2);
 /// How long a flood is kept up at full speed, by so many at once.
 const FLOODED: Duration = Duration::from_millis(1_500);
 const FLOODERS: usize = 2;
@@ -182,9 +185,9 @@ async fn counted(at: SocketAddr, flood: Flood) -> Ended {
 }
 
 /// Floods as fast as it can, and connects again whenever it is cut off. Gives how often.
-async fn at_full_speed(at: SocketAddr, flood: Flood) -> u32 {
+async fn at_full_speed(at: SocketAddr, flood: Flood, flooded: Duration) -> u32 {
     let (begun, mut cut) = (Instant::now(), 0);
-    while begun.elapsed() < FLOODED {
+    while begun.elapsed() < flooded {
         let Ok(socket) = TcpStream::connect(at).await else { continue };
         let (mut answers, mut says) = socket.into_split();
         let takes = tokio::spawn(async move {
@@ -194,14 +197,14 @@ async fn at_full_speed(at: SocketAddr, flood: Flood) -> u32 {
         let _ = says.write_all(&[PREFACE, &frame(SETTINGS, 0, 0, &[])].concat()).await;
         for nth in (0..).step_by(PIECES as usize) {
             let said: Vec<u8> = (nth..nth + PIECES).flat_map(|nth| flood(nth).0).collect();
-            if begun.elapsed() >= FLOODED || takes.is_finished() {
+            if begun.elapsed() >= flooded || takes.is_finished() {
                 break;
             }
-            if !matches!(timeout(FLOODED, says.write_all(&said)).await, Ok(Ok(()))) {
+            if !matches!(timeout(flooded, says.write_all(&said)).await, Ok(Ok(()))) {
                 break;
             }
         }
-        cut += u32::from(begun.elapsed() < FLOODED);
+        cut += u32::from(begun.elapsed() < flooded);
         takes.abort();
     }
     cut
@@ -214,9 +217,16 @@ struct Row {
     cut: u32,
     grown: u64,
     honest: (Duration, usize, u64),
+    /// p99 of the honest while nobody abuses anything.
+    quiet: Duration,
 }
 
 impl Row {
+    /// How many times as long as in quiet the honest wait.
+    fn times(&self) -> f64 {
+        self.honest.0.as_secs_f64() / self.quiet.as_secs_f64()
+    }
+
     fn print(&self) {
         let closed = match self.ended.after {
             Some(after) => format!("{:.2} s", after.as_secs_f64()),
@@ -225,17 +235,19 @@ impl Row {
         let told = self.ended.told.map_or("-".into(), |code| code.to_string());
         let (p99, calls, failed) = self.honest;
         println!(
-            "{:26} {closed:>8} {:>7} {told:>5} {:>5} {:>8} KiB {:>8.1} ms {calls:>6} {failed:>6}",
+            "{:26} {closed:>8} {:>7} {told:>5} {:>5} {:>8} KiB {:>8.1} ms {:>5.1} {calls:>6} {failed:>6}",
             self.what,
             self.ended.frames,
             self.cut,
             self.grown,
-            p99.as_secs_f64() * 1e3
+            p99.as_secs_f64() * 1e3,
+            self.times()
         );
     }
 }
 
-const TITLE: &str = "                             closed  frames GOAWAY   cut       grown    p99 honest  calls failed";
+const TITLE: &str =
+    "                             closed  frames GOAWAY   cut       grown    p99 honest times  calls failed";
 
 /// A service, and some who sell there.
 struct Scene {
@@ -247,13 +259,13 @@ struct Scene {
 }
 
 impl Scene {
-    async fn new(service: Service, terminals: Vec<Terminal>) -> Self {
+    async fn new(service: Service, terminals: Vec<Terminal>, watched_for: Duration) -> Self {
         let (honest, next) = (Arc::new(Honest::default()), Arc::new(AtomicU64::new(0)));
         let selling = terminals.into_iter().map(|terminal| tokio::spawn(honest.clone().sells(terminal, next.clone())));
         let selling = selling.collect();
         sleep(Duration::from_secs(1)).await;
         honest.since();
-        sleep(Duration::from_secs(2)).await;
+        sleep(watched_for).await;
         let (quiet, calls, failed) = honest.since();
         assert!(calls > 20 && failed == 0, "{failed} of {calls}\n{}", service.log());
         let base = resident(&service);
@@ -263,9 +275,13 @@ impl Scene {
     }
 
     /// What has become of the service and of those who sell there since the last row.
-    fn row(&self, what: &'static str, ended: Ended, cut: u32) -> Row {
+    async fn row(&self, what: &'static str, ended: Ended, cut: u32) -> Row {
+        let asked = Instant::now();
+        while self.honest.took.lock().unwrap().is_empty() && asked.elapsed() < IN_TIME {
+            sleep(Duration::from_millis(10)).await;
+        }
         let grown = resident(&self.service).saturating_sub(self.base);
-        let row = Row { what, ended, cut, grown, honest: self.honest.since() };
+        let row = Row { what, ended, cut, grown, honest: self.honest.since(), quiet: self.quiet };
         row.print();
         let (p99, calls, failed) = row.honest;
         assert!(calls > 0 && failed == 0, "{what}: {failed} of {calls} failed\n{}", self.service.log());
@@ -284,13 +300,17 @@ impl Scene {
 }
 
 async fn in_the_clear(directory: &tempfile::TempDir) -> Scene {
+    in_the_clear_watched(directory, WATCHED).await
+}
+
+async fn in_the_clear_watched(directory: &tempfile::TempDir, watched_for: Duration) -> Scene {
     let service = Service::start(directory.path(), &["--clock", SATURDAY], &[MANY_SEATS]);
     service.await_health(0);
     let mut terminals = Vec::new();
     for (nth, site) in SITES.iter().take(4).enumerate() {
         terminals.push(service.terminal(site, &format!("w{nth}")).await);
     }
-    Scene::new(service, terminals).await
+    Scene::new(service, terminals, watched_for).await
 }
 
 /// The same over TLS, with terminals of a gateway.
@@ -310,7 +330,7 @@ async fn over_tls(directory: &tempfile::TempDir) -> Scene {
         let connection = Connection::open(&service.address, Some(&tls)).await.unwrap();
         terminals.push(Terminal::on(&connection, site.parse().ok(), format!("w{nth}").parse().unwrap()));
     }
-    Scene::new(service, terminals).await
+    Scene::new(service, terminals, WATCHED).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -321,12 +341,12 @@ async fn floods_of_frames_end_their_connection_and_nothing_else() {
     let refused_one_by_one = ("huge messages", huge_message as Flood);
     for (what, flood) in floods().into_iter().chain([refused_one_by_one]) {
         let ended = counted(at, flood).await;
-        let flooders = (0..FLOODERS).map(|_| tokio::spawn(at_full_speed(at, flood)));
+        let flooders = (0..FLOODERS).map(|_| tokio::spawn(at_full_speed(at, flood, FLOODED)));
         let mut cut = 0;
         for flooder in flooders.collect::<Vec<_>>() {
             cut += flooder.await.unwrap();
         }
-        let row = scene.row(what, ended, cut);
+        let row = scene.row(what, ended, cut).await;
         let is_cut_off = row.ended.after.is_some_and(|after| after <= CLOSED_WITHIN);
         assert!(is_cut_off || what == refused_one_by_one.0, "{what} goes on");
     }
@@ -343,10 +363,56 @@ async fn floods_of_frames_end_their_connection_and_nothing_else() {
         frames += 1;
     }
     let after = gone.then(|| begun.elapsed());
-    let row = scene.row("continuations", Ended { after, frames, told: raw.told }, 0);
+    let row = scene.row("continuations", Ended { after, frames, told: raw.told }, 0).await;
     assert!(row.ended.after.is_some_and(|after| after <= CLOSED_WITHIN));
     println!("{}", cut_off(&scene.service));
     scene.end().await;
+}
+
+/// How long the honest are watched in the long form, and every flood is kept up.
+const LONG: Duration = Duration::from_secs(10);
+/// How many times as long as in quiet the honest may wait where whoever floods has a core of its own.
+const TIMES: f64 = 2.0;
+
+/// The long form, of an optimized build: whoever floods has a core, and everything else another.
+#[test]
+#[ignore = "takes minutes and two cores"]
+fn floods_from_another_core_leave_everybody_at_twice_their_quiet_time() {
+    let pinned = Command::new("taskset").args(["-acp", "0", &std::process::id().to_string()]).output().unwrap();
+    assert!(pinned.status.success(), "{pinned:?}");
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    runtime.block_on(async {
+        let directory = tempfile::tempdir().unwrap();
+        let scene = in_the_clear_watched(&directory, LONG).await;
+        let mut rows = Vec::new();
+        for (what, flood) in floods() {
+            let ended = counted(host_port(&scene.service), flood).await;
+            // Only what is sold beside the flood counts.
+            scene.honest.since();
+            let told = [("FLOOD", what.to_owned()), ("FLOODED", host_port(&scene.service).to_string())];
+            let mut floods = Command::new("taskset");
+            floods.args(["-c", "1"]).arg(std::env::current_exe().unwrap()).envs(told);
+            floods.args(["--exact", "program::abuse::one_who_floods", "--ignored", "--nocapture"]);
+            let said = tokio::task::spawn_blocking(move || floods.output().unwrap()).await.unwrap();
+            let said = String::from_utf8(said.stdout).unwrap();
+            let cut = said.split_once("cut ").and_then(|(_, cut)| cut.split_whitespace().next()?.parse().ok());
+            rows.push(scene.row(what, ended, cut.expect("a count")).await);
+        }
+        let slow: Vec<_> = rows.iter().filter(|row| row.times() > TIMES).map(|row| row.what).collect();
+        scene.end().await;
+        assert!(slow.is_empty(), "more than {TIMES} times as long beside {slow:?}");
+    });
+}
+
+/// A process of its own of the long form.
+#[tokio::test]
+#[ignore = "is started by the long form"]
+async fn one_who_floods() {
+    let (Ok(what), Ok(at)) = (std::env::var("FLOOD"), std::env::var("FLOODED")) else { return };
+    let (_, flood) = floods().into_iter().find(|(name, _)| *name == what).unwrap();
+    let at = at.parse().unwrap();
+    let (one, another) = tokio::join!(at_full_speed(at, flood, LONG), at_full_speed(at, flood, LONG));
+    println!("cut {}", one + another);
 }
 
 /// What the service has counted of whom it cut off.
@@ -415,10 +481,8 @@ async fn who_is_slow_is_not_waited_for() {
         rows.push((what, timeout(IN_TIME + IN_TIME, abuser).await.expect("an end").unwrap()));
     }
     for (what, ended) in rows {
-        let row = scene.row(what, ended, 0);
+        let row = scene.row(what, ended, 0).await;
         assert!(row.ended.after.is_some_and(|after| after <= CLOSED_WITHIN), "{what} goes on");
-        // So that there are some calls in each.
-        sleep(Duration::from_millis(300)).await;
     }
     // A message byte by byte is a call like another, and ends as every call: the connection has done nothing wrong.
     let mut raw = asks().await;
@@ -433,7 +497,7 @@ async fn who_is_slow_is_not_waited_for() {
         assert!(begun.elapsed() < CLOSED_WITHIN, "the call goes on");
     };
     assert!(ended < 3 * limits::MESSAGE_WITHIN, "{ended:?}");
-    scene.row("a message byte by byte", Ended { after: Some(ended), frames: 0, told: raw.told }, 0);
+    scene.row("a message byte by byte", Ended { after: Some(ended), frames: 0, told: raw.told }, 0).await;
     println!("{}", cut_off(&scene.service));
     scene.end().await;
 }
@@ -482,7 +546,7 @@ async fn never_reads(scene: &Scene, what: &'static str, stream: &mut (impl Async
     // Its end is behind what was on its way.
     let ended = async { while matches!(stream.read(&mut [0; 16 * 1024]).await, Ok(1..)) {} };
     assert!(timeout(IN_TIME, ended).await.is_ok(), "{what} goes on");
-    let row = scene.row(what, Ended { after, frames: 2, told: None }, 0);
+    let row = scene.row(what, Ended { after, frames: 2, told: None }, 0).await;
     assert!(row.ended.after.is_some_and(|after| after <= CLOSED_WITHIN), "{what}: {after:?}");
 }
 
@@ -522,7 +586,7 @@ async fn calls_without_a_message_take_the_places_of_nobody_else() {
         let of_one = abuser.await.unwrap();
         (calls, answered) = (calls + of_one.0, answered + of_one.1);
     }
-    scene.row("calls without a message", Ended { after: None, frames: calls, told: None }, answered);
+    scene.row("calls without a message", Ended { after: None, frames: calls, told: None }, answered).await;
     assert!(answered > 0, "those beyond its share are turned away");
     scene.end().await;
 }
@@ -562,19 +626,20 @@ async fn greetings_that_stand_still_hold_up_nobody_of_another_address() {
         let ended = timeout(IN_TIME, socket.read(&mut [0; 8])).await.expect("an end");
         assert!(matches!(ended, Ok(0) | Err(_)), "{ended:?}");
     }
-    let row = scene.row("slow handshakes", Ended { after: Some(begun.elapsed()), frames: 0, told: None }, 0);
+    let row = scene.row("slow handshakes", Ended { after: Some(begun.elapsed()), frames: 0, told: None }, 0).await;
     assert!(row.ended.after.is_some_and(|after| after <= CLOSED_WITHIN));
 
     // More at once than may wait to be greeted.
-    let mut turned_away = 0;
-    let mut more = Vec::new();
+    let (begun, mut more) = (Instant::now(), Vec::new());
     for _ in 0..limits::UNGREETED_OF_ONE_ADDRESS + 50 {
         more.push(TcpStream::connect(listener).await.unwrap());
     }
-    sleep(Duration::from_millis(500)).await;
-    for socket in &more {
-        turned_away += usize::from(matches!(socket.try_read(&mut [0; 1]), Ok(0)));
+    let is_turned_away = |socket: &&TcpStream| matches!(socket.try_read(&mut [0; 1]), Ok(0));
+    while more.iter().filter(is_turned_away).count() == 0 {
+        assert!(begun.elapsed() < IN_TIME, "nobody is turned away");
+        sleep(Duration::from_millis(50)).await;
     }
+    let turned_away = cut_because(&scene.service, "too_many");
     assert!((1..=100).contains(&turned_away), "{turned_away} turned away");
     drop(more);
     println!("{}", cut_off(&scene.service));
@@ -657,6 +722,27 @@ async fn announced(at: &str) -> BTreeMap<u16, u32> {
     told
 }
 
+/// With certificates and without: terminals speak HTTP/2, and nobody else is answered.
+#[tokio::test]
+async fn the_counters_listener_speaks_no_http_1() {
+    async fn asks(mut stream: impl AsyncRead + AsyncWrite + Unpin) {
+        stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
+        let mut answer = Vec::new();
+        // However it ends.
+        let _ = timeout(CLOSED_WITHIN, stream.read_to_end(&mut answer)).await.expect("an end");
+        assert!(!answer.starts_with(b"HTTP/"), "{}", String::from_utf8_lossy(&answer));
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let service = Service::start(directory.path(), &[], &[]);
+    asks(TcpStream::connect(host_port(&service)).await.unwrap()).await;
+    service.stop();
+    let directory = tempfile::tempdir().unwrap();
+    assert_eq!(rationd(directory.path(), &["dev-certs"], "").code, 0);
+    let service = Service::start(directory.path(), &SERVED, &[]);
+    asks(shake_hands(directory.path(), "site-11000001", &service.address).await).await;
+    service.stop();
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_announced_is_what_the_limits_are() {
     let directory = tempfile::tempdir().unwrap();
@@ -703,9 +789,9 @@ fn the_readme_names_the_limits() {
         ("sent and not yet taken, on a stream; on a connection", {
             format!("{}; {}", kib(limits::STREAM_WINDOW), kib(limits::CONNECTION_WINDOW))
         }),
-        ("a frame; all headers of a call; a message", {
-            let message = u32::try_from(limits::MESSAGE).unwrap();
-            [limits::FRAME, limits::HEADERS, message].map(kib).join("; ")
+        ("a frame; all headers of a call; a message; an operator's", {
+            let [message, operators] = [limits::MESSAGE, limits::OPERATORS_MESSAGE].map(|m| u32::try_from(m).unwrap());
+            [limits::FRAME, limits::HEADERS, message, operators].map(kib).join("; ")
         }),
         ("answers kept for a stream whose client does not take them", kib(u32::try_from(limits::UNTAKEN).unwrap())),
         ("a client that takes none of the answers that wait", seconds(limits::TAKEN_WITHIN)),
@@ -715,6 +801,7 @@ fn the_readme_names_the_limits() {
         ("frames that bring nothing", {
             format!("{}, {} for each that does", rate(limits::IDLE_FRAMES), limits::IDLE_FRAMES_EARNED)
         }),
+        ("lines in the log of handshakes that failed; of connections cut off", rate(limits::LINES)),
         ("a client that says nothing is asked; answers", {
             format!("{}; {}", seconds(limits::PEER_ASKED_EVERY), seconds(limits::PEER_ANSWERS_WITHIN))
         }),

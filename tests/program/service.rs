@@ -42,10 +42,12 @@ impl Ran {
     }
 }
 
-/// Sets a command up so that nothing of the caller's environment reaches the program, but for the museum's choice.
+/// Sets a command up so that nothing of the caller's environment that the program reads reaches it, but for the museum's choice.
 fn prepare(command: &mut Command, directory: &Path) {
     for (name, _) in environment() {
-        if name.to_string_lossy().starts_with("RATIOND_") && name != "RATIOND_MUTANT" {
+        let told = name.to_string_lossy();
+        let read = ["RATIOND_", "OTEL_", "TRACEPARENT", "TRACESTATE"].iter().any(|begins| told.starts_with(begins));
+        if read && name != "RATIOND_MUTANT" {
             command.env_remove(name);
         }
     }

@@ -22,19 +22,19 @@ const END_STREAM: u8 = 1;
 const PADDED: u8 = 8;
 
 /// What is left of a rate.
-struct Allowance {
+pub(in crate::grpc) struct Allowance {
     rate: Rate,
     left: u32,
     filled: Instant,
 }
 
 impl Allowance {
-    fn new(rate: Rate, now: Instant) -> Self {
+    pub(in crate::grpc) fn new(rate: Rate, now: Instant) -> Self {
         Self { rate, left: rate.at_once, filled: now }
     }
 
     /// Takes one, if there is one.
-    fn take(&mut self, now: impl FnOnce() -> Instant) -> bool {
+    pub(in crate::grpc) fn take(&mut self, now: impl FnOnce() -> Instant) -> bool {
         let now = now();
         let back = (now - self.filled).as_secs_f64() * f64::from(self.rate.per_second);
         // Less than one is not lost but grows on. The cast saturates.
