@@ -96,7 +96,7 @@ pub enum Mutant {
 
 impl Mutant {
     /// Every exhibit, with the name that chooses it.
-    pub const ALL: [(Self, &'static str); 43] = [
+    pub const ALL: [(Self, &'static str); 44] = [
         (Self::Control, "control"),
         (Self::CheckThenWrite, "check-then-write"),
         (Self::SweptTooEarly, "swept-too-early"),
