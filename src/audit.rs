@@ -18,7 +18,7 @@
 //!
 //! **What is written when.** Records are written in groups by a thread of their own and synced by another. An answer to a counter
 //! leaves when its record has been handed to the operating system, which outlives the process; a sync follows within
-//! [`SYNC_EVERY`](writer::SYNC_EVERY). What an operator does waits for the sync.
+//! a second. What an operator does waits for the sync.
 //!
 //! **When it cannot be written** (disk full, queue full), counters go on selling: how many records are missing is counted, shown, and
 //! written into the chain as soon as it can be. What an operator asks for is refused.
