@@ -190,7 +190,7 @@ fn an_operator_is_told_what_was_wrong_and_nothing_changes() {
         (&["ramp", "mart"], 2, "SITES_PER_SECOND"),
         (&["ramp", "mart", "0"], 2, "0.001"),
         (&["apply", "none.toml"], 2, "none.toml"),
-        (&["apply", "bad.toml"], 2, "unknown field `modus`"),
+        (&["apply", "bad.toml"], 2, "unknown field in line 1"),
         (&["mode", "drain", "--reason", &"x".repeat(201)], 2, "200"),
     ] {
         let ran = operate(arguments);
