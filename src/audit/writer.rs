@@ -14,7 +14,7 @@ use std::mem;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
-use std::thread;
+use std::thread::{self, Thread};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
@@ -32,9 +32,9 @@ use crate::time::{Clock, Timestamp};
 const QUEUE: usize = 16_384;
 /// The most accesses in one write.
 const GROUP: usize = 1_024;
-/// Where so many came together, more will: waiting for them costs less than waking up for each.
+/// Where so many came together, more will: they are waited for until somebody waits for what there is.
 const BUSY: usize = 4;
-/// For how long they are waited for.
+/// For how long at the most.
 const GATHER: Duration = Duration::from_micros(500);
 /// How long records of counters may wait for a sync, and so how much a crash of the machine may take.
 pub(super) const SYNC_EVERY: Duration = Duration::from_secs(1);
@@ -48,6 +48,8 @@ const LAST_PATIENCE: Duration = Duration::from_secs(5);
 pub struct FileTrail {
     queue: mpsc::Sender<Work>,
     shared: Arc<Shared>,
+    /// Woken when somebody waits.
+    writer: Thread,
     /// Cancelled when both threads have ended.
     ended: CancellationToken,
 }
@@ -144,8 +146,8 @@ impl FileTrail {
             writer.run(asked);
             let _ = syncing.join();
         };
-        thread::Builder::new().name("audit-writer".into()).spawn(writing).map_err(failed)?;
-        Ok(Self { queue, shared, ended })
+        let writing = thread::Builder::new().name("audit-writer".into()).spawn(writing).map_err(failed)?;
+        Ok(Self { queue, shared, writer: writing.thread().clone(), ended })
     }
 
     pub(super) async fn put(&self, access: Access) -> Result<(), NotOnRecord> {
@@ -178,6 +180,7 @@ impl FileTrail {
         if handled >= told || handled == self.shared.stood_at.load(Ordering::Relaxed) {
             return None;
         }
+        self.writer.unpark();
         let shared = self.shared.clone();
         Some(Box::pin(async move {
             let mut handled = shared.handled.subscribe();
@@ -251,7 +254,7 @@ impl<C: Clock> Writer<C> {
         let (mut is_open, mut is_busy) = (true, false);
         while is_open && asked.blocking_recv_many(&mut group, GROUP) > 0 {
             if is_busy {
-                thread::sleep(GATHER);
+                thread::park_timeout(GATHER);
                 let more = GROUP.saturating_sub(group.len());
                 group.extend(iter::from_fn(|| asked.try_recv().ok()).take(more));
             }

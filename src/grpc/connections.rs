@@ -126,14 +126,15 @@ impl Listens {
                 let watch = Arc::new(Watch::new(peer, from, patience, metrics.clone()));
                 let join =
                     |(who, share): (_, Share)| crowd.join(who, share.connections, || Semaphore::new(share.calls));
-                let among = room.share(peer, from).map(|share| join(share).ok_or(()));
+                let among = room.share(peer, from).map(|share| join(share).map(Box::new).ok_or(()));
                 // It is one of somebody's, and of those there are enough.
                 let Ok(among) = among.transpose() else {
                     watch.cut(CutWhy::TooMany);
                     continue;
                 };
                 let age = age.filter(|_| !matches!(peer, Peer::Certified(Identity::Operator(_), _)));
-                let begun = Begun { socket, shown, watch, trail: trail.clone(), room: (place, among) };
+                let begun =
+                    Begun { socket, shown: shown.map(Box::new), watch, trail: trail.clone(), room: (place, among) };
                 live.spawn(live_and_end(&http, begun, service.clone(), age, stop.clone()));
             }
         }
@@ -176,11 +177,11 @@ fn http(http1: bool) -> auto::Builder<TokioExecutor> {
 /// A connection that is about to be served.
 struct Begun {
     socket: Socket,
-    shown: Option<Shown>,
+    shown: Option<Box<Shown>>,
     watch: Arc<Watch>,
     trail: Trail,
     /// Comes free with it.
-    room: (OwnedSemaphorePermit, Option<Among<Who, Semaphore>>),
+    room: (OwnedSemaphorePermit, Option<Box<Among<Who, Semaphore>>>),
 }
 
 /// A connection takes memory for as long as it is there, and there are as many as terminals. It is made before the future that
@@ -214,6 +215,7 @@ where
         let watched = link.watch.clone();
         called.map_ok(|response: Response<Body>| response.map(|body| Answer::new(body, watched)))
     });
+    let lives = age.map(|age| age.mul_f64(1.0 - JITTER + 2.0 * JITTER * chance()));
     let (heard, first_words) = oneshot::channel();
     let io = TokioIo::new(Corked::new(Guarded::new(socket, watch, heard), trail));
     let served = Box::pin(http.serve_connection(io, call).into_owned());
@@ -233,7 +235,6 @@ where
             }
             return;
         }
-        let lives = age.map(|age| age.mul_f64(1.0 - JITTER + 2.0 * JITTER * chance()));
         let begins = lives.map_or(GREETED_WITHIN, |lives| lives.min(GREETED_WITHIN));
         let is_over = async {
             sleep(begins).await;
