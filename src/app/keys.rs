@@ -39,12 +39,17 @@ impl Ring {
     ) {
         let kept = || Kept { now: clock.now(), length: policies.load().kept() };
         let mut turned_to = self.turned_to.subscribe();
-        // Whether the ledger has been told of the ring in force. At rest there is nothing to tell.
-        let mut settled = self.held.load().turn().neighbour.is_none();
+        // Whether the ledger has been told of the ring in force.
+        let mut settled = false;
         loop {
             if !settled {
-                match ledger.turn(self.held.load().turn(), kept()).await {
+                let turn = self.held.load().turn();
+                match ledger.turn(turn, kept()).await {
                     Ok(()) => settled = true,
+                    // At rest nothing waits for it.
+                    Err(error) if turn.neighbour.is_none() => {
+                        tracing::debug!(%error, "the ledger was not told of the key ring")
+                    }
                     Err(error) => tracing::warn!(%error, "the ledger does not follow the key ring yet"),
                 }
             }

@@ -35,6 +35,8 @@ use crate::telemetry::metrics::{CutWhy, RefusedWhen};
 const SHORTEST_PAUSE: Duration = Duration::from_millis(10);
 /// See [`SHORTEST_PAUSE`].
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+/// How many bytes TLS keeps that the socket does not take.
+const TLS_KEEPS: usize = 16 * 1024;
 /// How a TLS connection begins: a record of the handshake. Nothing else that is spoken here begins so.
 const CLIENT_HELLO: u8 = 0x16;
 
@@ -176,7 +178,9 @@ async fn greet(tls: Tls, or_clear: bool, socket: TcpStream, from: SocketAddr) ->
     }
     let (spoken, believed) = tls.spoken(!or_clear);
     match TlsAcceptor::from(spoken).accept(socket).into_fallible().await {
-        Ok(stream) => {
+        Ok(mut stream) => {
+            // What it takes counts as taken by the peer, so it is little.
+            stream.get_mut().1.set_buffer_limit(Some(TLS_KEEPS));
             let chain = stream.get_ref().1.peer_certificates();
             let shown = chain.map(|chain| Shown::new(chain.to_vec(), believed, tls));
             Some((Socket::Tls(Box::new(stream)), shown))

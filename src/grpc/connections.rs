@@ -207,8 +207,8 @@ where
         let called = if link.disbelieved.load(Ordering::Relaxed) {
             Either::Left(ready(Ok(status::certificate_disbelieved().into_http())))
         } else {
-            let one_message = !roles::is_streamed(request.uri().path());
-            let mut request = request.map(|body| Body::new(Asked::new(body, one_message)));
+            let within = roles::message_within(request.uri().path());
+            let mut request = request.map(|body| Body::new(Asked::new(body, within)));
             request.extensions_mut().insert(link.clone());
             Either::Right(service.clone().call(request))
         };

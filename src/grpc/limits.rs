@@ -17,7 +17,7 @@ pub const UNGREETED_OF_ONE_ADDRESS: usize = 1024;
 pub const CONNECTIONS_OF_ONE_SITE: usize = 1024;
 /// The most connections to the admin listener: probes, scrapes and operators.
 pub const MAX_ADMIN_CONNECTIONS: usize = 64;
-/// Of them from one address, of those that no certificate names: however many stand there, probes get through.
+/// Of them from one address, of those that no certificate names: however many stand there, probes from another get through.
 pub const ADMIN_CONNECTIONS_OF_ONE_ADDRESS: usize = 16;
 
 /// Calls under way at once on a connection, sessions' streams among them.

@@ -2,7 +2,11 @@
 //!
 //! For which sites somebody may act is another question, which the calls themselves ask of `identity`.
 
+use std::time::Duration;
+
+use super::LONGEST_CALL;
 use super::identity::{Identity, Peer, Seller};
+use super::limits::MESSAGE_WITHIN;
 use super::status::{self, Fault};
 
 /// What the holder of a certificate is to the service.
@@ -54,9 +58,11 @@ const STREAMED: [&str; 3] = [
     "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
 ];
 
-/// Whether the call of this path takes any number of messages, and not one.
-pub(super) fn is_streamed(path: &str) -> bool {
-    STREAMED.contains(&path)
+/// How soon the message of this path's call must be there; `None`: it takes any number of them.
+pub(super) fn message_within(path: &str) -> Option<Duration> {
+    // An operator's may be many times as large.
+    let within = if path.starts_with("/rationd.v1.OperatorService/") { LONGEST_CALL } else { MESSAGE_WITHIN };
+    (!STREAMED.contains(&path)).then_some(within)
 }
 
 impl Identity {
@@ -115,7 +121,7 @@ mod tests {
                 calls.extend(service.method.iter().map(call));
                 for method in &service.method {
                     let path = format!("/{}", call(method));
-                    assert_eq!(is_streamed(&path), method.client_streaming(), "{path}");
+                    assert_eq!(message_within(&path).is_none(), method.client_streaming(), "{path}");
                 }
             }
         }

@@ -784,7 +784,10 @@ fn the_readme_names_the_limits() {
             let (site, least) = (limits::CALLS_OF_A_SITE, limits::STREAMS);
             format!("`max_in_flight`; 1 in {site}, or {least}; 1 in {}", limits::CALLS_OF_A_GATEWAY)
         }),
-        ("the message of a call, after its headers", seconds(limits::MESSAGE_WITHIN)),
+        (
+            "the message of a call, after its headers; an operator's",
+            format!("{}; 10 s", seconds(limits::MESSAGE_WITHIN)),
+        ),
         ("calls and streams at once on a connection", limits::STREAMS.to_string()),
         ("sent and not yet taken, on a stream; on a connection", {
             format!("{}; {}", kib(limits::STREAM_WINDOW), kib(limits::CONNECTION_WINDOW))

@@ -3,26 +3,26 @@
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use http_body::{Body, Frame, SizeHint};
 use tokio::time::{Sleep, sleep};
 use tonic::Status;
 
-use crate::grpc::limits::MESSAGE_WITHIN;
 use crate::grpc::status;
 
 /// What a client says in a call.
 pub(in crate::grpc) struct Asked<B> {
     body: B,
-    /// Whether it is one message, which must come soon.
-    one: bool,
+    /// It is one message, which must come so soon.
+    within: Option<Duration>,
     /// There while some of it is missing.
     late: Option<Pin<Box<Sleep>>>,
 }
 
 impl<B> Asked<B> {
-    pub(in crate::grpc) fn new(body: B, one: bool) -> Self {
-        Self { body, one, late: None }
+    pub(in crate::grpc) fn new(body: B, within: Option<Duration>) -> Self {
+        Self { body, within, late: None }
     }
 }
 
@@ -39,10 +39,10 @@ where
     ) -> Poll<Option<Result<Frame<B::Data>, Self::Error>>> {
         let asked = self.get_mut();
         let frame = Pin::new(&mut asked.body).poll_frame(context);
-        if frame.is_ready() || !asked.one {
+        let (Poll::Pending, Some(within)) = (&frame, asked.within) else {
             return frame.map_err(|error| Status::from_error(error.into()));
-        }
-        let late = asked.late.get_or_insert_with(|| Box::pin(sleep(MESSAGE_WITHIN)));
+        };
+        let late = asked.late.get_or_insert_with(|| Box::pin(sleep(within)));
         ready!(late.as_mut().poll(context));
         Poll::Ready(Some(Err(status::message_missing().into())))
     }

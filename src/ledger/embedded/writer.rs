@@ -268,7 +268,13 @@ impl Job for TurnStep {
         let turned = group.meta.get(TURNED)?.map(|turned| turned.value().to_owned());
         self.decided = Some(match self.kept.refuses(&self.to, &group.ring, turned.as_deref()) {
             Some(other) => Err(LedgerError::OtherRing(other)),
-            None => group.under(&self.to, self.kept.now)?,
+            None => {
+                // The key before is not needed, and no programme that keeps purchases longer brings it back.
+                if self.to.previous().is_none() && group.meta.remove(TURNED)?.is_some() {
+                    group.wrote = true;
+                }
+                group.under(&self.to, self.kept.now)?
+            }
         });
         Ok(())
     }

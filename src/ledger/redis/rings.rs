@@ -31,8 +31,16 @@ impl<C: Clock> RedisLedger<C> {
         let asked = ask.query_async(&mut **connection).await.map_err(|error: RedisError| away(&error))?;
         let (keys, turned): (Option<String>, Option<String>) = asked;
         // A ledger that has not begun will begin under it.
-        let other = keys.and_then(|keys| kept.refuses(turn, &keys, turned.as_deref()));
-        other.map_or(Ok(()), |other| Err(LedgerError::OtherRing(other)))
+        if let Some(other) = keys.and_then(|keys| kept.refuses(turn, &keys, turned.as_deref())) {
+            return Err(LedgerError::OtherRing(other));
+        }
+        // The key before is not needed, and no programme that keeps purchases longer brings it back.
+        if turned.is_some() && home.standing.ledger().is_some() {
+            let mut forget = redis::cmd("HDEL");
+            forget.arg(home.name().key()).arg(TURNED);
+            forget.query_async::<()>(&mut **connection).await.map_err(|error| away(&error))?;
+        }
+        Ok(())
     }
 
     /// Moves the partitions of this shard, and its standing to what follows from it.
@@ -40,8 +48,11 @@ impl<C: Clock> RedisLedger<C> {
         shard.standing.alarm.notify_one();
         shard.standing.gate()?;
         if shard.standing.ledger().is_none() {
-            // Nobody has recognised what stands there.
-            return Ok(());
+            // At rest nothing is to be moved.
+            return match self.turn.borrow().neighbour {
+                None => Ok(()),
+                Some(_) => Err(LedgerError::StoreUnavailable("nobody has recognised yet what stands there".into())),
+            };
         }
         let connection = shard.pool.connection().await;
         let mut connection = connection.map_err(|away| LedgerError::StoreUnavailable(away.to_string()))?;

@@ -1,7 +1,9 @@
 //! The key ring turns in the middle of a purchase, and nobody sees it.
 
+use std::time::Duration;
+
 use rationd::buyer::{OtherRing, Side, Turn};
-use rationd::ledger::{Call, Ledger, LedgerError, RecordKey};
+use rationd::ledger::{Call, Kept, Ledger, LedgerError, RecordKey};
 
 use super::Bench;
 use crate::stores::places::Outbox;
@@ -121,4 +123,7 @@ pub async fn a_turn_of_the_ring_shows_nowhere<L: Ledger, P: Outbox>(bench: &mut 
         assert_eq!(bench.ledger.turn(without, kept(days)).await, Err(LedgerError::OtherRing(said)));
     }
     bench.ledger.turn(Turn::at(ring(2)), kept(16)).await.unwrap();
+    // A programme that comes later and keeps purchases longer does not bring it back.
+    let longer = Kept { length: Duration::from_secs(99 * 86_400), ..kept(16) };
+    bench.ledger.turn(Turn::at(ring(2)), longer).await.unwrap();
 }
