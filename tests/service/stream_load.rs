@@ -289,7 +289,7 @@ async fn a_call_that_waits_for_the_store_holds_up_no_other() {
     let redis = world.redis.as_ref().unwrap();
     // The store stands still for as long as the refusal takes; on a machine so busy that the store was given up meanwhile,
     // nothing is shown.
-    for warm in (0..10).step_by(2) {
+    for warm in (0..80).step_by(2) {
         until("the store to be back", || async { seller.purchase(&masks(warm)).await.is_ok() }).await;
         signal(redis, "-STOP");
         stream.ask(1, Call::Purchase(masks(warm + 1).purchase())).await;
