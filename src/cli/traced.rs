@@ -2,7 +2,7 @@
 
 use std::future::Future;
 
-use http::{HeaderMap, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue};
 use tracing::Instrument;
 
 use super::complain;
@@ -11,8 +11,8 @@ use crate::telemetry::export::Plan;
 use crate::telemetry::propagation::adopt_parent;
 use crate::telemetry::{self, Program, TelemetryOptions};
 
-/// Whoever runs the command may name its own span in these, as a header would.
-const CARRIED: [(&str, &str); 2] = [("TRACEPARENT", "traceparent"), ("TRACESTATE", "tracestate")];
+/// Whoever runs the command may name its own span in this, as a header would.
+const CARRIED: (&str, &str) = ("TRACEPARENT", "traceparent");
 
 /// Runs a command of this name, and sends its trace when it is over: what it has to say is said by then.
 pub(super) async fn traced(name: &'static str, work: impl Future<Output = u8>) -> u8 {
@@ -20,10 +20,9 @@ pub(super) async fn traced(name: &'static str, work: impl Future<Output = u8>) -
     if Plan::new(&environment).traces.is_none() {
         return work.await;
     }
-    let carried = CARRIED.iter().filter_map(|(variable, header)| {
-        Some((header.parse().ok()?, HeaderValue::try_from(environment.get(*variable)?).ok()?))
-    });
-    let carried: HeaderMap = carried.collect();
+    let (variable, header) = CARRIED;
+    let named = environment.get(variable).and_then(|named| HeaderValue::try_from(named).ok());
+    let carried: HeaderMap = named.map(|named| (HeaderName::from_static(header), named)).into_iter().collect();
     let options = TelemetryOptions { program: Program::Command, json: false, filter: "warn".to_owned(), environment };
     let telemetry = match telemetry::start(options) {
         Ok(telemetry) => telemetry,
