@@ -193,7 +193,9 @@ impl<D: Door, C: Clock> SessionEdge<D, C> {
                 let attachment = self.callers.registry.attach(seat);
                 let admitted = self.admitted(&entrant, &seat, replaced.is_some());
                 let end = stream::once(self.clone().the_end(attachment, entrant.ending));
-                stream::once(ready(Event::Admitted(admitted))).chain(end).map(told).boxed()
+                // Boxed: the stream would keep the room of its first event for as long as the session lives.
+                let first = stream::once(ready(Box::new(Event::Admitted(admitted)))).map(|first| *first);
+                first.chain(end).map(told).boxed()
             }
             Opened::Waiting { place, is_new } => {
                 let shown = Shown::before(&entrant, &place, is_new);
