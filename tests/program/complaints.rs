@@ -66,9 +66,9 @@ fn without_an_audit_log_what_operators_do_stands_in_the_programs_log() {
     let at = directory.path();
     let off = ("RATIOND_AUDIT__ENABLED", "false");
     let service = Service::start(at, &["--clock", super::shops::SATURDAY], &[off]);
-    assert!(service.log().contains("there is no audit log"), "{}", service.log());
+    service.log_that_says("there is no audit log");
     assert_eq!(operator(&service, at, "look-up", &[&NUMBER[..], &WHY].concat()).code, 0);
-    let log = service.log();
+    let log = service.log_that_says("SHOWN");
     let records: Vec<_> = log.lines().filter(|line| line.contains("audit:")).collect();
     assert!(records.len() == 2 && records[0].contains("ASKED") && records[1].contains("SHOWN"), "{log}");
     assert!(records.iter().all(|line| line.contains("2026-11-0042")) && !log.contains("1000112"), "{log}");

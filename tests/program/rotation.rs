@@ -151,7 +151,7 @@ async fn the_ring_turns_while_everybody_sells_and_nothing_is_sold_or_lost_by_it(
     assert_eq!((extra, lost), (0, 0));
     assert!(refused > 100 && sold.values().sum::<u64>() > BUYERS, "buyers come back after the turn");
     for service in &services {
-        assert!(service.log().contains("another key file is in force"), "{}", service.log());
+        service.log_that_says("another key file is in force");
     }
     let late = services[2].log();
     assert!(late.contains("this one follows, and its key file is late"), "{late}");
@@ -201,7 +201,7 @@ fn each_step_says_what_comes_next_and_what_is_refused_says_until_when() {
     };
     taken(&step("retire"));
     logs(&service, "a changed key file is refused");
-    assert!(service.log().contains("may be asked for, until 2020-07-"), "{}", service.log());
+    service.log_that_says("may be asked for, until 2020-07-");
     service.await_health(0);
     service.stop();
     let ran = super::service::refused(directory.path(), &["--clock", SATURDAY]);

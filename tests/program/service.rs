@@ -125,6 +125,19 @@ impl Service {
         std::fs::read_to_string(self.logs.path().join("stderr")).unwrap()
     }
 
+    /// What it has logged once that says so: its lines are written by a thread of their own.
+    pub fn log_that_says(&self, part: &str) -> String {
+        let begun = Instant::now();
+        loop {
+            let log = self.log();
+            if log.contains(part) {
+                return log;
+            }
+            assert!(begun.elapsed() < PATIENCE, "{part} is not in the log:\n{log}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
     /// SIGKILL.
     pub fn kill(&mut self) {
         let _ = self.child.kill();
