@@ -49,7 +49,6 @@ fn redis_log_cut_at_its_tail() {
 
 /// Redis itself refuses to start over such a file. Its operator has the whole file.
 #[test]
-#[ignore = "tests/faults runs it; in CI redis_log_cut_at_its_tail damages the end of the file, not its middle"]
 fn redis_log_damaged_in_its_body() {
     alone(async {
         let mut scene = Scene::redis().await;

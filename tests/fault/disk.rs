@@ -12,8 +12,9 @@ use super::scene::Scene;
 use super::shim::Shim;
 use crate::support::redis::{DURABLE, RedisServer};
 
-/// A sync that takes longer than a trip may.
-const STALL: &str = "slow 1800";
+/// A sync that takes longer than a call may.
+const STALL: &str = "slow 10000";
+const STALLED: Duration = Duration::from_secs(10);
 /// How long a process may take to notice.
 const NOTICED_WITHIN: Duration = Duration::from_secs(20);
 
@@ -30,10 +31,10 @@ async fn on_shimmed_file(shim: &Shim) -> Scene {
 
 async fn stall(shim: &Shim) {
     shim.say("sync", STALL);
-    tokio::time::sleep(Duration::from_millis(1_000)).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
     shim.unsay("sync");
     // The one under way takes its time.
-    tokio::time::sleep(Duration::from_millis(1_000)).await;
+    tokio::time::sleep(STALLED).await;
 }
 
 async fn redis_ends(scene: &mut Scene) {

@@ -24,6 +24,8 @@ const BACK_WITHIN: Duration = Duration::from_secs(15);
 const AIMED_AT: Duration = Duration::from_secs(5);
 /// One that is longer than this fails the row.
 const TAKEN_OVER: Duration = Duration::from_secs(15);
+/// How long each step of a row may take, a fault among them: its own bounds are shorter.
+const STEP_WITHIN: Duration = Duration::from_secs(120);
 /// How long the load runs before the first fault; goodput is what it was in the second half.
 const QUIET: Duration = Duration::from_millis(1_000);
 
@@ -97,6 +99,12 @@ pub fn alone(play: impl Future<Output = ()>) {
     runtime.worker_threads(2).enable_all().build().unwrap().block_on(play);
 }
 
+/// What takes longer than its step of a row may is not waited for.
+async fn in_time<T>(step: &str, does: impl Future<Output = T>) -> T {
+    let done = tokio::time::timeout(STEP_WITHIN, does).await;
+    done.unwrap_or_else(|_| panic!("{step} has not ended after {STEP_WITHIN:?}"))
+}
+
 impl Row {
     /// Strikes under load, as often as is asked for, and judges all that was heard against the ledger. `strike` returns when the
     /// fault is over.
@@ -107,29 +115,32 @@ impl Row {
         let plan = Plan { pauses: pauses.clone(), chance: chance.clone() }.hash(&workload(settings.seed));
         println!("{}: seed {}, plan {plan}", self.name, settings.seed);
 
-        let crowd = Crowd::enter(scene.front.port(), &scene.places, settings.seed).await;
+        let crowd = in_time("the crowd", Crowd::enter(scene.front.port(), &scene.places, settings.seed)).await;
         tokio::time::sleep(QUIET).await;
         let goodput = crowd.goodput(crowd.now() - QUIET / 2, crowd.now());
         let mut worst = Some(Duration::ZERO);
         scene.calls = Some(crowd.calls());
         let begun = crowd.now();
         for pause in &pauses {
-            scene.settled().await;
-            tokio::time::sleep(*pause).await;
-            scene.rush().await;
-            strike(scene, &mut chance).await;
+            let strikes = async {
+                scene.settled().await;
+                tokio::time::sleep(*pause).await;
+                scene.rush().await;
+                strike(scene, &mut chance).await;
+            };
+            in_time("a fault", strikes).await;
             let back = crowd.back(goodput, crowd.now(), BACK_WITHIN).await;
             worst = worst.zip(back).map(|(worst, back)| worst.max(back));
             if let Some(line) = &mut scene.line {
-                line.look().await;
+                in_time("a look at the line", line.look()).await;
             }
         }
         let ended = crowd.now();
         scene.calls = None;
-        let Heard { begun: origin, history, unknown, unresolved } = crowd.leave().await;
+        let Heard { begun: origin, history, unknown, unresolved } = in_time("the crowd's leave", crowd.leave()).await;
         let found = audit(
             &history,
-            &scene.records().await,
+            &in_time("the records", scene.records()).await,
             &Carried::named("load-canonical").unwrap().rule(),
             &Default::default(),
         );
@@ -164,7 +175,6 @@ impl Row {
                 Expected::Kept => "",
             },
         };
-        result.write_down(settings.out.as_deref());
         let was_given =
             |reason| history.iter().any(|call| matches!(&call.outcome, Outcome::NotExecuted(given) if given == reason));
         assert!(self.given.is_none_or(was_given), "nobody was given {:?}: {}", self.given, result.line());
@@ -179,6 +189,8 @@ impl Row {
             );
         }
         self.judge(&result, &found, &unexplained, goodput);
+        // Only now: a row in the table has passed.
+        result.write_down(settings.out.as_deref());
     }
 
     fn judge(self, result: &Result, found: &Audit, unexplained: &[u64], goodput: f64) {
