@@ -1,7 +1,7 @@
 //! The gRPC edge: one file per service, `convert` between wire and domain, `codec` for the wire's buffers, `status` for errors,
-//! `accept` for how connections begin, `connections` for how they live and end, `limits`, `guard`, `crowd` and `lines` for what nobody
-//! may overdo, `trust` for whose certificates are believed meanwhile, `identity` for who is calling, `roles` for who may make which
-//! call, `layers` for what every call passes through.
+//! `accept` for how connections begin, `connections` for how they live and end, `limits`, `guard`, `crowd`, `returns` and `lines`
+//! for what nobody may overdo, `trust` for whose certificates are believed meanwhile, `identity` for who is calling, `roles` for
+//! who may make which call, `layers` for what every call passes through.
 //!
 //! Knows the use cases and the door, never a concrete store and never configuration.
 
@@ -21,6 +21,7 @@ pub mod limits;
 mod lines;
 mod operator;
 mod purchase;
+mod returns;
 mod roles;
 mod session;
 mod status;

@@ -38,7 +38,7 @@
 //! | [`audit`] | the audit log: every access, in a chain of records; [`audit::chain`], what a record is; [`audit::verify`] |
 //! | [`conduct`] | how much of what somebody may do |
 //! | [`grpc`] | the services, errors as statuses, who is calling |
-//! | `grpc/accept`, `crowd`, `guard`, `corked` | a connection from the kernel to its end: how it begins, who has how many, what cuts it off, when its answers leave |
+//! | `grpc/accept`, `crowd`, `guard`, `returns`, `corked` | a connection from the kernel to its end: how it begins, who has how many, what cuts it off and how it comes back, when its answers leave |
 //! | `grpc/limits` | every limit on what a connection may do, in one place |
 //! | [`terminal`] | the client library |
 //! | [`load`] | the load harness and its audit |

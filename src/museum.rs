@@ -80,6 +80,8 @@ pub enum Mutant {
     LimitsUnset,
     /// Nobody counts what a peer sends, nor looks whether it takes its answers.
     FramesNotCounted,
+    /// Who was cut off comes back as often as it likes.
+    ReturnsAtOnce,
     /// All calls under way may be those of one caller.
     CallsNotShared,
     /// Whoever reads a request says so in the log, with what it holds.
@@ -96,7 +98,7 @@ pub enum Mutant {
 
 impl Mutant {
     /// Every exhibit, with the name that chooses it.
-    pub const ALL: [(Self, &'static str); 44] = [
+    pub const ALL: [(Self, &'static str); 45] = [
         (Self::Control, "control"),
         (Self::CheckThenWrite, "check-then-write"),
         (Self::SweptTooEarly, "swept-too-early"),
@@ -135,6 +137,7 @@ impl Mutant {
         (Self::ChainWithoutSequence, "chain-without-sequence"),
         (Self::LimitsUnset, "limits-unset"),
         (Self::FramesNotCounted, "frames-not-counted"),
+        (Self::ReturnsAtOnce, "returns-at-once"),
         (Self::CallsNotShared, "calls-not-shared"),
         (Self::RequestPrinted, "request-printed"),
         (Self::PlainHash, "plain-hash"),

@@ -78,7 +78,7 @@ const FENCES: &str = "
     tracing_subscriber → telemetry.rs telemetry/ config.rs
     tracing_opentelemetry, prometheus → telemetry.rs telemetry/
     hdrhistogram → load.rs load/
-    hyper_util → grpc/
+    h2, hyper_util → grpc/
     rustix → load.rs load/ app/descriptors.rs config/keys.rs main.rs
     std::env → config.rs config/ museum.rs
     std::time::Instant, std::time::SystemTime → time.rs

@@ -12,7 +12,9 @@
 //! one that never speaks. Knows nothing about what is called.
 
 use std::convert::Infallible;
+use std::error::Error;
 use std::future::{pending, ready};
+use std::iter::successors;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -27,7 +29,7 @@ use hyper_util::server::conn::auto;
 use tokio::net::TcpListener;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::task::{JoinSet, yield_now};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 use tonic::Extensions;
 use tonic::body::Body;
@@ -39,6 +41,7 @@ use super::crowd::{Among, Crowd, Room, Share, Who};
 use super::guard::{Answer, Asked, Guarded, Watch};
 use super::identity::{Identity, Peer};
 use super::limits::{self, GREETED_WITHIN, UNGREETED_OF_ONE_ADDRESS};
+use super::returns::Returns;
 use super::trust::Shown;
 use super::{roles, status};
 use crate::audit::Trail;
@@ -90,6 +93,15 @@ impl Link {
         &self.watch.peer
     }
 
+    /// Its last answer was given, or there can be none. Who broke the rules of HTTP/2 has misbehaved, whatever was counted.
+    fn has_ended(&self, ended: Result<(), Box<dyn Error + Send + Sync>>) {
+        let Err(error) = ended else { return };
+        let mut causes = successors(Some(&*error as &(dyn Error + 'static)), |error| (*error).source());
+        if causes.any(|cause| cause.downcast_ref().is_some_and(h2::Error::is_library)) {
+            self.watch.misbehaved();
+        }
+    }
+
     /// When the connection of a call is to end. One that nobody has looked at never ends.
     pub(super) fn ending(extensions: &Extensions) -> CancellationToken {
         extensions.get::<Arc<Self>>().map(|link| link.ending.clone()).unwrap_or_default()
@@ -110,7 +122,7 @@ impl Listens {
         S::Future: Send,
     {
         let Self { speaks, http1, room, patience, metrics, age, trail } = self;
-        let (http, crowd) = (http(http1), Crowd::new());
+        let (http, crowd, returns) = (http(http1), Crowd::new(), Arc::new(Returns::default()));
         let mut live = JoinSet::new();
         {
             let ungreeted = room.of_one_address.unwrap_or(UNGREETED_OF_ONE_ADDRESS).min(UNGREETED_OF_ONE_ADDRESS);
@@ -123,18 +135,21 @@ impl Listens {
                 };
                 let Some(Taken { socket, shown, place }) = taken else { break };
                 let (peer, from) = (socket.peer(), socket.from());
-                let watch = Arc::new(Watch::new(peer, from, patience, metrics.clone()));
+                let share = room.share(peer, from);
+                let held_in = share.is_some().then(|| returns.clone());
+                let watch = Arc::new(Watch::new((peer, from), held_in, patience, metrics.clone()));
                 let join =
                     |(who, share): (_, Share)| crowd.join(who, share.connections, || Semaphore::new(share.calls));
-                let among = room.share(peer, from).map(|share| join(share).map(Box::new).ok_or(()));
+                let begins = share.as_ref().map_or(Ok(None), |(who, _)| returns.begins(*who, Instant::now()));
+                let among = share.map(|share| join(share).map(Box::new).ok_or(()));
                 // It is one of somebody's, and of those there are enough.
-                let Ok(among) = among.transpose() else {
+                let (Ok(among), Ok(begins)) = (among.transpose(), begins) else {
                     watch.cut(CutWhy::TooMany);
                     continue;
                 };
                 let age = age.filter(|_| !matches!(peer, Peer::Certified(Identity::Operator(_), _)));
-                let begun =
-                    Begun { socket, shown: shown.map(Box::new), watch, trail: trail.clone(), room: (place, among) };
+                let (shown, trail) = (shown.map(Box::new), trail.clone());
+                let begun = Begun { socket, begins, shown, watch, trail, room: (place, among) };
                 live.spawn(live_and_end(&http, begun, service.clone(), age, stop.clone()));
             }
         }
@@ -177,6 +192,8 @@ fn http(http1: bool) -> auto::Builder<TokioExecutor> {
 /// A connection that is about to be served.
 struct Begun {
     socket: Socket,
+    /// `None`: at once.
+    begins: Option<Instant>,
     shown: Option<Box<Shown>>,
     watch: Arc<Watch>,
     trail: Trail,
@@ -188,7 +205,7 @@ struct Begun {
 /// waits for it and stands in a box of its own: as an argument and a variable of it, all of it would take its room twice.
 fn live_and_end<S>(
     http: &auto::Builder<TokioExecutor>,
-    Begun { socket, shown, watch, trail, room }: Begun,
+    Begun { socket, begins, shown, watch, trail, room }: Begun,
     service: S,
     age: Option<Duration>,
     stop: CancellationToken,
@@ -219,12 +236,19 @@ where
     let (heard, first_words) = oneshot::channel();
     let io = TokioIo::new(Corked::new(Guarded::new(socket, watch, heard), trail));
     let served = Box::pin(http.serve_connection(io, call).into_owned());
+    let begins = begins.map(|begins| Box::pin(sleep_until(begins)));
     async move {
         // It comes free when the connection is gone. A variable of its own would take its room twice.
         let _ = &room;
         let mut served = served;
+        if let Some(begins) = begins {
+            tokio::select! {
+                () = begins => {}
+                () = stop.cancelled() => return,
+            }
+        }
         let spoke = tokio::select! {
-            _ = &mut served => return,
+            ended = &mut served => return connection.has_ended(ended),
             spoke = timeout(GREETED_WITHIN, first_words) => spoke.is_ok(),
             () = stop.cancelled() => false,
         };
@@ -249,7 +273,7 @@ where
         };
         let mut ends_within = ENDS_WITHIN;
         tokio::select! {
-            _ = &mut served => return,
+            ended = &mut served => return connection.has_ended(ended),
             () = stop.cancelled() => {}
             // Boxed: who shows no certificate need not keep the room for it.
             Some(why) = OptionFuture::from(shown.map(|shown| Box::pin(shown.disbelieved()))) => {
@@ -270,14 +294,14 @@ where
         // It is told before its streams are: a client that goes on at once does so over another connection.
         tokio::select! {
             biased;
-            _ = &mut served => return,
+            ended = &mut served => return connection.has_ended(ended),
             () = yield_now() => connection.ending.cancel(),
         }
         if stop.is_cancelled() {
             // How long everybody together may take is bounded elsewhere.
-            let _ = served.await;
-        } else {
-            let _ = timeout(ends_within, served).await;
+            connection.has_ended(served.await);
+        } else if let Ok(ended) = timeout(ends_within, served).await {
+            connection.has_ended(ended);
         }
     }
 }

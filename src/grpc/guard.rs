@@ -25,8 +25,10 @@ use tokio::time::{Instant, Sleep, sleep};
 pub(super) use asked::Asked;
 pub(super) use frames::{Allowance, Frames};
 
+use super::crowd::Who;
 use super::identity::Peer;
 use super::lines::Lines;
+use super::returns::Returns;
 use crate::museum::Mutant;
 use crate::telemetry::metrics::{CutWhy, Metrics};
 
@@ -37,6 +39,8 @@ static CUT_OFF: LazyLock<Lines> = LazyLock::new(Lines::new);
 pub(super) struct Watch {
     pub(super) peer: Peer,
     from: Option<SocketAddr>,
+    /// Where it is held against whoever it is, if that is known.
+    returns: Option<Arc<Returns>>,
     metrics: Arc<Metrics>,
     /// How long none may be taken while some wait.
     patience: Duration,
@@ -47,19 +51,34 @@ pub(super) struct Watch {
 }
 
 impl Watch {
-    pub(super) fn new(peer: Peer, from: Option<SocketAddr>, patience: Duration, metrics: Arc<Metrics>) -> Self {
+    pub(super) fn new(
+        (peer, from): (Peer, Option<SocketAddr>),
+        returns: Option<Arc<Returns>>,
+        patience: Duration,
+        metrics: Arc<Metrics>,
+    ) -> Self {
         let (waiting, moved) = (AtomicU32::new(0), AtomicU64::new(0));
-        Self { peer, from, metrics, patience, begun: Instant::now(), waiting, moved }
+        Self { peer, from, returns, metrics, patience, begun: Instant::now(), waiting, moved }
     }
 
     /// Says that the connection is cut off, and why. Who only says nothing is counted and not logged: probes do that.
     pub(super) fn cut(&self, why: CutWhy) {
         self.metrics.connection_cut(why);
+        if matches!(why, CutWhy::Resets | CutWhy::IdleFrames) {
+            self.misbehaved();
+        }
         if !matches!(why, CutWhy::Silent | CutWhy::NothingAsked) {
             CUT_OFF.say(|left_out| {
                 let from = self.from.map(tracing::field::display);
                 tracing::warn!(peer = %self.peer, from, why = why.name(), left_out, "a connection was cut off");
             });
+        }
+    }
+
+    /// Whoever it is comes back slowly. Not for what a bad line does: to take nothing takes seconds each time.
+    pub(super) fn misbehaved(&self) {
+        if let Some((who, returns)) = Who::of(self.peer, self.from).zip(self.returns.as_ref()) {
+            returns.cut_off(who, Instant::now());
         }
     }
 
@@ -252,7 +271,7 @@ mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     fn watch() -> Arc<Watch> {
-        Arc::new(Watch::new(Peer::Clear, None, Duration::from_secs(5), Arc::new(Metrics::none())))
+        Arc::new(Watch::new((Peer::Clear, None), None, Duration::from_secs(5), Arc::new(Metrics::none())))
     }
 
     #[tokio::test(start_paused = true)]

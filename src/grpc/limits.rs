@@ -15,6 +15,12 @@ pub const GREETINGS_OF_ONE_ADDRESS: usize = 128;
 pub const UNGREETED_OF_ONE_ADDRESS: usize = 1024;
 /// Connections of one certificate's site, operator or feed: more than a site has seats. A gateway has half of all.
 pub const CONNECTIONS_OF_ONE_SITE: usize = 1024;
+/// Whoever was cut off begins its next connections so far apart.
+pub const RETURNS_EVERY: Duration = Duration::from_millis(100);
+/// For how long after the last time.
+pub const HELD_AGAINST: Duration = Duration::from_secs(10);
+/// Of so many of them it is remembered.
+pub const HELD_AT_ONCE: usize = 4096;
 /// The most connections to the admin listener: probes, scrapes and operators.
 pub const MAX_ADMIN_CONNECTIONS: usize = 64;
 /// Of them from one address, of those that no certificate names: however many stand there, probes from another get through.

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -11,7 +12,7 @@ use std::time::{Duration, Instant};
 use rationd::grpc::limits;
 use rationd::ids::RequestId;
 use rationd::terminal::{Connection, Terminal, Tls};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, split};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::{sleep, timeout, timeout_at};
 
@@ -184,12 +185,32 @@ async fn counted(at: SocketAddr, flood: Flood) -> Ended {
     Ended { after: None, frames, told: raw.told }
 }
 
+/// How whoever floods comes to the service.
+#[derive(Clone)]
+enum Way {
+    Clear(SocketAddr),
+    /// With the certificate of a site, all of which are in a directory.
+    Tls(PathBuf, String),
+}
+
+trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
+
+impl Way {
+    async fn connect(&self) -> Option<Box<dyn Stream>> {
+        match self {
+            Self::Clear(at) => Some(Box::new(TcpStream::connect(at).await.ok()?)),
+            Self::Tls(directory, address) => Some(Box::new(shake_hands(directory, "site-11000001", address).await)),
+        }
+    }
+}
+
 /// Floods as fast as it can, and connects again whenever it is cut off. Gives how often.
-async fn at_full_speed(at: SocketAddr, flood: Flood, flooded: Duration) -> u32 {
+async fn at_full_speed(way: Way, flood: Flood, flooded: Duration) -> u32 {
     let (begun, mut cut) = (Instant::now(), 0);
     while begun.elapsed() < flooded {
-        let Ok(socket) = TcpStream::connect(at).await else { continue };
-        let (mut answers, mut says) = socket.into_split();
+        let Some(stream) = way.connect().await else { continue };
+        let (mut answers, mut says) = split(stream);
         let takes = tokio::spawn(async move {
             let mut thrown_away = vec![0; 64 * 1024];
             while matches!(answers.read(&mut thrown_away).await, Ok(1..)) {}
@@ -200,7 +221,9 @@ async fn at_full_speed(at: SocketAddr, flood: Flood, flooded: Duration) -> u32 {
             if begun.elapsed() >= flooded || takes.is_finished() {
                 break;
             }
-            if !matches!(timeout(flooded, says.write_all(&said)).await, Ok(Ok(()))) {
+            // TLS may keep it for a while.
+            let written = async { says.write_all(&said).await.and(says.flush().await) };
+            if !matches!(timeout(flooded, written).await, Ok(Ok(()))) {
                 break;
             }
         }
@@ -315,6 +338,10 @@ async fn in_the_clear_watched(directory: &tempfile::TempDir, watched_for: Durati
 
 /// The same over TLS, with terminals of a gateway.
 async fn over_tls(directory: &tempfile::TempDir) -> Scene {
+    over_tls_watched(directory, WATCHED).await
+}
+
+async fn over_tls_watched(directory: &tempfile::TempDir, watched_for: Duration) -> Scene {
     let at = directory.path();
     assert_eq!(rationd(at, &["dev-certs"], "").code, 0);
     let service = Service::start(at, &[&SERVED[..], &["--clock", SATURDAY]].concat(), &[MANY_SEATS]);
@@ -330,7 +357,37 @@ async fn over_tls(directory: &tempfile::TempDir) -> Scene {
         let connection = Connection::open(&service.address, Some(&tls)).await.unwrap();
         terminals.push(Terminal::on(&connection, site.parse().ok(), format!("w{nth}").parse().unwrap()));
     }
-    Scene::new(service, terminals, WATCHED).await
+    Scene::new(service, terminals, watched_for).await
+}
+
+/// Several flood for a while. Gives how often they were cut off.
+async fn flooded(way: &Way, flood: Flood) -> u32 {
+    let flooders = (0..FLOODERS).map(|_| tokio::spawn(at_full_speed(way.clone(), flood, FLOODED)));
+    let mut cut = 0;
+    for flooder in flooders.collect::<Vec<_>>() {
+        cut += flooder.await.unwrap();
+    }
+    cut
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_was_cut_off_comes_back_slowly_and_nobody_else_does() {
+    let directory = tempfile::tempdir().unwrap();
+    let scene = over_tls(&directory).await;
+    let way = Way::Tls(directory.path().to_owned(), scene.service.address.clone());
+    for (what, flood) in floods() {
+        let cut = flooded(&way, flood).await;
+        scene.row(what, Ended { after: None, frames: 0, told: None }, cut).await;
+        // One of the flood before may still have been there, and the first begins at once.
+        let most = FLOODED.as_millis() / limits::RETURNS_EVERY.as_millis() + 2 * FLOODERS as u128;
+        assert!((2..=most).contains(&cut.into()), "{what}: cut off {cut} times");
+    }
+    println!("{}", cut_off(&scene.service));
+    // Whoever else it is need not wait.
+    let begun = Instant::now();
+    let stream = shake_hands(directory.path(), "gateway-demo-gateway", &scene.service.address).await;
+    assert!(Raw::begin(stream, &[]).await.says(&call(0)).await && begun.elapsed() < IN_TIME / 10);
+    scene.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -341,11 +398,7 @@ async fn floods_of_frames_end_their_connection_and_nothing_else() {
     let refused_one_by_one = ("huge messages", huge_message as Flood);
     for (what, flood) in floods().into_iter().chain([refused_one_by_one]) {
         let ended = counted(at, flood).await;
-        let flooders = (0..FLOODERS).map(|_| tokio::spawn(at_full_speed(at, flood, FLOODED)));
-        let mut cut = 0;
-        for flooder in flooders.collect::<Vec<_>>() {
-            cut += flooder.await.unwrap();
-        }
+        let cut = flooded(&Way::Clear(at), flood).await;
         let row = scene.row(what, ended, cut).await;
         let is_cut_off = row.ended.after.is_some_and(|after| after <= CLOSED_WITHIN);
         assert!(is_cut_off || what == refused_one_by_one.0, "{what} goes on");
@@ -375,27 +428,32 @@ const LONG: Duration = Duration::from_secs(10);
 const TIMES: f64 = 2.0;
 
 /// The long form, of an optimized build: whoever floods has a core, and everything else another.
-#[test]
-#[ignore = "takes minutes and two cores"]
-fn floods_from_another_core_leave_everybody_at_twice_their_quiet_time() {
+fn from_another_core(over_tls: bool) {
     let pinned = Command::new("taskset").args(["-acp", "0", &std::process::id().to_string()]).output().unwrap();
     assert!(pinned.status.success(), "{pinned:?}");
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     runtime.block_on(async {
         let directory = tempfile::tempdir().unwrap();
-        let scene = in_the_clear_watched(&directory, LONG).await;
+        let scene = if over_tls {
+            over_tls_watched(&directory, LONG).await
+        } else {
+            in_the_clear_watched(&directory, LONG).await
+        };
         let mut rows = Vec::new();
-        for (what, flood) in floods() {
-            let ended = counted(host_port(&scene.service), flood).await;
+        for (what, _) in floods() {
             // Only what is sold beside the flood counts.
             scene.honest.since();
-            let told = [("FLOOD", what.to_owned()), ("FLOODED", host_port(&scene.service).to_string())];
+            let told = [("FLOOD", what), ("FLOODED", &scene.service.address)];
             let mut floods = Command::new("taskset");
             floods.args(["-c", "1"]).arg(std::env::current_exe().unwrap()).envs(told);
             floods.args(["--exact", "program::abuse::one_who_floods", "--ignored", "--nocapture"]);
+            if over_tls {
+                floods.env("FLOODED_OVER_TLS", directory.path());
+            }
             let said = tokio::task::spawn_blocking(move || floods.output().unwrap()).await.unwrap();
             let said = String::from_utf8(said.stdout).unwrap();
             let cut = said.split_once("cut ").and_then(|(_, cut)| cut.split_whitespace().next()?.parse().ok());
+            let ended = Ended { after: None, frames: 0, told: None };
             rows.push(scene.row(what, ended, cut.expect("a count")).await);
         }
         let slow: Vec<_> = rows.iter().filter(|row| row.times() > TIMES).map(|row| row.what).collect();
@@ -404,14 +462,29 @@ fn floods_from_another_core_leave_everybody_at_twice_their_quiet_time() {
     });
 }
 
+#[test]
+#[ignore = "takes minutes and two cores"]
+fn floods_in_the_clear_from_another_core_leave_everybody_at_twice_their_quiet_time() {
+    from_another_core(false);
+}
+
+#[test]
+#[ignore = "takes minutes and two cores"]
+fn floods_over_tls_from_another_core_leave_everybody_at_twice_their_quiet_time() {
+    from_another_core(true);
+}
+
 /// A process of its own of the long form.
 #[tokio::test]
 #[ignore = "is started by the long form"]
 async fn one_who_floods() {
-    let (Ok(what), Ok(at)) = (std::env::var("FLOOD"), std::env::var("FLOODED")) else { return };
+    let (Ok(what), Ok(address)) = (std::env::var("FLOOD"), std::env::var("FLOODED")) else { return };
     let (_, flood) = floods().into_iter().find(|(name, _)| *name == what).unwrap();
-    let at = at.parse().unwrap();
-    let (one, another) = tokio::join!(at_full_speed(at, flood, LONG), at_full_speed(at, flood, LONG));
+    let way = match std::env::var_os("FLOODED_OVER_TLS") {
+        Some(directory) => Way::Tls(directory.into(), address),
+        None => Way::Clear(address.rsplit('/').next().unwrap().parse().unwrap()),
+    };
+    let (one, another) = tokio::join!(at_full_speed(way.clone(), flood, LONG), at_full_speed(way, flood, LONG));
     println!("cut {}", one + another);
 }
 
@@ -776,6 +849,15 @@ fn the_readme_names_the_limits() {
         ),
         ("connections of one address that wait to be greeted", limits::UNGREETED_OF_ONE_ADDRESS.to_string()),
         ("connections of one site; of one gateway", format!("{}; half of all", limits::CONNECTIONS_OF_ONE_SITE)),
+        (
+            "connections of one that was cut off; for how long after the last time",
+            format!(
+                "one every {} ms, and those that would wait for more than {} s none; {} s",
+                limits::RETURNS_EVERY.as_millis(),
+                limits::GREETED_WITHIN.as_secs(),
+                limits::HELD_AGAINST.as_secs()
+            ),
+        ),
         (
             "connections to the admin listener; of one address",
             format!("{}; {}", limits::MAX_ADMIN_CONNECTIONS, limits::ADMIN_CONNECTIONS_OF_ONE_ADDRESS),
