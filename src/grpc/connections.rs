@@ -41,7 +41,7 @@ use super::crowd::{Among, Crowd, Room, Share, Who};
 use super::guard::{Answer, Asked, Guarded, Watch};
 use super::identity::{Identity, Peer};
 use super::limits::{self, GREETED_WITHIN, UNGREETED_OF_ONE_ADDRESS};
-use super::returns::Returns;
+use super::returns::{Returns, TooMany};
 use super::trust::Shown;
 use super::{roles, status};
 use crate::audit::Trail;
@@ -93,11 +93,13 @@ impl Link {
         &self.watch.peer
     }
 
-    /// Its last answer was given, or there can be none. Who broke the rules of HTTP/2 has misbehaved, whatever was counted.
+    /// Its last answer was given, or there can be none. One that ended for an error of HTTP/2 has misbehaved, whatever was counted;
+    /// also if the peer says first that it was an error, which is then what is told here.
     fn has_ended(&self, ended: Result<(), Box<dyn Error + Send + Sync>>) {
         let Err(error) = ended else { return };
         let mut causes = successors(Some(&*error as &(dyn Error + 'static)), |error| (*error).source());
-        if causes.any(|cause| cause.downcast_ref().is_some_and(h2::Error::is_library)) {
+        let is_abuse = |error: &h2::Error| error.is_go_away() && error.reason() != Some(h2::Reason::NO_ERROR);
+        if causes.any(|cause| cause.downcast_ref().is_some_and(is_abuse)) {
             self.watch.misbehaved();
         }
     }
@@ -135,15 +137,13 @@ impl Listens {
                 };
                 let Some(Taken { socket, shown, place }) = taken else { break };
                 let (peer, from) = (socket.peer(), socket.from());
-                let share = room.share(peer, from);
-                let held_in = share.is_some().then(|| returns.clone());
-                let watch = Arc::new(Watch::new((peer, from), held_in, patience, metrics.clone()));
+                let watch = Arc::new(Watch::new((peer, from), returns.clone(), patience, metrics.clone()));
                 let join =
                     |(who, share): (_, Share)| crowd.join(who, share.connections, || Semaphore::new(share.calls));
-                let begins = share.as_ref().map_or(Ok(None), |(who, _)| returns.begins(*who, Instant::now()));
-                let among = share.map(|share| join(share).map(Box::new).ok_or(()));
+                let among = room.share(peer, from).map(|share| join(share).map(Box::new).ok_or(()));
+                let begins = || returns.begins(peer, Instant::now()).map_err(|TooMany| ());
                 // It is one of somebody's, and of those there are enough.
-                let (Ok(among), Ok(begins)) = (among.transpose(), begins) else {
+                let Ok((among, begins)) = among.transpose().and_then(|among| Ok((among, begins()?))) else {
                     watch.cut(CutWhy::TooMany);
                     continue;
                 };

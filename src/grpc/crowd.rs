@@ -68,17 +68,6 @@ pub(super) enum Who {
     At(IpAddr),
 }
 
-impl Who {
-    /// Whoever is at the other end of a connection from there.
-    pub(super) fn of(peer: Peer, from: Option<SocketAddr>) -> Option<Self> {
-        let Peer::Certified(identity, _) = peer else { return Some(Self::At(network(from?.ip()))) };
-        Some(Self::Named(match identity {
-            Identity::Seller(Seller::Site(site, _)) => Identity::Seller(Seller::Site(site, None)),
-            identity => identity,
-        }))
-    }
-}
-
 /// What there is of a listener.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Room {
@@ -104,18 +93,19 @@ impl Room {
         // One connection may always have as many as it is told.
         let of_all = |part: usize| (calls / part).max(STREAMS as usize);
         let as_site = |connections| Share { connections, calls: of_all(CALLS_OF_A_SITE) };
-        let who = Who::of(peer, from)?;
-        Some((
-            who,
-            match who {
-                Who::At(_) => as_site(of_one_address?),
-                // It speaks for many sites, and not for all.
-                Who::Named(Identity::Seller(Seller::Gateway(_))) => {
-                    Share { connections: connections / 2, calls: of_all(CALLS_OF_A_GATEWAY) }
-                }
-                Who::Named(_) => as_site(CONNECTIONS_OF_ONE_SITE),
-            },
-        ))
+        let Peer::Certified(identity, _) = peer else {
+            return Some((Who::At(network(from?.ip())), as_site(of_one_address?)));
+        };
+        Some(match identity {
+            // It speaks for many sites, and not for all.
+            Identity::Seller(Seller::Gateway(_)) => {
+                (Who::Named(identity), Share { connections: connections / 2, calls: of_all(CALLS_OF_A_GATEWAY) })
+            }
+            Identity::Seller(Seller::Site(site, _)) => {
+                (Who::Named(Identity::Seller(Seller::Site(site, None))), as_site(CONNECTIONS_OF_ONE_SITE))
+            }
+            Identity::Operator(_) | Identity::Feed(_) => (Who::Named(identity), as_site(CONNECTIONS_OF_ONE_SITE)),
+        })
     }
 }
 

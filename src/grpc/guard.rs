@@ -25,7 +25,6 @@ use tokio::time::{Instant, Sleep, sleep};
 pub(super) use asked::Asked;
 pub(super) use frames::{Allowance, Frames};
 
-use super::crowd::Who;
 use super::identity::Peer;
 use super::lines::Lines;
 use super::returns::Returns;
@@ -39,8 +38,8 @@ static CUT_OFF: LazyLock<Lines> = LazyLock::new(Lines::new);
 pub(super) struct Watch {
     pub(super) peer: Peer,
     from: Option<SocketAddr>,
-    /// Where it is held against whoever it is, if that is known.
-    returns: Option<Arc<Returns>>,
+    /// Where it is held against whoever it is.
+    returns: Arc<Returns>,
     metrics: Arc<Metrics>,
     /// How long none may be taken while some wait.
     patience: Duration,
@@ -53,7 +52,7 @@ pub(super) struct Watch {
 impl Watch {
     pub(super) fn new(
         (peer, from): (Peer, Option<SocketAddr>),
-        returns: Option<Arc<Returns>>,
+        returns: Arc<Returns>,
         patience: Duration,
         metrics: Arc<Metrics>,
     ) -> Self {
@@ -77,9 +76,7 @@ impl Watch {
 
     /// Whoever it is comes back slowly. Not for what a bad line does: to take nothing takes seconds each time.
     pub(super) fn misbehaved(&self) {
-        if let Some((who, returns)) = Who::of(self.peer, self.from).zip(self.returns.as_ref()) {
-            returns.cut_off(who, Instant::now());
-        }
+        self.returns.cut_off(self.peer, Instant::now());
     }
 
     fn waits(&self) {
@@ -216,6 +213,15 @@ impl<S> Guarded<S> {
     }
 }
 
+/// Whoever hangs up just before it is cut off would otherwise come back as often as it likes.
+impl<S> Drop for Guarded<S> {
+    fn drop(&mut self) {
+        if self.frames.are_half_spent(Instant::now()) {
+            self.watch.misbehaved();
+        }
+    }
+}
+
 impl<S: AsyncRead + Unpin> AsyncRead for Guarded<S> {
     fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let guarded = self.get_mut();
@@ -271,7 +277,7 @@ mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     fn watch() -> Arc<Watch> {
-        Arc::new(Watch::new((Peer::Clear, None), None, Duration::from_secs(5), Arc::new(Metrics::none())))
+        Arc::new(Watch::new((Peer::Clear, None), Arc::default(), Duration::from_secs(5), Arc::new(Metrics::none())))
     }
 
     #[tokio::test(start_paused = true)]

@@ -21,8 +21,8 @@ use super::service::{Service, rationd};
 use super::shops::{MANY_SEATS, SATURDAY, SITES, number, sell};
 use super::tls::SERVED;
 use crate::support::raw::{
-    CONTINUATION, DATA, END_HEADERS, END_STREAM, HEADERS, HEALTH, PADDED, PING, PREFACE, PRIORITY, RST_STREAM, Raw,
-    SETTINGS, StuckReader, WINDOW_UPDATE, frame, headers, read,
+    CONTINUATION, DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS, HEALTH, PADDED, PING, PREFACE, PRIORITY, RST_STREAM,
+    Raw, SETTINGS, StuckReader, WINDOW_UPDATE, frame, headers, read,
 };
 
 /// The bound that is promised, and what a busy machine may take for it.
@@ -144,6 +144,15 @@ fn huge_message(nth: u32) -> (Vec<u8>, u32) {
     ([call(nth), claims, frame(DATA, 0, stream(nth), &[0; 16_000])].concat(), 3)
 }
 
+/// As many pings as may just be said, and an end that is no error.
+fn hangs_up(nth: u32) -> (Vec<u8>, u32) {
+    match nth {
+        ..900 => (frame(PING, 0, 0, &[7; 8]), 1),
+        900 => (frame(GOAWAY, 0, 0, &[0; 8]), 1),
+        _ => (Vec::new(), 0),
+    }
+}
+
 /// Those that end their connection.
 fn floods() -> [(&'static str, Flood); 12] {
     [
@@ -211,7 +220,7 @@ async fn at_full_speed(way: Way, flood: Flood, flooded: Duration) -> u32 {
     while begun.elapsed() < flooded {
         let Some(stream) = way.connect().await else { continue };
         let (mut answers, mut says) = split(stream);
-        let takes = tokio::spawn(async move {
+        let mut takes = tokio::spawn(async move {
             let mut thrown_away = vec![0; 64 * 1024];
             while matches!(answers.read(&mut thrown_away).await, Ok(1..)) {}
         });
@@ -219,6 +228,10 @@ async fn at_full_speed(way: Way, flood: Flood, flooded: Duration) -> u32 {
         for nth in (0..).step_by(PIECES as usize) {
             let said: Vec<u8> = (nth..nth + PIECES).flat_map(|nth| flood(nth).0).collect();
             if begun.elapsed() >= flooded || takes.is_finished() {
+                break;
+            }
+            if said.is_empty() {
+                let _ = timeout(flooded, &mut takes).await;
                 break;
             }
             // TLS may keep it for a while.
@@ -375,7 +388,14 @@ async fn who_was_cut_off_comes_back_slowly_and_nobody_else_does() {
     let directory = tempfile::tempdir().unwrap();
     let scene = over_tls(&directory).await;
     let way = Way::Tls(directory.path().to_owned(), scene.service.address.clone());
-    for (what, flood) in floods() {
+    // Held against it for what HTTP/2 forbids, and after a while for hanging up in time; then for what each flood does.
+    let mut all = floods().to_vec();
+    all.rotate_right(2);
+    all.insert(1, ("pings, hangs up", hangs_up));
+    for (what, flood) in all {
+        if what == "pings, hangs up" {
+            sleep(limits::HELD_AGAINST).await;
+        }
         let cut = flooded(&way, flood).await;
         scene.row(what, Ended { after: None, frames: 0, told: None }, cut).await;
         // One of the flood before may still have been there, and the first begins at once.
@@ -383,10 +403,18 @@ async fn who_was_cut_off_comes_back_slowly_and_nobody_else_does() {
         assert!((2..=most).contains(&cut.into()), "{what}: cut off {cut} times");
     }
     println!("{}", cut_off(&scene.service));
-    // Whoever else it is need not wait.
+    // More come than are waited for, and whoever else it is begins at once beside them.
+    let abuser = |_| shake_hands(directory.path(), "site-11000001", &scene.service.address);
+    let come = futures_util::future::join_all((0..40).map(abuser)).await;
     let begun = Instant::now();
     let stream = shake_hands(directory.path(), "gateway-demo-gateway", &scene.service.address).await;
-    assert!(Raw::begin(stream, &[]).await.says(&call(0)).await && begun.elapsed() < IN_TIME / 10);
+    assert!(Raw::begin(stream, &[]).await.says(&call(0)).await && begun.elapsed() < limits::RETURNS_WITHIN);
+    let turned_away = || cut_because(&scene.service, "too_many");
+    while turned_away() == 0 && begun.elapsed() < IN_TIME {
+        sleep(Duration::from_millis(20)).await;
+    }
+    assert!(turned_away() > 0, "{}", cut_off(&scene.service));
+    drop(come);
     scene.end().await;
 }
 
@@ -852,9 +880,10 @@ fn the_readme_names_the_limits() {
         (
             "connections of one that was cut off; for how long after the last time",
             format!(
-                "one every {} ms, and those that would wait for more than {} s none; {} s",
+                "one every {} ms, of a gateway {} ms, and those that would wait for more than {} s none; {} s",
                 limits::RETURNS_EVERY.as_millis(),
-                limits::GREETED_WITHIN.as_secs(),
+                limits::RETURNS_OF_A_GATEWAY_EVERY.as_millis(),
+                limits::RETURNS_WITHIN.as_secs(),
                 limits::HELD_AGAINST.as_secs()
             ),
         ),

@@ -47,6 +47,12 @@ impl Allowance {
         one.is_some()
     }
 
+    /// Whether half of it was taken and has not come back.
+    fn is_half_spent(&self, now: Instant) -> bool {
+        let back = (now - self.filled).as_secs_f64() * f64::from(self.rate.per_second);
+        f64::from(self.left) + back < f64::from(self.rate.at_once) / 2.0
+    }
+
     fn earn(&mut self, more: u32) {
         self.left = self.left.saturating_add(more).min(self.rate.at_once);
     }
@@ -84,6 +90,11 @@ impl Frames {
         let answered = self.answered.saturating_add(u32::try_from(bytes).unwrap_or(u32::MAX));
         self.idle.earn((answered / FRAME).saturating_mul(IDLE_FRAMES_EARNED));
         self.answered = answered % FRAME;
+    }
+
+    /// Whether half of what it may overdo at once was taken, and has not come back.
+    pub(in crate::grpc) fn are_half_spent(&self, now: Instant) -> bool {
+        self.resets.is_half_spent(now) || self.idle.is_half_spent(now)
     }
 
     /// Takes note of what was read.
@@ -241,5 +252,9 @@ mod tests {
         assert_eq!((0..100).take_while(|_| allowance.take(|| begun + Duration::from_secs(60))).count(), 3);
         allowance.earn(300);
         assert_eq!(allowance.left, 10);
+        let now = begun + Duration::from_secs(120);
+        let half = (0..6).map(|_| (allowance.take(|| now), allowance.is_half_spent(now)));
+        assert_eq!(half.map(|(_, half)| half).collect::<Vec<_>>(), [false, false, false, false, false, true]);
+        assert!(!allowance.is_half_spent(now + Duration::from_millis(250)));
     }
 }
