@@ -216,7 +216,9 @@ impl Crowd {
         for call in history.iter().filter(|call| call.quantity > 0 && unknown.contains(&call.request)) {
             open.entry(call.request).or_insert(call);
         }
-        let told = open.into_values().map(|call| async { (call.request, shared.ask_once_more(call).await) });
+        // One patience for all of them: a store that stays away is to be told by the row, and soon.
+        let until = tokio::time::Instant::now() + PATIENCE;
+        let told = open.into_values().map(|call| async { (call.request, shared.ask_once_more(call, until).await) });
         let told: Vec<_> = futures_util::stream::iter(told).buffer_unordered(AT_ONCE).collect().await;
         let unresolved = told.into_iter().filter_map(|(request, is_told)| (!is_told).then_some(request)).collect();
         self.shared.at_once.cancel();
@@ -337,8 +339,8 @@ impl Shared {
         }
     }
 
-    /// Whether another counter of the site is told what became of this id.
-    async fn ask_once_more(&self, call: &Asked) -> bool {
+    /// Whether another counter of the site is told until then what became of this id.
+    async fn ask_once_more(&self, call: &Asked, until: tokio::time::Instant) -> bool {
         let mut of_site = self.counters.iter().flatten().filter(|counter| counter.site() == call.site);
         let counter = of_site.next_back().unwrap();
         let matter = self.matter(call.request, call.buyer, call.quantity);
@@ -347,7 +349,7 @@ impl Shared {
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
         };
-        tokio::time::timeout(PATIENCE, told).await.is_ok()
+        tokio::time::timeout_at(until, told).await.is_ok()
     }
 
     /// Makes one call and takes it down.
