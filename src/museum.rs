@@ -46,6 +46,8 @@ pub enum Mutant {
     ReplicasByPrimary,
     /// `WAIT` stands before the writes of its unit.
     WaitBeforeWrite,
+    /// A unit is counted before its calls are made, so that a store may have its count and not what it counts.
+    CountedFirst,
     /// One replica is enough, however many there are.
     FixedOneReplica,
     /// A primary of before is not waited for where it calls itself one, although it has been a replica since and was promoted.
@@ -98,7 +100,7 @@ pub enum Mutant {
 
 impl Mutant {
     /// Every exhibit, with the name that chooses it.
-    pub const ALL: [(Self, &'static str); 45] = [
+    pub const ALL: [(Self, &'static str); 46] = [
         (Self::Control, "control"),
         (Self::CheckThenWrite, "check-then-write"),
         (Self::SweptTooEarly, "swept-too-early"),
@@ -120,6 +122,7 @@ impl Mutant {
         (Self::WaitNotCompared, "wait-not-compared"),
         (Self::ReplicasByPrimary, "replicas-by-primary"),
         (Self::WaitBeforeWrite, "wait-before-write"),
+        (Self::CountedFirst, "counted-first"),
         (Self::FixedOneReplica, "fixed-one-replica"),
         (Self::StaysPassedOver, "stays-passed-over"),
         (Self::WitnessSkipped, "witness-skipped"),

@@ -1068,6 +1068,22 @@ async fn unfit(ledger: &RedisLedger<SystemClock>) -> String {
     }
 }
 
+/// Whatever is gone of a unit, its count is gone with it.
+#[tokio::test]
+async fn a_log_cut_in_what_was_acknowledged_last_is_noticed() {
+    let mut server = RedisServer::start();
+    let ledger = open(&server, false, SystemClock::real());
+    assert_eq!(ledger.check_once().await, FirstCheck::Fit);
+    sold(&ledger, RequestId::random()).await;
+    server.kill();
+    // Redis drops the command that has lost its last byte.
+    let log = std::fs::OpenOptions::new().write(true).open(server.log_file()).unwrap();
+    log.set_len(log.metadata().unwrap().len() - 1).unwrap();
+    server.restart();
+    let told = unfit(&ledger).await;
+    assert!(told.contains("Redis is behind what was acknowledged"), "{told}");
+}
+
 #[tokio::test]
 async fn a_process_started_anew_refuses_old_data_and_none_at_all_by_its_witness() {
     let mut server = RedisServer::start();

@@ -1,9 +1,11 @@
 //! A unit: what goes to the server as one pipeline on one connection, and is answered as one.
 //!
-//! Before the calls stands a write, the barrier; behind them, where there are replicas, `WAIT` for those that must have them.
+//! Behind the calls stands a write, the barrier, and behind that, where there are replicas, `WAIT` for those that must have them.
 //! `WAIT` speaks of everything that its own connection has written before it, so whoever sends a call again sends a whole unit
-//! again. With fewer replicas than asked for, or without a count, every answer of the unit is unconfirmed, replays and refusals
-//! among them: what they rest on may vanish with the primary. A unit that only reads needs neither where there are no replicas.
+//! again. The barrier counts units, and is the last of a unit to be written: a store that has its count has its calls, wherever a
+//! log was cut or a replica's stream broke off. With fewer replicas than asked for, or without a count, every answer of the unit is
+//! unconfirmed, replays and refusals among them: what they rest on may vanish with the primary. A unit that only reads needs
+//! neither where there are no replicas.
 //!
 //! Knows nothing about what the calls mean.
 
@@ -60,10 +62,9 @@ pub(super) async fn send(
     if !replies.iter().any(lost) || trip::load_scripts(connection).await.is_err() {
         return Ok(replies);
     }
-    let calls = unit.cmd_iter().skip(1);
     let (places, again): (Vec<_>, Vec<_>) = replies
         .iter_mut()
-        .zip(calls)
+        .zip(unit.cmd_iter())
         .filter(|(reply, _)| lost(reply))
         .map(|(reply, call)| (reply, call.clone()))
         .unzip();
@@ -113,15 +114,20 @@ fn found_behind(standing: &Standing, pass: Pass, behind: Behind) {
     }
 }
 
-/// The barrier, the calls, and the wait for replicas.
+/// The calls, the barrier, and the wait for replicas.
 fn unit(standing: &Standing, calls: impl ExactSizeIterator<Item = Cmd>, pass: Pass) -> Pipeline {
     let mut unit = Pipeline::with_capacity(calls.len() + 2);
     if Mutant::WaitBeforeWrite.is_on() {
         wait(&mut unit, pass, REPLICAS_WITHIN);
     }
-    raise(&mut unit, standing);
+    if Mutant::CountedFirst.is_on() {
+        raise(&mut unit, standing);
+    }
     for call in calls {
         unit.add_command(call);
+    }
+    if !Mutant::CountedFirst.is_on() {
+        raise(&mut unit, standing);
     }
     if !Mutant::WaitBeforeWrite.is_on() {
         wait(&mut unit, pass, REPLICAS_WITHIN);
@@ -149,7 +155,10 @@ async fn sent(
         answers.rotate_left(1);
     }
     let had = if pass.replicas > 0 { answers.pop().and_then(number) } else { Some(0) };
-    let barrier = if answers.is_empty() { None } else { number(answers.remove(0)) };
+    if Mutant::CountedFirst.is_on() {
+        answers.rotate_left(1);
+    }
+    let barrier = answers.pop().and_then(number);
     // A store that is whole gives every unit a number above those that were acknowledged before it was sent.
     if let Some(unit) = barrier
         && unit <= acknowledged
