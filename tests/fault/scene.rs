@@ -70,6 +70,15 @@ pub struct Scene {
     variables: Vec<(String, String)>,
 }
 
+/// A row that fails shows what the service said.
+impl Drop for Scene {
+    fn drop(&mut self) {
+        if let Some(service) = self.service.as_ref().filter(|_| std::thread::panicking()) {
+            println!("the service's log:\n{}", service.log());
+        }
+    }
+}
+
 impl Scene {
     /// A service on one Redis.
     pub async fn redis() -> Self {

@@ -247,6 +247,10 @@ impl Connection<'_> {
                 Some(Fault::Mute) => self.until(|weather| weather.fault != Some(Fault::Mute)).await,
                 _ => {}
             }
+            // A reset ends the holding, and what was held goes with it: `carry` may not have seen it yet.
+            if self.number < self.weather.borrow().reset_below {
+                return End::Reset;
+            }
             if !self.write(&mut to, &bytes[..read]).await {
                 return End::Closed;
             }
