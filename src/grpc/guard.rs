@@ -63,9 +63,6 @@ impl Watch {
     /// Says that the connection is cut off, and why. Who only says nothing is counted and not logged: probes do that.
     pub(super) fn cut(&self, why: CutWhy) {
         self.metrics.connection_cut(why);
-        if matches!(why, CutWhy::Resets | CutWhy::IdleFrames) {
-            self.misbehaved();
-        }
         if !matches!(why, CutWhy::Silent | CutWhy::NothingAsked) {
             CUT_OFF.say(|left_out| {
                 let from = self.from.map(tracing::field::display);
@@ -213,7 +210,7 @@ impl<S> Guarded<S> {
     }
 }
 
-/// Whoever hangs up just before it is cut off would otherwise come back as often as it likes.
+/// Whoever was cut off for what it overdid, and whoever hangs up just before: it would otherwise come back as often as it likes.
 impl<S> Drop for Guarded<S> {
     fn drop(&mut self) {
         if self.frames.are_half_spent(Instant::now()) {
