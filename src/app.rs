@@ -23,9 +23,11 @@ use tokio_util::sync::CancellationToken;
 use crate::audit::{self, FileTrail, Trail};
 use crate::config::{Config, ConfigErrors, Keys, LogFormat, Store, TlsFiles, readable_environment};
 use crate::drain::{Asked, Drain, TimeUp};
+use crate::events::Events;
 use crate::export::Exports;
 use crate::grpc::{Admin, Counters, Health};
 use crate::ledger::embedded::EmbeddedLedger;
+use crate::ledger::outbox::Outbox;
 use crate::ledger::redis::{BadWitness, FirstCheck, Lanes, RedisLedger, RedisOptions, Seen, Trip, Witness};
 use crate::ledger::{Durability, Kept, Ledger, Terms};
 use crate::policy::{BuyerIds, Policies};
@@ -336,7 +338,7 @@ struct Parts<L, D, C> {
     last: BoxFuture<'static, ()>,
 }
 
-async fn run<L: Ledger, D: Door, C: Clock>(parts: Parts<L, D, C>) -> Result<Running, AppError> {
+async fn run<L: Ledger + Outbox, D: Door, C: Clock>(parts: Parts<L, D, C>) -> Result<Running, AppError> {
     let Parts {
         config,
         clock,
@@ -408,6 +410,7 @@ async fn run<L: Ledger, D: Door, C: Clock>(parts: Parts<L, D, C>) -> Result<Runn
     });
     let operators = Admin {
         exports: Exports::new(ledger.clone(), policies.clone()),
+        events: Events::new(ledger.clone(), policies.clone()),
         purchases,
         sites,
         trail: trail.clone(),

@@ -5,6 +5,7 @@
 
 mod audit;
 mod dev_certs;
+mod events;
 mod greeting;
 mod keys;
 mod load;
@@ -86,6 +87,8 @@ pub enum Command {
     Health(sale::Health),
     /// Shows and moves the switches of the door: caps, capacity, mode, ramp
     Operator(Box<operator::OperatorCommand>),
+    /// Prints what happened to purchases: what is kept, or as it comes
+    Events(events::Events),
     /// Makes an authority and certificates, for development
     DevCerts(dev_certs::DevCerts),
     /// Turns the key ring: prepares the next key, rotates to it, retires the previous one
@@ -194,6 +197,11 @@ pub async fn run_sale(command: SaleCommand) -> u8 {
 /// Runs `operator …` and gives the exit code.
 pub async fn run_operator(command: operator::OperatorCommand) -> u8 {
     operator::run(command).await
+}
+
+/// Runs `events` and gives the exit code.
+pub async fn run_events(command: events::Events) -> u8 {
+    events::run(command).await
 }
 
 /// Runs `dev-certs` and gives the exit code.

@@ -44,9 +44,11 @@ pub(crate) use status::code_name;
 pub use trust::Tls;
 
 use crate::audit::Trail;
+use crate::events::Events;
 use crate::export::Exports;
 use crate::ids::LedgerId;
 use crate::ledger::Ledger;
+use crate::ledger::outbox::Outbox;
 use crate::purchase::Purchases;
 use crate::session::token::DoorKey;
 use crate::session::{Door, Registry};
@@ -255,6 +257,8 @@ impl<L: Ledger, D: Door, C: Clock> Counters<L, D, C> {
 pub struct Admin<L, D, C> {
     /// What operators may export.
     pub exports: Exports<L>,
+    /// What happened, for whoever follows it.
+    pub events: Events<L>,
     /// What they may look up and take back.
     pub purchases: Purchases<L, C>,
     /// Whose sites there are.
@@ -277,7 +281,7 @@ pub struct Admin<L, D, C> {
     pub connection_age: Duration,
 }
 
-impl<L: Ledger, D: Door, C: Clock> Admin<L, D, C> {
+impl<L: Ledger + Outbox, D: Door, C: Clock> Admin<L, D, C> {
     /// Serves what operators and probes ask: `OperatorService` and health over gRPC and `scrape` over HTTP, on one listener.
     pub async fn serve(self, listener: TcpListener, health: Health, scrape: Page, stop: CancellationToken) {
         let (at, certificates) = (listener.local_addr().ok(), self.tls.is_some());
@@ -290,7 +294,7 @@ impl<L: Ledger, D: Door, C: Clock> Admin<L, D, C> {
             metrics: self.metrics.clone(),
             clock: self.clock.clone(),
         });
-        let edge = OperatorEdge::new(self.exports, access, self.registry, at, certificates, self.draining);
+        let edge = OperatorEdge::new(self.exports, self.events, access, self.registry, at, certificates, self.draining);
         let service = OperatorServiceServer::new(edge).max_decoding_message_size(limits::OPERATORS_MESSAGE);
         let listens = Listens {
             // In the clear anybody on this machine may be an operator.

@@ -8,6 +8,7 @@
 //! [`BuyerKey`].
 
 pub mod embedded;
+pub mod outbox;
 pub mod packed;
 pub mod redis;
 pub mod rules;

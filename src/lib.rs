@@ -34,6 +34,7 @@
 //! | [`ledger`] | the port, [`ledger::rules`] (the semantics, once), `ledger::redis` and `ledger::embedded` |
 //! | [`session`] | seats of terminals and the line in front of them: the limiter, pure; the doors in Redis and redb; the registry of one instance |
 //! | [`purchase`] | the use case; [`purchase::receipt`], what a receipt says and the MAC that it is checked by |
+//! | [`events`] | what happened to purchases, for whoever follows it |
 //! | [`export`] | the records of a programme, for an audit |
 //! | [`audit`] | the audit log: every access, in a chain of records; [`audit::chain`], what a record is; [`audit::verify`] |
 //! | [`conduct`] | how much of what somebody may do |
@@ -92,6 +93,7 @@ pub mod session;
 
 pub mod audit;
 pub mod conduct;
+pub mod events;
 pub mod export;
 pub mod purchase;
 

@@ -45,6 +45,7 @@ fn main() -> ExitCode {
         Command::Resolve(c) => on_runtime(cli::run_sale(SaleCommand::Resolve(c))),
         Command::Health(c) => on_runtime(cli::run_sale(SaleCommand::Health(c))),
         Command::Operator(c) => on_runtime(cli::run_operator(*c)),
+        Command::Events(c) => on_runtime(cli::run_events(c)),
         Command::Audit(command) => cli::run_audit(command),
         Command::Keys(command) => cli::run_keys(command),
         Command::Receipt(command) => cli::run_receipt(command),

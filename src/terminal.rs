@@ -15,7 +15,7 @@ use std::time::Duration;
 use connection::Repeats;
 pub use connection::{Connection, Tls, Unreachable};
 pub use gateway::Gateway;
-pub use operator::{Export, ExportError, Operator};
+pub use operator::{Events, Export, Operator, Unread};
 pub use prost_types::Timestamp as WireTimestamp;
 pub use retry::COMES_BACK_WITHIN;
 use tokio::time::{Instant, timeout_at};

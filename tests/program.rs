@@ -17,6 +17,7 @@ mod program {
     mod crash;
     mod descriptors;
     mod drain;
+    mod events;
     mod files;
     mod insisting;
     mod kill;

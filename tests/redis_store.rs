@@ -20,6 +20,7 @@ use std::time::{Duration, Instant};
 
 use rationd::buyer::{BuyerKey, KeyMark, Neighbour, OtherRing, Pseudonym, Ring, Side, Turn};
 use rationd::ids::RequestId;
+use rationd::ledger::outbox::{After, Outbox, Place};
 use rationd::ledger::redis::{FirstCheck, RedisLedger, RedisOptions, Seen, Witness, keys};
 use rationd::ledger::{
     Answer, Call, Claim, Claimed, Durability, Health, Kept, Late, Ledger, LedgerError, OUTBOX_EVENTS, Record,
@@ -29,6 +30,7 @@ use rationd::policy::Window;
 use rationd::redis_pool::RedisPool;
 use rationd::time::{Clock, SystemClock, Timestamp};
 use redis::Value;
+use redis::aio::MultiplexedConnection;
 use support::redis::{DURABLE, RedisServer, lanes};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
@@ -905,6 +907,46 @@ async fn an_outbox_holds_so_many_events_and_no_more() {
         // One step of sixteen cuts: this many that do not would be a wonder.
         assert!(length == OUTBOX_EVENTS + 500 + sales && sales < 500, "{length} after {sales} sales");
     }
+}
+
+#[tokio::test]
+async fn who_is_too_far_behind_in_the_outbox_is_told() {
+    let server = RedisServer::start();
+    let (ledger, _watching) = serving(&server).await;
+    let mut connection = client(&server).await;
+    let requests: Vec<_> = (0..5).map(|_| RequestId::random()).collect();
+    for request in &requests {
+        sold(&ledger, *request).await;
+    }
+    let after =
+        async |place, most| ledger.after(vec![(0, Place::BEGINNING), (1, place)], most).await.unwrap().remove(1);
+    let After::Events(told) = after(Place::BEGINNING, 9).await else { panic!("nobody had got anywhere") };
+    assert_eq!(told.iter().map(|(_, told)| told.event.entry.request).collect::<Vec<_>>(), requests);
+    let newest = ledger.newest().await.unwrap();
+    assert_eq!(newest[..3], [Place::BEGINNING, told[4].0, Place::BEGINNING]);
+    assert_eq!(after(told[1].0, 2).await, After::Events(told[2..4].to_vec()));
+    let trim = async |connection: &mut MultiplexedConnection, kept: u8| {
+        let _: i64 =
+            redis::cmd("XTRIM").arg(&keys::outbox(1)).arg("MAXLEN").arg(kept).query_async(connection).await.unwrap();
+    };
+    trim(&mut connection, 2).await;
+    assert_eq!(after(told[3].0, 9).await, After::Events(told[4..].to_vec()), "its own is still there");
+    assert_eq!(after(told[2].0, 9).await, After::Gone);
+    assert_eq!(after(Place::BEGINNING, 9).await, After::Events(told[3..].to_vec()));
+    trim(&mut connection, 0).await;
+    assert_eq!(after(newest[1], 9).await, After::Gone);
+    assert_eq!(ledger.newest().await.unwrap()[1], Place::BEGINNING);
+    // What cannot be read is said, and is not passed over.
+    let _: String = redis::cmd("XADD")
+        .arg(&keys::outbox(1))
+        .arg("*")
+        .arg("kind")
+        .arg("sold")
+        .query_async(&mut connection)
+        .await
+        .unwrap();
+    let read = ledger.after(vec![(1, Place::BEGINNING)], 9).await;
+    assert!(matches!(&read, Err(LedgerError::Corrupt(_))), "{read:?}");
 }
 
 #[tokio::test]

@@ -20,6 +20,7 @@ mod support;
 #[path = "replicated/cluster.rs"]
 mod cluster;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -27,6 +28,7 @@ use std::time::{Duration, Instant};
 
 use rationd::buyer::{BuyerKey, KeyMark, Pseudonym, Ring, Turn};
 use rationd::ids::RequestId;
+use rationd::ledger::outbox::{After, Outbox, Place};
 use rationd::ledger::redis::{FirstCheck, RedisLedger, RedisOptions, Seen, Witness};
 use rationd::ledger::{Call, Claim, Claimed, Durability, Kept, Ledger, LedgerError, RecordKey, Resolved, Terms};
 use rationd::policy::Window;
@@ -381,12 +383,55 @@ async fn a_primary_cut_off_from_the_sentinels_alone_makes_no_promise_that_is_bro
     assert_eq!((audit.lost, audit.resolved), (0, audit.unknown), "{audit:?}");
 }
 
-/// The same strike on a ledger that waits for its replicas and on one that does not.
-async fn struck_while_the_replicas_lag(allow_volatile: bool) -> Audit {
+/// Where an event stands, and of which purchase it is.
+type Stands = (u8, Place, RequestId);
+
+/// What stands in every partition behind these places.
+async fn events(
+    ledger: &RedisLedger<SystemClock>,
+    behind: &BTreeMap<u8, Place>,
+) -> Result<Vec<Option<Vec<Stands>>>, LedgerError> {
+    let place = |partition| (partition, behind.get(&partition).copied().unwrap_or(Place::BEGINNING));
+    let found = ledger.after((0..=u8::MAX).map(place).collect(), 1_000).await?;
+    let stands = |partition, after| match after {
+        After::Gone => None,
+        After::Events(events) => {
+            Some(events.into_iter().map(|(place, told)| (partition, place, told.event.entry.request)).collect())
+        }
+    };
+    Ok((0..=u8::MAX).zip(found).map(|(partition, after)| stands(partition, after)).collect())
+}
+
+/// Takes down every event as soon as it can be read, until it is stopped.
+fn follow(ledger: &RedisLedger<SystemClock>, told: &Arc<Mutex<Vec<Stands>>>) -> AbortOnDropHandle<()> {
+    let (ledger, told) = (ledger.clone(), told.clone());
+    AbortOnDropHandle::new(tokio::spawn(async move {
+        let mut behind = BTreeMap::new();
+        loop {
+            let found = events(&ledger, &behind).await.unwrap_or_default();
+            for event in found.into_iter().flatten().flatten() {
+                behind.insert(event.0, event.1);
+                told.lock().unwrap().push(event);
+            }
+            tokio::task::yield_now().await;
+        }
+    }))
+}
+
+/// The same strike on a ledger that waits for its replicas and on one that does not. Also how many events were told that stand nowhere.
+async fn struck_while_the_replicas_lag(allow_volatile: bool) -> (Audit, usize) {
     let mut group = Replicas::start(2).await;
     let instance = Instance::open(&group, allow_volatile).await;
     let load = Load::begin(&instance.ledger);
+    let told = Arc::default();
+    let following = follow(&instance.ledger, &told);
     let old = group.primary().await.expect("a primary");
+    // A ledger that no replica has heard of is refused, and shows nothing.
+    for server in &group.servers {
+        while server.tell::<bool>(&["EXISTS", "rationd:ledger"]).await != Some(true) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
     // Something is on its way at any moment.
     group.fronts[old].hold_up(Side::Servers, Duration::from_millis(100));
     load.sells(300).await;
@@ -397,13 +442,20 @@ async fn struck_while_the_replicas_lag(allow_volatile: bool) -> Audit {
     group.servers[old].kill();
     group.replaced(old).await;
     load.sells(300).await;
-    load.audit(&instance.ledger).await
+    let audit = load.audit(&instance.ledger).await;
+    drop(following);
+    let stands: BTreeSet<Stands> =
+        events(&instance.ledger, &BTreeMap::new()).await.unwrap().into_iter().flatten().flatten().collect();
+    let told = told.lock().unwrap();
+    assert!(told.len() > 300 && told.iter().collect::<BTreeSet<_>>().len() == told.len(), "{} events told", told.len());
+    (audit, told.iter().filter(|event| !stands.contains(event)).count())
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_replicas_do_not_have_is_not_acknowledged() {
-    let audit = struck_while_the_replicas_lag(false).await;
-    println!("replicas that lag, then a failover: {audit:?}");
+    let (audit, undone) = struck_while_the_replicas_lag(false).await;
+    println!("replicas that lag, then a failover: {audit:?}, {undone} events undone");
+    assert_eq!(undone, 0, "events were told that are gone");
     assert_eq!((audit.lost, audit.resolved), (0, audit.unknown), "{audit:?}");
     assert!(audit.unknown > 0, "the strike shows nothing: {audit:?}");
 }
@@ -411,9 +463,9 @@ async fn what_replicas_do_not_have_is_not_acknowledged() {
 /// Shows that the test above can see a loss.
 #[tokio::test(flavor = "multi_thread")]
 async fn without_waiting_for_replicas_a_failover_loses_sales() {
-    let audit = struck_while_the_replicas_lag(true).await;
-    println!("the same without waiting for replicas: {audit:?}");
-    assert!(audit.lost > 0, "{audit:?}");
+    let (audit, undone) = struck_while_the_replicas_lag(true).await;
+    println!("the same without waiting for replicas: {audit:?}, {undone} events undone");
+    assert!(audit.lost > 0 && undone > 0, "{audit:?}, {undone} events undone");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -23,6 +23,7 @@ mod service {
     mod bad_input;
     mod behaviour;
     mod certificates;
+    mod events;
     mod gateway;
     mod holds;
     mod instances;

@@ -23,13 +23,13 @@ use tidy::source::{Source, Token, after_group, lex};
 const IMPORTS_LINE: usize = line!() as usize + 1;
 const IMPORTS: &str = "
     main               → cli, app
-    app                → config, telemetry, drain, grpc, feed, purchase, export, stock, journal, redis_pool, sites, tls, audit
+    app                → config, telemetry, drain, grpc, feed, purchase, export, events, stock, journal, redis_pool, sites, tls, audit
     app                → ledger, ledger::{redis, embedded}, session, session::{redis, embedded}
     app                → buyer, policy, ids, time
     cli                → config, policy, session::{switches, Mode, Switches}, terminal, load, grpc::{v1, PURCHASE_SERVICE}, certs, tls, sites, ids, time
     cli                → purchase::receipt, telemetry, audit
     certs              → tls, ids, time
-    grpc               → purchase, export, session, stock, journal, ledger::Ledger, policy::{LineSet, Place, Refusal}
+    grpc               → purchase, export, events, session, stock, journal, ledger::{Ledger, outbox::Outbox}, policy::{LineSet, Place, Refusal}
     grpc               → sites, ids, time, tls, telemetry, drain, audit, conduct
     feed               → stock, ids, time
     terminal           → grpc::{v1, MAX_MESSAGE, code_name}, telemetry::propagation, ids, time
@@ -38,6 +38,7 @@ const IMPORTS: &str = "
     audit              → buyer::{SecretKey, keyed}, ledger::RecordKey, ids, time
     conduct            → ids
     export             → buyer::BuyerKey, policy::Policies, ledger, ids
+    events             → policy::Policies, ledger, ids
     journal            → ledger, policy, buyer, ids, time
     stock              → ledger, ids, time
     ledger             → buyer::{BuyerKey, KeyMark, OtherRing, Pseudonym, Ring, Turn}, policy::{Used, Window, Windows}, ids, time

@@ -9,6 +9,7 @@ use tracing::Instrument;
 
 use crate::buyer::{KeyId, OtherRing, Turn};
 use crate::ids::{LedgerId, ProgrammeCode};
+use crate::ledger::outbox::{After, Outbox, PARTITIONS, Place};
 use crate::ledger::{
     Answer, Call, Claim, Claimed, Confirmed, Durability, Entered, Exported, Health, Kept, Late, Ledger, LedgerError,
     Record, RecordKey, Released, Resolved, Swept, Voided,
@@ -116,7 +117,7 @@ fn is_over(answer: &Answer<Claimed>, windows: &[Window]) -> bool {
 
 /// Whether a verb is a script of Redis's; the others only read.
 fn is_script(verb: StoreVerb) -> bool {
-    !matches!(verb, StoreVerb::Usage | StoreVerb::Sweep | StoreVerb::Export)
+    !matches!(verb, StoreVerb::Usage | StoreVerb::Sweep | StoreVerb::Export | StoreVerb::Events)
 }
 
 fn outcome<T>(answer: &Result<T, LedgerError>) -> TripOutcome {
@@ -217,6 +218,16 @@ impl<L: Ledger, C: Clock> Ledger for Observed<L, C> {
 
     fn durability(&self) -> Durability {
         self.ledger.durability()
+    }
+}
+
+impl<L: Ledger + Outbox, C: Clock> Outbox for Observed<L, C> {
+    async fn after(&self, places: Vec<(u8, Place)>, most: usize) -> Result<Vec<After>, LedgerError> {
+        self.trip(StoreVerb::Events, self.ledger.after(places, most)).await
+    }
+
+    async fn newest(&self) -> Result<[Place; PARTITIONS], LedgerError> {
+        self.trip(StoreVerb::Events, self.ledger.newest()).await
     }
 }
 

@@ -5,6 +5,7 @@ use smallvec::SmallVec;
 
 use super::status::{self, BadField, Fault};
 use super::v1::{self, purchase_result::Outcome as WireOutcome};
+use crate::events::{EventKind, Told};
 use crate::export::{Entry, Kind, Record, State};
 use crate::ids::{LedgerId, ProgrammeId, RequestId, SiteId};
 use crate::museum::Mutant;
@@ -330,6 +331,31 @@ pub(super) fn exported_entry(entry: &Entry) -> v1::ExportedEntry {
         over: entry.over,
         at: Some(instant(entry.at)),
         mark: Some(instant(entry.mark)),
+    }
+}
+
+/// An event on the wire; `programme` is the id of its programme.
+pub(super) fn event(told: &Told, programme: String) -> v1::PurchaseEvent {
+    let kind = match told.event.kind {
+        EventKind::Sold => v1::PurchaseEventKind::Sold,
+        EventKind::Held => v1::PurchaseEventKind::Held,
+        EventKind::Confirmed => v1::PurchaseEventKind::Confirmed,
+        EventKind::Released => v1::PurchaseEventKind::Released,
+        EventKind::Voided => v1::PurchaseEventKind::Voided,
+        EventKind::Late => v1::PurchaseEventKind::Late,
+    };
+    let entry = &told.event.entry;
+    v1::PurchaseEvent {
+        kind: kind.into(),
+        programme,
+        request_id: entry.request.to_string(),
+        site: entry.site.to_string(),
+        terminal: told.terminal.to_string(),
+        quantity: entry.quantity,
+        at: Some(instant(entry.at)),
+        mark: Some(instant(entry.mark)),
+        over: entry.over,
+        stated: told.stated.clone(),
     }
 }
 

@@ -6,6 +6,7 @@
 //! An export is read as it is taken: a reader that is slow, or gone, leaves the store alone.
 
 mod accesses;
+mod following;
 
 use std::collections::VecDeque;
 use std::fmt::Display;
@@ -27,9 +28,11 @@ use super::identity::{Identity, Peer};
 use super::status::{self, BadField, Fault};
 use super::v1::{self, operator_service_server::OperatorService};
 use crate::audit::{Access, Action, Trail};
+use crate::events::Events;
 use crate::export::{Export, Exports, Record};
 use crate::ids::ProgrammeId;
 use crate::ledger::Ledger;
+use crate::ledger::outbox::Outbox;
 use crate::session::{Door, DoorError, Registry, Switches};
 use crate::time::Clock;
 
@@ -39,16 +42,20 @@ const MESSAGE_RECORDS: usize = 256;
 const MESSAGE_BYTES: usize = 256 * 1024;
 /// Exports under way at once, at most: each remembers whom it has met.
 const EXPORTS: usize = 2;
+/// Readers of events at once, at most: each keeps a round of them, 2 MiB, and looks for more four times a second.
+const READERS: usize = 8;
 
 /// The service over one ledger and one door.
 pub(super) struct OperatorEdge<L, D, C> {
     exports: Exports<L>,
+    events: Events<L>,
     accesses: Arc<Accesses<L, C>>,
     registry: Arc<Registry<D, C>>,
     answers: Answers,
     /// Cancelled when the instance begins to drain.
     draining: CancellationToken,
     room: Arc<Semaphore>,
+    readers: Arc<Semaphore>,
 }
 
 /// Whose calls are answered.
@@ -90,6 +97,7 @@ impl<L, D: Door, C: Clock> OperatorEdge<L, D, C> {
     /// `listens` is where it is served, `None` if nobody knows; `certificates` whether they tell there who calls.
     pub(super) fn new(
         exports: Exports<L>,
+        events: Events<L>,
         accesses: Arc<Accesses<L, C>>,
         registry: Arc<Registry<D, C>>,
         listens: Option<SocketAddr>,
@@ -97,7 +105,8 @@ impl<L, D: Door, C: Clock> OperatorEdge<L, D, C> {
         draining: CancellationToken,
     ) -> Self {
         let answers = Answers::of(listens, certificates);
-        Self { exports, accesses, registry, answers, draining, room: Arc::new(Semaphore::new(EXPORTS)) }
+        let [room, readers] = [EXPORTS, READERS].map(|most| Arc::new(Semaphore::new(most)));
+        Self { exports, events, accesses, registry, answers, draining, room, readers }
     }
 
     /// Everything that is looked at before a document is put there.
@@ -128,13 +137,17 @@ fn door_away(error: &DoorError) -> Fault {
     status::door_away()
 }
 
-type Messages = Pin<Box<dyn Stream<Item = Result<v1::ExportRecordsResponse, Status>> + Send>>;
+type Messages<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
 #[tonic::async_trait]
-impl<L: Ledger, D: Door, C: Clock> OperatorService for OperatorEdge<L, D, C> {
-    type ExportRecordsStream = Messages;
+impl<L: Ledger + Outbox, D: Door, C: Clock> OperatorService for OperatorEdge<L, D, C> {
+    type ExportRecordsStream = Messages<v1::ExportRecordsResponse>;
+    type ReadEventsStream = Messages<v1::ReadEventsResponse>;
 
-    async fn export_records(&self, request: Request<v1::ExportRecordsRequest>) -> Result<Response<Messages>, Status> {
+    async fn export_records(
+        &self,
+        request: Request<v1::ExportRecordsRequest>,
+    ) -> Result<Response<Self::ExportRecordsStream>, Status> {
         let operator = self.answers.operator(*Peer::of(request.extensions()))?;
         let programme = request.into_inner().programme;
         let unknown = |e: &dyn Display| status::invalid(vec![BadField::new("programme", format!("{e}"))]);
@@ -160,6 +173,16 @@ impl<L: Ledger, D: Door, C: Clock> OperatorService for OperatorEdge<L, D, C> {
             Some(sending) => sending.next().await.map(Some),
             None => Ok(None),
         }))))
+    }
+
+    async fn read_events(
+        &self,
+        request: Request<v1::ReadEventsRequest>,
+    ) -> Result<Response<Self::ReadEventsStream>, Status> {
+        self.answers.operator(*Peer::of(request.extensions()))?;
+        let room = self.readers.clone().try_acquire_owned().map_err(|_| status::overloaded())?;
+        let draining = self.draining.clone();
+        Ok(Response::new(following::begin(&self.events, request.into_inner(), draining, room).await?))
     }
 
     async fn look_up_buyer(

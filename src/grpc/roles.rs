@@ -28,8 +28,9 @@ const SELLERS: &[Role] = &[Role::Site, Role::Gateway];
 const OPERATORS: &[Role] = &[Role::Operator];
 
 /// Every call, and whose it is.
-pub(super) const TABLE: [(&str, &[Role]); 17] = [
+pub(super) const TABLE: [(&str, &[Role]); 18] = [
     ("rationd.v1.OperatorService/ExportRecords", OPERATORS),
+    ("rationd.v1.OperatorService/ReadEvents", OPERATORS),
     ("rationd.v1.OperatorService/GetSwitches", OPERATORS),
     ("rationd.v1.OperatorService/SetSwitches", OPERATORS),
     ("rationd.v1.OperatorService/LookUpBuyer", OPERATORS),

@@ -271,6 +271,37 @@ pub(crate) fn unread(error: LedgerError) -> Fault {
     }
 }
 
+/// A cursor means nothing in another ledger.
+pub(crate) fn cursor_of_another_ledger(ours: LedgerId) -> Fault {
+    let message = format!("this service works for the ledger {ours}, and the cursor is of another: begin without it");
+    status(Code::FailedPrecondition, "OTHER_LEDGER", message)
+}
+
+/// The outbox keeps so much and no more.
+pub(crate) fn events_gone() -> Fault {
+    let message = "too old: events after the cursor are kept no more; begin without it, and hold what was made of them to be \
+                   unverified until it has been counted anew";
+    status(Code::FailedPrecondition, "EVENTS_GONE", message)
+}
+
+/// Events could not be read.
+pub(crate) fn events_unread(error: LedgerError) -> Fault {
+    match error {
+        LedgerError::StoreUnavailable(_) | LedgerError::OtherRing(_) | LedgerError::Unconfirmed(_) => {
+            let message = "events cannot be read now; go on later from the cursor that was given last";
+            status(Code::Unavailable, "STORE_UNAVAILABLE", message).retry(RETRY_STORE)
+        }
+        LedgerError::Corrupt(_) => status(Code::Internal, "INTERNAL", "the store holds an event that cannot be read"),
+        other => failure(&Failure::Ledger(other)),
+    }
+}
+
+/// The instance is being stopped.
+pub(crate) fn stopped_reading() -> Fault {
+    let message = "this instance is being stopped; go on at another one from the cursor that was given last";
+    status(Code::Unavailable, "STOPPING", message).retry(RETRY_LOAD)
+}
+
 /// Whoever calls cannot be identified, and may be anybody.
 pub(crate) fn not_on_loopback() -> Fault {
     let message = "the admin listener is not on loopback and has no certificates to tell who calls: set [tls] and call with an \

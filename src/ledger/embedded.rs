@@ -22,13 +22,14 @@ use crate::buyer::Turn;
 use crate::ids::{LedgerId, ProgrammeCode};
 use crate::time::Timestamp;
 
+use super::outbox::{After, Outbox, PARTITIONS, Place};
 use super::rules::{self, Step};
 use super::{
     Answer, Call, Claim, Claimed, Confirmed, Durability, Entered, Exported, Health, Kept, Late, Ledger, LedgerError,
     Record, RecordKey, Released, Resolved, Swept, Terms, Voided,
 };
 
-pub use file::{FILE_NAME, OpenError, Told};
+pub use file::{FILE_NAME, OpenError};
 use writer::{Job, SweepStep, TurnStep, Verb};
 
 /// Commands that may wait for the writer. Beyond it a caller is told that too much is waiting.
@@ -72,12 +73,6 @@ impl EmbeddedLedger {
         let writer = writer::spawn(Arc::clone(&database), queue, Arc::clone(&failed))
             .map_err(|source| OpenError::Io { file: file.to_owned(), source })?;
         Ok(Self(Arc::new(Shared { id, database, jobs: Some(jobs), failed, writer: Mutex::new(Some(writer)) })))
-    }
-
-    /// The events of a partition after a sequence number (0: from the oldest that is kept, see
-    /// [`OUTBOX_EVENTS`](super::OUTBOX_EVENTS)), at most `limit`, with their numbers.
-    pub async fn outbox(&self, partition: u8, after: u64, limit: usize) -> Result<Vec<(u64, Told)>, LedgerError> {
-        self.read(move |database| file::outbox(database, partition, after, limit)).await
     }
 
     async fn read<T: Send + 'static>(
@@ -135,6 +130,16 @@ impl Drop for Shared {
             // A writer that panicked has said so through `failed`.
             let _ = writer.join();
         }
+    }
+}
+
+impl Outbox for EmbeddedLedger {
+    async fn after(&self, places: Vec<(u8, Place)>, most: usize) -> Result<Vec<After>, LedgerError> {
+        self.read(move |database| file::after(database, &places, most)).await
+    }
+
+    async fn newest(&self) -> Result<[Place; PARTITIONS], LedgerError> {
+        self.read(file::newest).await
     }
 }
 

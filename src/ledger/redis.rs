@@ -21,7 +21,7 @@ pub mod fuzzing;
 mod identity;
 pub mod keys;
 mod lanes;
-pub mod outbox;
+mod outbox;
 mod replicated;
 mod rings;
 mod scripts;

@@ -319,6 +319,8 @@ label! {
         Sweep = "sweep",
         /// Reads some records for an export.
         Export = "export",
+        /// Events of the outbox are read.
+        Events = "events",
     }
 }
 

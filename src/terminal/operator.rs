@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use tonic::Status;
 use tonic::transport::Channel;
+use tonic::{Status, Streaming};
 use tonic_types::StatusExt;
 
 use super::{CallError, Connection, DOMAIN, Unreachable};
@@ -30,9 +30,9 @@ pub struct Export {
     pub unreadable: u64,
 }
 
-/// Why there is no export. A part of one is never given.
+/// Why what was asked for was not read, or not to its end. A part of an export is never given.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum ExportError {
+pub enum Unread {
     /// The service said why, at the beginning or in the middle.
     #[error("{reason}: {message}")]
     Told {
@@ -44,11 +44,11 @@ pub enum ExportError {
         retry_after: Option<Duration>,
     },
     /// The stream ended without saying that it was the whole, stood still, or contradicts itself.
-    #[error("the export is not whole: {0}")]
+    #[error("it is not whole: {0}")]
     NotWhole(String),
 }
 
-impl From<Status> for ExportError {
+impl From<Status> for Unread {
     fn from(status: Status) -> Self {
         let details = status.get_error_details();
         match details.error_info().filter(|info| info.domain == DOMAIN) {
@@ -115,34 +115,50 @@ impl Operator {
         tokio::time::timeout(patience, asking).await.unwrap_or(Ok(false))
     }
 
+    /// What happened to purchases, from where is asked for.
+    pub async fn events(&self, from: v1::ReadEventsRequest) -> Result<Events, Unread> {
+        let mut client = OperatorServiceClient::new(self.channel.clone());
+        Ok(Events(client.read_events(from).await?.into_inner()))
+    }
+
     /// Every record of a programme. It is the whole, or an error, one also if nothing comes for 30 seconds.
-    pub async fn export(&self, programme: &str) -> Result<Export, ExportError> {
+    pub async fn export(&self, programme: &str) -> Result<Export, Unread> {
         let mut client = OperatorServiceClient::new(self.channel.clone()).max_decoding_message_size(MAX_MESSAGE);
         let request = v1::ExportRecordsRequest { programme: programme.to_string() };
         let mut messages = client.export_records(request).await?.into_inner();
         let (mut records, mut ledger_id) = (Vec::new(), None);
         while let Some(message) = within_patience(messages.message()).await? {
             if *ledger_id.get_or_insert_with(|| message.ledger_id.clone()) != message.ledger_id {
-                return Err(ExportError::NotWhole("it comes from two ledgers".into()));
+                return Err(Unread::NotWhole("it comes from two ledgers".into()));
             }
             records.extend(message.records);
             if let Some(complete) = message.complete {
                 let (found, said) = (records.len(), complete.records);
                 if u64::try_from(found) != Ok(said) {
-                    return Err(ExportError::NotWhole(format!("{said} records were said to come and {found} came")));
+                    return Err(Unread::NotWhole(format!("{said} records were said to come and {found} came")));
                 }
                 return Ok(Export { ledger_id: message.ledger_id, records, unreadable: complete.unreadable });
             }
         }
-        Err(ExportError::NotWhole(format!("it ended after {} records", records.len())))
+        Err(Unread::NotWhole(format!("it ended after {} records", records.len())))
+    }
+}
+
+/// Events as they come.
+pub struct Events(Streaming<v1::ReadEventsResponse>);
+
+impl Events {
+    /// The next of them; `None`: there are no more.
+    pub async fn next(&mut self) -> Result<Option<v1::ReadEventsResponse>, Unread> {
+        Ok(self.0.message().await?)
     }
 }
 
 /// What the service says next. One that stands still keeps nobody for ever.
-async fn within_patience<T>(next: impl Future<Output = Result<T, Status>>) -> Result<T, ExportError> {
+async fn within_patience<T>(next: impl Future<Output = Result<T, Status>>) -> Result<T, Unread> {
     match tokio::time::timeout(PATIENCE, next).await {
         Ok(next) => Ok(next?),
-        Err(_) => Err(ExportError::NotWhole(format!(
+        Err(_) => Err(Unread::NotWhole(format!(
             "nothing came for {} s; look whether the service stands still",
             PATIENCE.as_secs()
         ))),

@@ -8,7 +8,7 @@ use rationd::grpc::v1::ExportedRecord;
 use rationd::load::prepare;
 use rationd::load::scenario::Scenario;
 use rationd::load::sites::Places;
-use rationd::terminal::{Connection, ExportError, Operator, Terminal};
+use rationd::terminal::{Connection, Operator, Terminal, Unread};
 use tempfile::TempDir;
 use tokio::task::block_in_place;
 
@@ -319,7 +319,7 @@ impl Scene {
                     return export.records;
                 }
                 // On a busy machine a store that has just come back may be slow once more; we are told to begin again.
-                Err(ExportError::Told { retry_after: Some(after), .. }) if begun.elapsed() < PATIENCE => {
+                Err(Unread::Told { retry_after: Some(after), .. }) if begun.elapsed() < PATIENCE => {
                     tokio::time::sleep(after).await;
                 }
                 Err(told) => panic!("{told}"),

@@ -12,7 +12,7 @@ use rationd::grpc::v1::{
 };
 use rationd::ledger::redis::keys;
 use rationd::ledger::{Entry, Kind, RecordKey, State, packed};
-use rationd::terminal::{ExportError, Operator};
+use rationd::terminal::{Operator, Unread};
 use rationd::time::Date;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -346,9 +346,7 @@ async fn a_programme_that_is_not_known_is_told_with_those_that_are(world: World)
             ("programme", &*format!("is not known here; known: {MASKS}, {ESSENTIALS}"))
         );
         let asked = operator(&service).await.export(programme).await;
-        assert!(
-            matches!(asked, Err(ExportError::Told { reason, retry_after: None, .. }) if reason == "INVALID_REQUEST")
-        );
+        assert!(matches!(asked, Err(Unread::Told { reason, retry_after: None, .. }) if reason == "INVALID_REQUEST"));
     }
     // A programme that nobody has bought under is there, and empty.
     let (messages, end) = rest(stream(&service, MASKS, 1 << 20).await.unwrap()).await;
@@ -466,7 +464,7 @@ async fn a_store_that_breaks_in_the_middle_leaves_no_part_of_an_export() {
         relay.lose(loss, &["GET", pseudonym]);
         let broken = operator.export(MASKS).await;
         assert!(
-            matches!(&broken, Err(ExportError::Told { reason, retry_after: Some(_), .. }) if reason == "STORE_UNAVAILABLE"),
+            matches!(&broken, Err(Unread::Told { reason, retry_after: Some(_), .. }) if reason == "STORE_UNAVAILABLE"),
             "{broken:?}"
         );
         assert!(relay.has_lost());
@@ -475,7 +473,7 @@ async fn a_store_that_breaks_in_the_middle_leaves_no_part_of_an_export() {
 
     world.redis.as_mut().unwrap().kill();
     let away = operator.export(MASKS).await;
-    assert!(matches!(&away, Err(ExportError::Told { reason, .. }) if reason == "STORE_UNAVAILABLE"), "{away:?}");
+    assert!(matches!(&away, Err(Unread::Told { reason, .. }) if reason == "STORE_UNAVAILABLE"), "{away:?}");
     service.stop().await;
 
     // A service that has never seen its store has no ledger to name.
@@ -505,6 +503,12 @@ impl server::OperatorService for Canned {
             return Ok(Response::new(Box::pin(said)));
         }
         Ok(Response::new(Box::pin(tokio_stream::StreamExt::chain(said, tokio_stream::pending()))))
+    }
+
+    type ReadEventsStream = Pin<Box<dyn tokio_stream::Stream<Item = Result<v1::ReadEventsResponse, Status>> + Send>>;
+
+    async fn read_events(&self, _: Request<v1::ReadEventsRequest>) -> Result<Response<Self::ReadEventsStream>, Status> {
+        Err(Status::unimplemented("not asked here"))
     }
 
     async fn look_up_buyer(
@@ -566,7 +570,7 @@ async fn the_client_takes_nothing_but_a_whole_export() {
             }
             Err(why) => {
                 let error = export.unwrap_err();
-                assert!(matches!(&error, ExportError::NotWhole(said) if said.contains(why)), "{why}: {error}");
+                assert!(matches!(&error, Unread::NotWhole(said) if said.contains(why)), "{why}: {error}");
             }
         }
         serving.abort();
@@ -589,10 +593,7 @@ async fn the_client_waits_for_no_service_that_stands_still() {
         tokio::time::sleep(Duration::from_millis(500)).await;
         tokio::time::pause();
         let export = tokio::time::timeout(Duration::from_secs(3_600), export).await.expect("an end").unwrap();
-        assert!(
-            matches!(&export, Err(ExportError::NotWhole(why)) if why.contains("nothing came for 30 s")),
-            "{export:?}"
-        );
+        assert!(matches!(&export, Err(Unread::NotWhole(why)) if why.contains("nothing came for 30 s")), "{export:?}");
         tokio::time::resume();
         serving.abort();
     }

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use rationd::buyer::{KeyMark, Ring, Turn};
 use rationd::ledger::embedded::{EmbeddedLedger, FILE_NAME, OpenError};
+use rationd::ledger::outbox::{After, Outbox, Place};
 use rationd::ledger::{Health, Ledger, LedgerError, OUTBOX_EVENTS, Terms};
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 
@@ -132,10 +133,10 @@ async fn a_newer_layout_is_refused() {
         write.open_table(META).unwrap().insert("layout", layout).unwrap();
         write.commit().unwrap();
     };
-    set_layout("2");
+    set_layout("3");
     let error = refused(directory.path(), "run the version that wrote it");
-    assert!(matches!(&error, OpenError::Newer { found, .. } if found == "2"), "{error}");
-    set_layout("1");
+    assert!(matches!(&error, OpenError::Newer { found, .. } if found == "3"), "{error}");
+    set_layout("2");
     let ledger = EmbeddedLedger::open(directory.path(), &terms()).unwrap();
     assert_eq!(ledger.usage(buyer(0)).await.unwrap().entries().len(), 1);
 }
@@ -260,8 +261,19 @@ async fn an_outbox_holds_so_many_events_and_no_more() {
     for (sales, first) in [(1, 1), (2, 2), (3, 3)] {
         let step = Step { key: buyer(1), call: call(1 + sales, 1, at(0)), verb: Verb::Claim(sale(1, &[])) };
         assert_eq!(step.ask(&ledger).await.unwrap().outcome, "Recorded");
-        let told = ledger.outbox(1, 0, usize::MAX).await.unwrap();
-        assert_eq!((told[0].0, told.len() as u64), (first, OUTBOX_EVENTS), "the oldest goes when a new one comes");
+        let place = |low| Place { high: 0, low };
+        let after = async |low, most| ledger.after(vec![(1, place(low))], most).await.unwrap().remove(0);
+        let After::Events(told) = after(0, 1_000_000).await else { panic!("nobody had got anywhere") };
+        assert_eq!(
+            (told[0].0, told.len() as u64),
+            (place(first), OUTBOX_EVENTS),
+            "the oldest goes when a new one comes"
+        );
+        assert!(matches!(after(first, 3).await, After::Events(next) if next == told[1..4]));
+        assert_eq!(after(first - 1, 3).await, if first == 1 { After::Events(told[..3].to_vec()) } else { After::Gone });
+        assert_eq!(after(told.last().unwrap().0.low, 3).await, After::Events(Vec::new()));
+        assert_eq!(after(told.last().unwrap().0.low + 1, 3).await, After::Gone, "it never was");
     }
-    assert_eq!(ledger.outbox(0, 0, 9).await.unwrap().len(), 1, "another partition's are its own");
+    let newest = ledger.newest().await.unwrap();
+    assert_eq!(newest[..3], [Place { high: 0, low: 1 }, Place { high: 0, low: OUTBOX_EVENTS + 2 }, Place::BEGINNING]);
 }

@@ -3,7 +3,8 @@
 
 use rationd::ledger::Terms;
 use rationd::ledger::embedded::EmbeddedLedger;
-use rationd::ledger::redis::{FirstCheck, RedisLedger, RedisOptions, Seen, keys, outbox};
+use rationd::ledger::outbox::{self, After, Outbox, Place};
+use rationd::ledger::redis::{FirstCheck, RedisLedger, RedisOptions, Seen};
 use rationd::redis_pool::RedisPool;
 use rationd::time::ManualClock;
 use tempfile::TempDir;
@@ -17,47 +18,55 @@ pub fn terms() -> Terms {
     Terms { turn: turn(), kept: kept(0), simulated_clock: true, programmes }
 }
 
-/// Reads what a store has told: the one thing about a ledger that its port does not offer.
-pub trait Outbox {
-    /// The events of a partition, oldest first, as fields of text.
-    async fn told(&self, partition: u8) -> Vec<Told>;
+/// More events than any test makes.
+const ALL: usize = 1_000_000;
+
+/// The events of a partition, oldest first, as fields of text.
+pub async fn told(ledger: &impl Outbox, partition: u8) -> Vec<Told> {
+    let after = ledger.after(vec![(partition, Place::BEGINNING)], ALL).await.unwrap();
+    after.into_iter().flat_map(events).collect()
 }
 
-/// The place of an embedded ledger, and a handle to read its outbox.
-pub struct Directory {
-    ledger: EmbeddedLedger,
-    _directory: TempDir,
+/// Those of every partition.
+pub async fn all_told(ledger: &impl Outbox) -> Vec<Vec<Told>> {
+    let places = (0..=u8::MAX).map(|partition| (partition, Place::BEGINNING)).collect();
+    ledger.after(places, ALL).await.unwrap().into_iter().map(events).collect()
 }
 
-impl Outbox for Directory {
-    async fn told(&self, partition: u8) -> Vec<Told> {
-        told(&self.ledger, partition).await
-    }
+fn events(after: After) -> Vec<Told> {
+    let After::Events(events) = after else { panic!("nobody had got anywhere") };
+    assert!(events.is_sorted_by(|(one, _), (next, _)| one < next), "{events:?}");
+    events.into_iter().map(|(_, told)| fields(&told)).collect()
 }
 
-/// The events that an embedded ledger holds, as fields of text.
-pub async fn told(ledger: &EmbeddedLedger, partition: u8) -> Vec<Told> {
-    let events = ledger.outbox(partition, 0, usize::MAX).await.unwrap();
-    events
-        .into_iter()
-        .enumerate()
-        .map(|(place, (sequence, event))| {
-            assert_eq!(sequence, place as u64 + 1, "the sequence has no gaps");
-            let fields = serde_json::to_value(&event).unwrap();
-            let text = |value: &serde_json::Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-            fields.as_object().unwrap().iter().map(|(name, value)| (name.clone(), text(value))).collect()
-        })
-        .collect()
+/// An event as fields of text.
+fn fields(told: &outbox::Told) -> Told {
+    let entry = &told.event.entry;
+    let mut fields = Told::from(
+        [
+            ("kind", told.event.kind.name().to_owned()),
+            ("programme", told.programme.to_string()),
+            ("request", entry.request.to_string()),
+            ("site", entry.site.to_string()),
+            ("terminal", told.terminal.to_string()),
+            ("quantity", entry.quantity.to_string()),
+            ("at", entry.at.as_millis().to_string()),
+            ("stated", told.stated.clone()),
+        ]
+        .map(|(name, text)| (name.to_owned(), text)),
+    );
+    fields.extend(entry.held_until().map(|until| ("until".to_owned(), until.as_millis().to_string())));
+    fields
 }
 
 /// An embedded ledger in a directory of its own.
-pub async fn embedded() -> (EmbeddedLedger, Directory) {
+pub async fn embedded() -> (EmbeddedLedger, TempDir) {
     let directory = tempfile::tempdir().unwrap();
     let ledger = EmbeddedLedger::open(directory.path(), &terms()).unwrap();
-    (ledger.clone(), Directory { ledger, _directory: directory })
+    (ledger, directory)
 }
 
-/// A redis-server of its own, and a connection to read its outbox.
+/// A redis-server of its own.
 pub struct Server {
     server: RedisServer,
 }
@@ -80,37 +89,6 @@ impl Server {
             tokio::time::sleep(std::time::Duration::from_millis(10)).await;
         }
     }
-}
-
-impl Outbox for Server {
-    async fn told(&self, partition: u8) -> Vec<Told> {
-        let client = redis::Client::open(self.server.url()).unwrap();
-        let mut connection = client.get_multiplexed_async_connection().await.unwrap();
-        let mut range = redis::cmd("XRANGE");
-        range.arg(&keys::outbox(partition)).arg("-").arg("+");
-        let events: Vec<(String, [Vec<u8>; 2])> = range.query_async(&mut connection).await.unwrap();
-        events.into_iter().map(|(_, [kind, value])| fields(&outbox::read(&kind, &value).unwrap())).collect()
-    }
-}
-
-/// An event of Redis in the words of the other store.
-fn fields(told: &outbox::Told) -> Told {
-    let entry = &told.event.entry;
-    let mut fields = Told::from(
-        [
-            ("kind", told.event.kind.name().to_owned()),
-            ("programme", told.programme.to_string()),
-            ("request", entry.request.to_string()),
-            ("site", entry.site.to_string()),
-            ("terminal", told.terminal.to_string()),
-            ("quantity", entry.quantity.to_string()),
-            ("at", entry.at.as_millis().to_string()),
-            ("stated", told.stated.clone()),
-        ]
-        .map(|(name, text)| (name.to_owned(), text)),
-    );
-    fields.extend(entry.held_until().map(|until| ("until".to_owned(), until.as_millis().to_string())));
-    fields
 }
 
 /// A ledger in a redis-server of its own, found fit.

@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | `meta` | `kind`, `layout`, `ledger_id`; the [`Terms`]: `keys` (the ring of keys that every record is written under) and since when (`turned`), `clock` and for each code `programme:km` | text |
 //! | `records` | programme code (4 bytes, padded with zeros), partition, pseudonym (16 bytes) | packed entries, each as name (16 bytes), length (1 byte), value |
-//! | `outbox` | partition, sequence from 1 | the event as JSON; the newest [`OUTBOX_EVENTS`](crate::ledger::OUTBOX_EVENTS) |
+//! | `outbox` | partition, sequence from 1 | the event's kind, a space and its value (see [`outbox`]); the newest [`OUTBOX_EVENTS`](crate::ledger::OUTBOX_EVENTS) |
 //!
 //! The programme comes first in a record's key, so that a sweep of one programme reads one range.
 
@@ -19,12 +19,12 @@ use redb::backends::FileBackend;
 use redb::{
     Builder, Database, DatabaseError, ReadableDatabase, ReadableTable, StorageError, TableDefinition, TableError,
 };
-use serde::{Deserialize, Serialize};
 
 use crate::buyer::{BuyerKey, Neighbour, OtherRing, Pseudonym};
-use crate::ids::{LedgerId, ProgrammeCode, SiteId, TerminalId};
+use crate::ids::{LedgerId, ProgrammeCode, TerminalId};
+use crate::ledger::outbox::{self, After, PARTITIONS, Place};
 use crate::ledger::terms::{KEYS, TURNED};
-use crate::ledger::{Event, EventKind, Exported, OtherTerms, Record, RecordKey, Terms, packed};
+use crate::ledger::{Event, Exported, OtherTerms, Record, RecordKey, Terms, packed};
 
 /// The ledger's file in its directory.
 pub const FILE_NAME: &str = "ledger.redb";
@@ -38,7 +38,7 @@ const PAGE_CACHE_BYTES: usize = 64 << 20;
 const EXPORT_RECORDS: usize = 256;
 const KIND: &str = "rationd ledger";
 /// Counted up whenever the tables above change their meaning.
-const LAYOUT: u32 = 1;
+const LAYOUT: u32 = 2;
 
 pub(super) const META: TableDefinition<'_, &str, &str> = TableDefinition::new("meta");
 pub(super) const RECORDS: TableDefinition<'_, &[u8; KEY_BYTES], &[u8]> = TableDefinition::new("records");
@@ -135,50 +135,6 @@ pub(super) enum ReadError {
 
 fn store(error: impl std::fmt::Display) -> ReadError {
     ReadError::Store(error.to_string())
-}
-
-/// An event of the outbox as it stands in the file. It names no buyer.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Told {
-    /// What happened: the name of an [`EventKind`].
-    pub kind: String,
-    /// The programme's code.
-    pub programme: ProgrammeCode,
-    /// The purchase's request id.
-    pub request: String,
-    /// The site whose purchase it is.
-    pub site: SiteId,
-    /// The terminal whose call did it.
-    pub terminal: TerminalId,
-    /// Units.
-    pub quantity: u32,
-    /// The time at which the purchase counts, milliseconds since 1970.
-    pub at: i64,
-    /// When the hold stops counting, milliseconds since 1970; only of `held`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub until: Option<i64>,
-    /// What the seller stated; empty but for `sold`, `held` and `late`.
-    pub stated: String,
-}
-
-impl Told {
-    /// The event as it is written: what the rules say happened, and what the store knows of the call.
-    pub(super) fn new(event: &Event, programme: ProgrammeCode, terminal: TerminalId, stated: &str) -> Self {
-        let entry = &event.entry;
-        // A claim may also find that holds have run out; what was stated belongs to the purchase alone.
-        let purchase = matches!(event.kind, EventKind::Sold | EventKind::Held | EventKind::Late);
-        Self {
-            kind: event.kind.name().to_owned(),
-            programme,
-            request: entry.request.to_string(),
-            site: entry.site,
-            terminal,
-            quantity: entry.quantity,
-            at: entry.at.as_millis(),
-            until: entry.held_until().map(|until| until.as_millis()),
-            stated: if purchase { stated.to_owned() } else { String::new() },
-        }
-    }
 }
 
 /// The open file and the ledger's id. A missing file is made under another name and appears under its own only when it is
@@ -426,23 +382,50 @@ pub(super) fn export(
     Ok(Exported { records, next })
 }
 
-/// The committed events of a partition after a sequence number.
-pub(super) fn outbox(
-    database: &Database,
-    partition: u8,
-    after: u64,
-    limit: usize,
-) -> Result<Vec<(u64, Told)>, ReadError> {
+/// An event as it stands in the file.
+pub(super) fn told(event: &Event, programme: ProgrammeCode, terminal: TerminalId, stated: &str) -> Vec<u8> {
+    [event.kind.name().as_bytes(), b" ", &outbox::write(event, programme, terminal, stated)].concat()
+}
+
+/// What stands after these places, at most so many events each: the number of an event is the lower one of its place.
+pub(super) fn after(database: &Database, places: &[(u8, Place)], most: usize) -> Result<Vec<After>, ReadError> {
     let outbox = database.begin_read().map_err(store)?.open_table(OUTBOX).map_err(store)?;
-    let range = outbox.range((partition, after.saturating_add(1))..=(partition, u64::MAX)).map_err(store)?;
-    range
-        .take(limit)
-        .map(|row| {
-            let (key, value) = row.map_err(store)?;
-            let told = serde_json::from_slice(value.value()).map_err(|e| ReadError::Corrupt(e.to_string()))?;
-            Ok((key.value().1, told))
+    places
+        .iter()
+        .map(|(partition, place)| {
+            let range = outbox.range((*partition, place.low)..=(*partition, u64::MAX)).map_err(store)?;
+            let events = range.take(most.saturating_add(1)).map(|row| {
+                let (key, value) = row.map_err(store)?;
+                let split = value.value().iter().position(|byte| *byte == b' ');
+                let (kind, value) = split.map(|at| value.value().split_at(at)).ok_or_else(|| no_event("its kind"))?;
+                let told =
+                    outbox::read(kind, value.get(1..).unwrap_or_default()).map_err(|e| no_event(&e.to_string()))?;
+                Ok::<_, ReadError>((numbered(key.value().1), told))
+            });
+            Ok(After::of(*place, events.collect::<Result<_, _>>()?, most))
         })
         .collect()
+}
+
+/// The newest event of each partition.
+pub(super) fn newest(database: &Database) -> Result<[Place; PARTITIONS], ReadError> {
+    let outbox = database.begin_read().map_err(store)?.open_table(OUTBOX).map_err(store)?;
+    let mut newest = [Place::BEGINNING; PARTITIONS];
+    for (newest, partition) in newest.iter_mut().zip(0..=u8::MAX) {
+        let mut range = outbox.range((partition, 0)..=(partition, u64::MAX)).map_err(store)?;
+        if let Some(row) = range.next_back() {
+            *newest = numbered(row.map_err(store)?.0.value().1);
+        }
+    }
+    Ok(newest)
+}
+
+fn numbered(sequence: u64) -> Place {
+    Place { high: 0, low: sequence }
+}
+
+fn no_event(why: &str) -> ReadError {
+    ReadError::Corrupt(format!("an event cannot be read: {why}"))
 }
 
 impl From<StorageError> for ReadError {

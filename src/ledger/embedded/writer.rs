@@ -18,7 +18,7 @@ use crate::ledger::{Answer, Call, Entry, Kept, LedgerError, OUTBOX_EVENTS, Recor
 use crate::museum::Mutant;
 use crate::time::Timestamp;
 
-use super::file::{self, Key, META, OUTBOX, RECORDS, ReadError, Told};
+use super::file::{self, Key, META, OUTBOX, RECORDS, ReadError};
 
 /// The most commands that share one sync.
 const GROUP: usize = 256;
@@ -170,11 +170,10 @@ impl Group<'_> {
         Ok(())
     }
 
-    fn tell(&mut self, partition: u8, told: &Told) -> Result<(), StorageError> {
+    fn tell(&mut self, partition: u8, told: &[u8]) -> Result<(), StorageError> {
         let last = self.outbox.range((partition, 0)..=(partition, u64::MAX))?.next_back().transpose()?;
         let sequence = last.map_or(1, |(key, _)| key.value().1 + 1);
-        let json = serde_json::to_vec(told).map_err(|e| StorageError::Corrupted(e.to_string()))?;
-        self.outbox.insert((partition, sequence), json.as_slice())?;
+        self.outbox.insert((partition, sequence), told)?;
         if let Some(oldest) = sequence.checked_sub(OUTBOX_EVENTS) {
             self.outbox.remove((partition, oldest))?;
         }
@@ -231,7 +230,7 @@ impl<O, F: FnOnce(&Record) -> Result<Step<O>, LedgerError>> Verb<O, F> {
             after
         };
         for event in &step.events {
-            let told = Told::new(event, self.key.programme, self.call.terminal, &self.stated);
+            let told = file::told(event, self.key.programme, self.call.terminal, &self.stated);
             group.tell(self.key.buyer.partition, &told)?;
         }
         Ok(Some(Ok(Answer { outcome: step.outcome, replayed: step.replayed, at: step.at, record })))

@@ -5,12 +5,12 @@ use serde_json::Value;
 
 use crate::buyer::{Ring, Turn};
 use crate::ids::{LedgerId, ProgrammeCode};
-use crate::ledger::{Call, Claim, Entry, Kind, Late, RecordKey, State, Terms, packed};
+use crate::ledger::{Call, Claim, Entry, Kind, Late, RecordKey, State, Terms, outbox, packed};
 use crate::policy::Window;
 use crate::time::Timestamp;
 
+use super::keys;
 use super::scripts::{self, Script};
-use super::{keys, outbox};
 
 /// A script applied to these keys, still without its arguments.
 pub(super) fn evalsha(script: &Script, keys: &[&[u8]]) -> Cmd {

@@ -3,7 +3,7 @@
 //! | key | type | holds |
 //! |---|---|---|
 //! | `{7f}:km:` and 16 raw bytes | string | one buyer's record in one programme, see [`packed`](crate::ledger::packed) |
-//! | `{7f}:outbox` | stream | the events of every record of that partition, see [`outbox`](super::outbox); the newest [`OUTBOX_EVENTS`](crate::ledger::OUTBOX_EVENTS) or one or two hundred more |
+//! | `{7f}:outbox` | stream | the events of every record of that partition, see [`outbox`](crate::ledger::outbox); the newest [`OUTBOX_EVENTS`](crate::ledger::OUTBOX_EVENTS) or one or two hundred more |
 //! | `{7f}:ring` | string | the ring of keys under which that partition is written, see [`Ring`](crate::buyer::Ring) |
 //! | `rationd:units` | hash | how many units every process has sent, see [`UNITS`] |
 //! | `rationd:ledger` | hash | the ledger's identity and terms, see [`LEDGER`] |
@@ -38,8 +38,8 @@ use crate::ledger::RecordKey;
 /// or `simulated`) and for each code that it has met, such as `programme:km`, what the code stands for.
 pub const LEDGER: &str = "rationd:ledger";
 
-/// For every process a number, under a name that it made up when it began, which each of its units of calls raises by one before
-/// anything else (`unit`). Two things hang on it: on a connection that has written nothing, `WAIT` reports a full count for
+/// For every process a number, under a name that it made up when it began, which each of its units of calls raises by one behind
+/// everything else (`unit`). Two things hang on it: on a connection that has written nothing, `WAIT` reports a full count for
 /// nothing; and a store in which the number of a process is below one that the process has acknowledged has lost what was
 /// acknowledged. Nobody else raises it, so such a loss is not covered up by those who do not know of it. A process leaves its
 /// number behind, about 40 bytes: the next one compares it with its witness file ([`Witness`](super::Witness)), so no number is ever removed.

@@ -1,111 +1,122 @@
-//! An event as it stands in the stream of its partition: one field, named by the event's kind. Its value is the packed
-//! entry as it stood then (see [`packed`]), and behind it its origin: the programme's code, the terminal whose call did it
-//! and what was stated, a space between them (and a space at the end where nothing was stated).
+//! Reading the streams of the outbox. What is read goes as units do: where there are replicas, whoever may take over has it before
+//! it is given to anybody, so that no event is told that a failover makes undone.
 //!
-//! One field and not nine: that halves what Redis spends on an event, and the entry is the one that the record holds, so a
-//! script need not write it a second time in another form.
+//! Over connections of the pool and not through the lanes: sales do not queue behind it. Redis serves one command at a time, so
+//! that a unit reads few partitions and few events of each.
 
-use crate::ids::{ProgrammeCode, TerminalId};
-use crate::ledger::{Event, EventKind, LedgerError, packed};
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
-/// What an event of the outbox tells. It names no buyer.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Told {
-    /// What happened, and the entry as it then stood.
-    pub event: Event,
-    /// The programme's code.
-    pub programme: ProgrammeCode,
-    /// The terminal whose call did it.
-    pub terminal: TerminalId,
-    /// What the seller stated; empty but for `sold`, `held` and `late`.
-    pub stated: String,
-}
+use redis::{Cmd, FromRedisValue, Value};
 
-/// An event from the one field of a message.
-pub fn read(kind: &[u8], value: &[u8]) -> Result<Told, LedgerError> {
-    let corrupt = |what: &str| LedgerError::Corrupt(format!("an event cannot be read: {what}"));
-    let kind = KINDS.into_iter().find(|known| known.name().as_bytes() == kind).ok_or_else(|| corrupt("its kind"))?;
-    let (entry, origin) = packed::split_first(value).map_err(|error| corrupt(&error.to_string()))?;
-    let origin = std::str::from_utf8(origin).map_err(|_| corrupt("its origin is not text"))?;
-    let mut words = origin.splitn(3, ' ');
-    Ok(Told {
-        event: Event { kind, entry },
-        programme: words.next().and_then(|code| code.parse().ok()).ok_or_else(|| corrupt("its programme"))?,
-        terminal: words.next().and_then(|name| name.parse().ok()).ok_or_else(|| corrupt("its terminal"))?,
-        stated: words.next().ok_or_else(|| corrupt("what was stated"))?.to_owned(),
-    })
-}
+use crate::ledger::outbox::{After, Outbox, PARTITIONS, Place, Told, read};
+use crate::ledger::{Ledger, LedgerError};
+use crate::time::Clock;
 
-/// Puts the origin of an event behind what is there.
-pub(super) fn push_origin(bytes: &mut Vec<u8>, programme: ProgrammeCode, terminal: TerminalId, stated: &str) {
-    bytes.extend_from_slice(programme.as_str().as_bytes());
-    bytes.push(b' ');
-    bytes.extend_from_slice(terminal.as_str().as_bytes());
-    bytes.push(b' ');
-    bytes.extend_from_slice(stated.as_bytes());
-}
+use super::shards::Shard;
+use super::unit::{self, Asks};
+use super::{RedisLedger, keys, wrote_nothing};
 
-const KINDS: [EventKind; 6] =
-    [EventKind::Sold, EventKind::Held, EventKind::Confirmed, EventKind::Released, EventKind::Voided, EventKind::Late];
+/// How many partitions a unit reads: sales of the same server wait for it, a millisecond or two at most.
+const AT_ONCE: usize = 32;
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::ids::RequestId;
-    use crate::ledger::{Entry, Kind, State};
-    use crate::time::Timestamp;
+/// A message of a stream: its id, and its fields and their values in turn.
+type Message = (String, Vec<Vec<u8>>);
+/// Commands, and which of all they are.
+type Numbered = Vec<(usize, Cmd)>;
 
-    fn told(stated: &str) -> Told {
-        let entry = Entry {
-            request: RequestId::from_bytes([7; 16]).unwrap(),
-            state: State::Held,
-            kind: Kind::Hold,
-            late: false,
-            over: false,
-            quantity: 2,
-            at: Timestamp::from_millis(1_000),
-            mark: Timestamp::from_millis(601_000),
-            site: "11000001".parse().unwrap(),
+impl<C: Clock> Outbox for RedisLedger<C> {
+    async fn after(&self, places: Vec<(u8, Place)>, most: usize) -> Result<Vec<After>, LedgerError> {
+        let command = |(partition, place): (u8, Place)| {
+            let mut range = redis::cmd("XRANGE");
+            // The event of the place itself is read with them, to see whether it is still there.
+            range
+                .arg(&keys::outbox(partition))
+                .arg(place.to_string())
+                .arg("+")
+                .arg("COUNT")
+                .arg(most.saturating_add(1));
+            range
         };
-        Told {
-            event: Event { kind: EventKind::Held, entry },
-            programme: "km".parse().unwrap(),
-            terminal: "w1".parse().unwrap(),
-            stated: stated.to_owned(),
-        }
+        let (partitions, commands) = places.iter().map(|asked| (asked.0, command(*asked))).unzip();
+        let read = self.read_units(partitions, commands).await?;
+        read.into_iter()
+            .zip(places)
+            .map(|(messages, (_, place))| {
+                let events = messages.into_iter().map(event).collect::<Result<_, _>>()?;
+                Ok(After::of(place, events, most))
+            })
+            .collect()
     }
 
-    fn write(told: &Told) -> Vec<u8> {
-        let mut value = packed::pack([&told.event.entry]);
-        push_origin(&mut value, told.programme, told.terminal, &told.stated);
-        value
+    async fn newest(&self) -> Result<[Place; PARTITIONS], LedgerError> {
+        let command = |partition: u8| {
+            let mut range = redis::cmd("XREVRANGE");
+            range.arg(&keys::outbox(partition)).arg("+").arg("-").arg("COUNT").arg(1);
+            range
+        };
+        let (partitions, commands) = (0..=u8::MAX).map(|partition| (partition, command(partition))).unzip();
+        let mut newest = [Place::BEGINNING; PARTITIONS];
+        for (newest, messages) in newest.iter_mut().zip(self.read_units(partitions, commands).await?) {
+            if let Some((id, _)) = messages.first() {
+                *newest = place(id)?;
+            }
+        }
+        Ok(newest)
+    }
+}
+
+impl<C: Clock> RedisLedger<C> {
+    /// What these commands read, each about one of these partitions.
+    async fn read_units(&self, partitions: Vec<u8>, commands: Vec<Cmd>) -> Result<Vec<Vec<Message>>, LedgerError> {
+        self.id().ok_or_else(|| LedgerError::StoreUnavailable("the ledger is not known yet".into()))?;
+        let shards = self.shards();
+        let mut by_shard: BTreeMap<Option<u8>, (Arc<Shard>, Numbered)> = BTreeMap::new();
+        for (nth, (partition, command)) in partitions.into_iter().zip(commands).enumerate() {
+            let shard = shards.of(partition)?;
+            by_shard.entry(shard.first).or_insert_with(|| (shard, Vec::new())).1.push((nth, command));
+        }
+        let mut read = BTreeMap::new();
+        for (shard, mut commands) in by_shard.into_values() {
+            while !commands.is_empty() {
+                let rest = commands.split_off(commands.len().min(AT_ONCE));
+                let (places, unit): (Vec<_>, Vec<_>) = std::mem::replace(&mut commands, rest).into_iter().unzip();
+                let replies = self.read_unit(&shard, unit).await.map_err(wrote_nothing)?;
+                read.extend(places.into_iter().zip(replies));
+            }
+        }
+        Ok(read.into_values().collect())
     }
 
-    #[test]
-    fn an_event_comes_back_as_it_was() {
-        for stated in ["", "same_household", "same_household resident_register", " two  spaces "] {
-            assert_eq!(read(b"held", &write(&told(stated))), Ok(told(stated)));
+    async fn read_unit(&self, shard: &Shard, unit: Vec<Cmd>) -> Result<Vec<Vec<Message>>, LedgerError> {
+        let (count, pass, standing) = (unit.len(), shard.standing.pass()?, Arc::clone(&shard.standing));
+        let replies = self
+            .send(shard, async move |mut connection| {
+                unit::send(&mut connection, &standing, pass, Asks::Reads, unit.into_iter()).await
+            })
+            .await?;
+        if replies.len() != count {
+            return Err(LedgerError::Corrupt("a pipeline was answered in part".to_owned()));
         }
-        assert!(write(&told("family")).ends_with(b"11000001km w1 family"));
+        replies.into_iter().map(|reply| messages(reply?.map_err(|error| super::faults::meaning(&error))?)).collect()
     }
+}
 
-    #[test]
-    fn every_kind_is_known_by_its_name() {
-        for kind in KINDS {
-            let found = read(kind.name().as_bytes(), &write(&told(""))).unwrap().event.kind;
-            assert_eq!(found, kind);
-        }
-    }
+fn messages(reply: Value) -> Result<Vec<Message>, LedgerError> {
+    Vec::from_redis_value(reply).map_err(|error| LedgerError::Corrupt(format!("the outbox is no stream: {error}")))
+}
 
-    #[test]
-    fn what_is_no_event_is_corrupt() {
-        let good = write(&told(""));
-        assert!(matches!(read(b"bought", &good), Err(LedgerError::Corrupt(_))));
-        for short in 0..good.len() {
-            assert!(matches!(read(b"held", good.get(..short).unwrap()), Err(LedgerError::Corrupt(_))), "{short}");
-        }
-        let mut bad = good;
-        bad.push(0xff);
-        assert!(matches!(read(b"held", &bad), Err(LedgerError::Corrupt(_))));
-    }
+fn event((id, fields): Message) -> Result<(Place, Told), LedgerError> {
+    let [kind, value] = fields.as_slice() else {
+        return Err(LedgerError::Corrupt("an event cannot be read: it has not one field".to_owned()));
+    };
+    Ok((place(&id)?, read(kind, value)?))
+}
+
+fn place(id: &str) -> Result<Place, LedgerError> {
+    let read = || {
+        let (high, low) = id.split_once('-')?;
+        Some(Place { high: high.parse().ok()?, low: low.parse().ok()? })
+    };
+    read().ok_or_else(|| LedgerError::Corrupt("an event cannot be read: its place".to_owned()))
 }

@@ -3,12 +3,12 @@
 use futures_util::future::BoxFuture;
 
 use crate::ledger::{
-    Answer, Call, Claim, Claimed, EventKind, Ledger, LedgerError, OUTBOX_EVENTS, Record, RecordKey, packed, rules,
+    Answer, Call, Claim, Claimed, Ledger, LedgerError, OUTBOX_EVENTS, Record, RecordKey, outbox, packed, rules,
 };
 use crate::museum::Mutant;
 use crate::time::Clock;
 
-use super::{RedisLedger, encode, keys, outbox};
+use super::{RedisLedger, encode, keys};
 
 /// The claim of the bug that is switched on, if one is.
 pub(super) fn claim<C: Clock>(
@@ -51,9 +51,7 @@ async fn check_then_write<C: Clock>(
     let mut write = redis::pipe();
     let after = record.with(&step.writes);
     for event in &step.events {
-        let mut value = packed::pack([&event.entry]);
-        let stated = if event.kind == EventKind::Released { "" } else { claim.stated.as_str() };
-        outbox::push_origin(&mut value, key.programme, call.terminal, stated);
+        let value = outbox::write(event, key.programme, call.terminal, &claim.stated);
         let told = write.cmd("XADD").arg(&keys::outbox(key.buyer.partition));
         told.arg("MAXLEN").arg("~").arg(OUTBOX_EVENTS).arg("*").arg(event.kind.name()).arg(value);
     }

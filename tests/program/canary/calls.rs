@@ -116,6 +116,15 @@ fn operators(service: &Service, directory: &Path, artefacts: &mut Artefacts) {
         call(&["apply", "switches.toml"], "", code);
     }
     call(&["show"], "", 0);
+    for format in ["json", "csv"] {
+        let all = ["events", "--address", &admin, "--format", format, "--cursor", "events.cursor"];
+        let ran = rationd(directory, &all, "");
+        assert!(ran.out.contains("sold"), "nothing has happened: {ran:?}");
+        keep(&all, (ran, 0), artefacts);
+        let cursor = std::fs::read(directory.join("events.cursor")).unwrap();
+        artefacts.push(("a cursor".into(), cursor));
+        std::fs::remove_file(directory.join("events.cursor")).unwrap();
+    }
     std::fs::remove_file(directory.join("switches.toml")).unwrap();
 }
 

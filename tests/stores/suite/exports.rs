@@ -4,11 +4,11 @@ use std::collections::HashMap;
 
 use rationd::buyer::BuyerKey;
 use rationd::ids::ProgrammeCode;
+use rationd::ledger::outbox::Outbox;
 use rationd::ledger::{Ledger, Record, RecordKey};
 
 use super::Bench;
 use super::keeping::{in_programme, sweep};
-use crate::stores::places::Outbox;
 use crate::stores::steps::{DAY, Verb, at, call, sale, turn};
 
 /// One step: what it gave, and where the next one begins.
@@ -23,7 +23,7 @@ async fn step<L: Ledger>(
     (step.records.into_iter().map(readable).collect(), step.next)
 }
 
-pub async fn an_export_gives_what_usage_says<L: Ledger, P: Outbox>(bench: &mut Bench<'_, L, P>) {
+pub async fn an_export_gives_what_usage_says<L: Ledger + Outbox>(bench: &mut Bench<'_, L>) {
     // Names that one finds by looking for the other.
     for code in ["e", "ex", "exx"] {
         let key = in_programme(bench.buyer(), code);
@@ -54,7 +54,7 @@ pub async fn an_export_gives_what_usage_says<L: Ledger, P: Outbox>(bench: &mut B
 }
 
 /// The store grows and shrinks while it is read: Redis moves its keys then, and redb its pages.
-pub async fn what_stands_still_is_exported_while_others_come_and_go<L: Ledger, P: Outbox>(bench: &mut Bench<'_, L, P>) {
+pub async fn what_stands_still_is_exported_while_others_come_and_go<L: Ledger + Outbox>(bench: &mut Bench<'_, L>) {
     let programme: ProgrammeCode = "mov".parse().unwrap();
     let mut some = |count: usize, code: &str| -> Vec<RecordKey> {
         (0..count).map(|_| in_programme(bench.buyer(), code)).collect()

@@ -1,17 +1,17 @@
 //! Holds that run out.
 
+use rationd::ledger::outbox::Outbox;
 use rationd::ledger::{Ledger, State};
 
 use super::Bench;
-use crate::stores::places::Outbox;
 use crate::stores::steps::{Verb, at, call, hold, id, sale, week};
 
-pub async fn an_expired_hold_is_released_by_whoever_passes<L: Ledger, P: Outbox>(bench: &mut Bench<'_, L, P>) {
+pub async fn an_expired_hold_is_released_by_whoever_passes<L: Ledger + Outbox>(bench: &mut Bench<'_, L>) {
     for (windows, outcome) in [([week(2)], "Recorded"), ([week(1)], "Refused")] {
         let key = bench.buyer();
         bench.says("Held", key, call(2, 2, at(0)), Verb::Claim(hold(1, 10, &[week(2)]))).await;
         bench.says("Held", key, call(1, 1, at(0)), Verb::Claim(hold(1, 11, &[week(2)]))).await;
-        let seen = bench.place.told(key.buyer.partition).await.len();
+        let seen = bench.told_since(key, 0).await.len();
         // A replay passes over nothing.
         bench.says("Held", key, call(1, 1, at(10)), Verb::Claim(hold(1, 11, &[week(2)]))).await;
         assert_eq!(bench.model.record(key).find(id(2)).unwrap().state, State::Held);
@@ -36,7 +36,7 @@ pub async fn an_expired_hold_is_released_by_whoever_passes<L: Ledger, P: Outbox>
     }
 }
 
-pub async fn a_hold_counts_until_its_last_millisecond<L: Ledger, P: Outbox>(bench: &mut Bench<'_, L, P>) {
+pub async fn a_hold_counts_until_its_last_millisecond<L: Ledger + Outbox>(bench: &mut Bench<'_, L>) {
     let one = [week(1)];
     for (now, other, own) in [(at(9), "Refused", "Sold"), (at(10), "Recorded", "HoldExpired")] {
         let key = bench.buyer();

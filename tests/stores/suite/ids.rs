@@ -1,14 +1,14 @@
 //! What an id is tied to: its content, its site, and the room for ids in a record.
 
+use rationd::ledger::outbox::Outbox;
 use rationd::ledger::{DEAD_ENTRIES_PER_SITE, Ledger, LedgerError, RecordKey};
 
 use super::Bench;
-use crate::stores::places::Outbox;
 use crate::stores::steps::{Verb, at, call, hold, id, paper, sale, week};
 
 /// One id in each state that an entry can be in: 1 sold, 2 held, 3 released, 4 voided, 5 refused, 6 closed; all of site 1
 /// and, but for the last, of 2 units. Odd claims and the fourth were sales, the others holds.
-async fn one_of_each<L: Ledger, P: Outbox>(bench: &mut Bench<'_, L, P>) -> RecordKey {
+async fn one_of_each<L: Ledger + Outbox>(bench: &mut Bench<'_, L>) -> RecordKey {
     let key = bench.buyer();
     let open = [week(99)];
     bench.says("Recorded", key, call(1, 1, at(0)), Verb::Claim(sale(2, &open))).await;
@@ -22,7 +22,7 @@ async fn one_of_each<L: Ledger, P: Outbox>(bench: &mut Bench<'_, L, P>) -> Recor
     key
 }
 
-pub async fn other_content_is_an_error<L: Ledger, P: Outbox>(bench: &mut Bench<'_, L, P>) {
+pub async fn other_content_is_an_error<L: Ledger + Outbox>(bench: &mut Bench<'_, L>) {
     let key = one_of_each(bench).await;
     let open = [week(99)];
     let now = at(1);
@@ -48,7 +48,7 @@ pub async fn other_content_is_an_error<L: Ledger, P: Outbox>(bench: &mut Bench<'
     bench.says("Recorded", other, call(1, 2, now), Verb::Claim(sale(3, &open))).await;
 }
 
-pub async fn another_site_is_told_nothing<L: Ledger, P: Outbox>(bench: &mut Bench<'_, L, P>) {
+pub async fn another_site_is_told_nothing<L: Ledger + Outbox>(bench: &mut Bench<'_, L>) {
     let key = one_of_each(bench).await;
     // Live at first, and then run out: not even that is written down for another site.
     for now in [at(1), at(60_000)] {
@@ -62,7 +62,7 @@ pub async fn another_site_is_told_nothing<L: Ledger, P: Outbox>(bench: &mut Benc
     }
 }
 
-pub async fn dead_entries_are_bounded<L: Ledger, P: Outbox>(bench: &mut Bench<'_, L, P>) {
+pub async fn dead_entries_are_bounded<L: Ledger + Outbox>(bench: &mut Bench<'_, L>) {
     let key = bench.buyer();
     let (open, shut) = ([week(99)], [week(0)]);
     // What counts is not dead, however much of it there is.

@@ -3,17 +3,17 @@
 use std::collections::BTreeSet;
 
 use rationd::ids::ProgrammeCode;
+use rationd::ledger::outbox::Outbox;
 use rationd::ledger::{Ledger, RecordKey};
 use rationd::time::Timestamp;
 
 use super::Bench;
-use crate::stores::places::Outbox;
 use crate::stores::steps::{DAY, Verb, at, call, hold, id, paper, sale, week};
 
-pub async fn one_event_for_each_change<L: Ledger, P: Outbox>(bench: &mut Bench<'_, L, P>) {
+pub async fn one_event_for_each_change<L: Ledger + Outbox>(bench: &mut Bench<'_, L>) {
     let key = bench.buyer();
     let open = [week(99)];
-    let mut seen = bench.place.told(key.buyer.partition).await.len();
+    let mut seen = bench.told_since(key, 0).await.len();
     let mut stated = sale(2, &open);
     stated.stated = "family: resident_register \"1\"\n".to_owned();
     let held = hold(3, 60_000, &open);
@@ -60,11 +60,7 @@ pub(super) fn in_programme(key: RecordKey, code: &str) -> RecordKey {
 }
 
 /// Sweeps to the end; returns what was removed in each step.
-pub(super) async fn sweep<L: Ledger, P: Outbox>(
-    bench: &mut Bench<'_, L, P>,
-    code: &str,
-    before: Timestamp,
-) -> Vec<u64> {
+pub(super) async fn sweep<L: Ledger + Outbox>(bench: &mut Bench<'_, L>, code: &str, before: Timestamp) -> Vec<u64> {
     let programme: ProgrammeCode = code.parse().unwrap();
     let (mut removed, mut from) = (Vec::new(), None);
     loop {
@@ -80,7 +76,7 @@ pub(super) async fn sweep<L: Ledger, P: Outbox>(
     removed
 }
 
-pub async fn the_sweep_takes_exactly_what_is_past<L: Ledger, P: Outbox>(bench: &mut Bench<'_, L, P>) {
+pub async fn the_sweep_takes_exactly_what_is_past<L: Ledger + Outbox>(bench: &mut Bench<'_, L>) {
     let horizon = at(15 * DAY);
     let key = in_programme(bench.buyer(), "sw");
     let (other, gone) = (in_programme(key, "sw2"), in_programme(bench.buyer(), "sw"));
@@ -130,7 +126,7 @@ fn weekless() -> rationd::policy::Window {
     crate::stores::steps::units(Timestamp::EPOCH, Timestamp::NEVER, 0)
 }
 
-pub async fn the_sweep_goes_in_bounded_steps<L: Ledger, P: Outbox>(bench: &mut Bench<'_, L, P>) {
+pub async fn the_sweep_goes_in_bounded_steps<L: Ledger + Outbox>(bench: &mut Bench<'_, L>) {
     const BUYERS: usize = 1_200;
     let keys: Vec<RecordKey> = (0..BUYERS).map(|_| in_programme(bench.buyer(), "sw3")).collect();
     bench.sell_to_all(&keys, |batch| call(1, 1, at((batch % 2) as i64 * DAY))).await;

@@ -1,10 +1,10 @@
 //! Every cell of the table: each state of an entry under each verb.
 
+use rationd::ledger::outbox::Outbox;
 use rationd::ledger::{Ledger, LedgerError, RecordKey};
 
 use super::Bench;
 use crate::stores::model::{row, rows};
-use crate::stores::places::Outbox;
 use crate::stores::steps::{Verb, at, call, hold, id, paper, sale, week};
 
 /// How long the holds of the table last, ms.
@@ -29,7 +29,7 @@ const WAYS: [(&str, &str, bool); 13] = [
     ("CLOSED", "", false),
 ];
 
-pub async fn every_cell<L: Ledger, P: Outbox>(bench: &mut Bench<'_, L, P>) {
+pub async fn every_cell<L: Ledger + Outbox>(bench: &mut Bench<'_, L>) {
     for wanted in rows() {
         assert!(WAYS.iter().any(|(row, ..)| *row == wanted), "{wanted} is never reached");
     }
@@ -70,7 +70,7 @@ pub async fn every_cell<L: Ledger, P: Outbox>(bench: &mut Bench<'_, L, P>) {
     }
 }
 
-async fn prepare<L: Ledger, P: Outbox>(bench: &mut Bench<'_, L, P>, key: RecordKey, row: &str, way: &str) {
+async fn prepare<L: Ledger + Outbox>(bench: &mut Bench<'_, L>, key: RecordKey, row: &str, way: &str) {
     let (open, first) = ([week(9)], call(1, 1, at(0)));
     match row {
         "absent" => {}

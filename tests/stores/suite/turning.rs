@@ -3,15 +3,15 @@
 use std::time::Duration;
 
 use rationd::buyer::{OtherRing, Side, Turn};
+use rationd::ledger::outbox::Outbox;
 use rationd::ledger::{Call, Kept, Ledger, LedgerError, RecordKey};
 
 use super::Bench;
-use crate::stores::places::Outbox;
 use crate::stores::steps::{Reply, Step, Verb, at, beside, call, hold, kept, paper, ring, sale, turned, week};
 
 /// Makes the call in a turn of the ring; insists on what the model says, which knows of none, and on this outcome.
-async fn says<L: Ledger, P: Outbox>(
-    bench: &mut Bench<'_, L, P>,
+async fn says<L: Ledger + Outbox>(
+    bench: &mut Bench<'_, L>,
     turn: Turn,
     outcome: &str,
     key: RecordKey,
@@ -30,7 +30,7 @@ async fn says<L: Ledger, P: Outbox>(
 }
 
 /// Runs last: from here on the ledger is written under the second key.
-pub async fn a_turn_of_the_ring_shows_nowhere<L: Ledger, P: Outbox>(bench: &mut Bench<'_, L, P>) {
+pub async fn a_turn_of_the_ring_shows_nowhere<L: Ledger + Outbox>(bench: &mut Bench<'_, L>) {
     let windows = [week(5)];
     let (first, prepared, second) = (Turn::at(ring(1)), beside(1, Side::Next), beside(2, Side::Previous));
     let (one, two, still) = (bench.buyer(), bench.buyer(), bench.buyer());

@@ -1,14 +1,14 @@
 //! What counts, in which window, and by which time.
 
+use rationd::ledger::outbox::Outbox;
 use rationd::ledger::{Claim, Ledger};
 use rationd::policy::Window;
 use rationd::time::Timestamp;
 
 use super::Bench;
-use crate::stores::places::Outbox;
 use crate::stores::steps::{DAY, Verb, at, call, hold, paper, sale, units, week};
 
-pub async fn two_windows_check_all_then_write_all<L: Ledger, P: Outbox>(bench: &mut Bench<'_, L, P>) {
+pub async fn two_windows_check_all_then_write_all<L: Ledger + Outbox>(bench: &mut Bench<'_, L>) {
     let today = |max| units(at(0), at(DAY), max);
     for (windows, outcome) in [
         ([today(3), week(10)], "Recorded"),
@@ -32,7 +32,7 @@ pub async fn two_windows_check_all_then_write_all<L: Ledger, P: Outbox>(bench: &
     bench.says("Refused", key, call(3, 1, at(0)), Verb::Claim(sale(1, &[week(u32::MAX)]))).await;
 }
 
-pub async fn purchases_are_counted<L: Ledger, P: Outbox>(bench: &mut Bench<'_, L, P>) {
+pub async fn purchases_are_counted<L: Ledger + Outbox>(bench: &mut Bench<'_, L>) {
     let key = bench.buyer();
     let twice = [Window { max_units: None, max_purchases: Some(2), ..week(0) }];
     bench.says("Recorded", key, call(1, 1, at(0)), Verb::Claim(sale(500, &twice))).await;
@@ -51,7 +51,7 @@ pub async fn purchases_are_counted<L: Ledger, P: Outbox>(bench: &mut Bench<'_, L
     bench.says("Refused", key, call(1, 1, at(0)), Verb::Claim(sale(1, &none))).await;
 }
 
-pub async fn boundaries_are_exact_to_the_millisecond<L: Ledger, P: Outbox>(bench: &mut Bench<'_, L, P>) {
+pub async fn boundaries_are_exact_to_the_millisecond<L: Ledger + Outbox>(bench: &mut Bench<'_, L>) {
     let (from, until) = (1_000, 2_000);
     for (sold, counts) in [(from - 1, false), (from, true), (until - 1, true), (until, false)] {
         let key = bench.buyer();
@@ -72,7 +72,7 @@ pub async fn boundaries_are_exact_to_the_millisecond<L: Ledger, P: Outbox>(bench
     bench.says("Recorded", key, call(3, 1, at(10 * DAY + 1)), Verb::Claim(sale(1, &rolling))).await;
 }
 
-pub async fn a_void_credits_the_window_of_the_sale<L: Ledger, P: Outbox>(bench: &mut Bench<'_, L, P>) {
+pub async fn a_void_credits_the_window_of_the_sale<L: Ledger + Outbox>(bench: &mut Bench<'_, L>) {
     let key = bench.buyer();
     let (first, second) = (units(at(0), at(7 * DAY), 2), units(at(7 * DAY), at(14 * DAY), 2));
     bench.says("Recorded", key, call(1, 1, at(0)), Verb::Claim(sale(2, &[first]))).await;
@@ -88,7 +88,7 @@ pub async fn a_void_credits_the_window_of_the_sale<L: Ledger, P: Outbox>(bench: 
     bench.says("Voided", key, call(1, 1, at(9 * DAY)), Verb::Resolve).await;
 }
 
-pub async fn paper_is_within_or_over<L: Ledger, P: Outbox>(bench: &mut Bench<'_, L, P>) {
+pub async fn paper_is_within_or_over<L: Ledger + Outbox>(bench: &mut Bench<'_, L>) {
     let over = |reply: crate::stores::steps::Reply| reply.entry.unwrap().over;
     let key = bench.buyer();
     bench.says("Recorded", key, call(1, 1, at(0)), Verb::Claim(sale(2, &[week(2)]))).await;
@@ -114,7 +114,7 @@ pub async fn paper_is_within_or_over<L: Ledger, P: Outbox>(bench: &mut Bench<'_,
     assert!(over(bench.says("Sold", key, call(2, 1, at(10)), Verb::Late(paper(1, at(5), &[week(99)]))).await));
 }
 
-pub async fn time_never_goes_back<L: Ledger, P: Outbox>(bench: &mut Bench<'_, L, P>) {
+pub async fn time_never_goes_back<L: Ledger + Outbox>(bench: &mut Bench<'_, L>) {
     let key = bench.buyer();
     let open = [week(99)];
     bench.says("Recorded", key, call(1, 1, at(1_000)), Verb::Claim(sale(1, &open))).await;
@@ -137,7 +137,7 @@ pub async fn time_never_goes_back<L: Ledger, P: Outbox>(bench: &mut Bench<'_, L,
     assert_eq!(bench.says("Recorded", key, call(8, 1, at(0)), Verb::Claim(sale(1, &open))).await.at, at(1_031));
 }
 
-pub async fn stale_windows_are_not_judged<L: Ledger, P: Outbox>(bench: &mut Bench<'_, L, P>) {
+pub async fn stale_windows_are_not_judged<L: Ledger + Outbox>(bench: &mut Bench<'_, L>) {
     let until = |good_until| Verb::Claim(Claim { good_until, ..sale(1, &[week(99)]) });
     let key = bench.buyer();
     bench.says("Held", key, call(9, 1, at(0)), Verb::Claim(hold(1, 10, &[week(99)]))).await;
