@@ -2,21 +2,24 @@
 //!
 //! Knows nothing about the wire, or about which store it reads.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 
 use crate::ids::{LedgerId, ProgrammeCode, ProgrammeId};
 use crate::ledger::Ledger;
-use crate::ledger::outbox::{After, Cursor, NoCursor, Outbox, Place};
+use crate::ledger::outbox::{After, Cursor, NoCursor, Outbox, PARTITIONS, Place};
 use crate::policy::Policies;
 
 pub use crate::ledger::outbox::Told;
 pub use crate::ledger::{EventKind, LedgerError};
 
+/// How many partitions are read together. Those before the next are read to their end: what is dropped of the oldest meanwhile is
+/// dropped of those where nobody has got anywhere.
+const TOGETHER: usize = 32;
 /// How many events of a partition are read in a round: a round is kept in memory, some 2 MiB at most.
-const IN_A_ROUND: usize = 32;
+const IN_A_ROUND: usize = 256;
 
 /// Where a reading begins.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -84,8 +87,9 @@ impl<L: Ledger + Outbox> Events<L> {
         }
         Ok(Reading {
             outbox: self.ledger.clone(),
+            policies: self.policies.clone(),
             only,
-            ids: policies.iter().map(|programme| (programme.code(), programme.id())).collect(),
+            group: 0,
             read: cursor.clone(),
             taken: cursor,
             waiting: VecDeque::new(),
@@ -96,8 +100,10 @@ impl<L: Ledger + Outbox> Events<L> {
 /// A reading under way.
 pub struct Reading<L> {
     outbox: L,
+    policies: Arc<ArcSwap<Policies>>,
     only: Option<ProgrammeCode>,
-    ids: HashMap<ProgrammeCode, ProgrammeId>,
+    /// Which partitions are read next.
+    group: usize,
     /// Behind what was read.
     read: Cursor,
     /// Behind what was taken.
@@ -107,17 +113,36 @@ pub struct Reading<L> {
 }
 
 impl<L: Outbox> Reading<L> {
-    /// Reads a round: some events of every partition. Says how many there were; none: whoever reads has caught up. After an error nothing
-    /// is lost, and it can be called again.
+    /// Reads some events. Says how many there were; none: whoever reads has caught up. After an error nothing is lost, and it can be
+    /// called again.
     pub async fn more(&mut self) -> Result<usize, Unreadable> {
-        let places: Vec<_> = self.read.places().collect();
+        for _ in 0..PARTITIONS / TOGETHER {
+            let found = self.round().await?;
+            if found > 0 {
+                return Ok(found);
+            }
+        }
+        Ok(0)
+    }
+
+    async fn round(&mut self) -> Result<usize, Unreadable> {
+        let places: Vec<_> = self.read.places().skip(self.group * TOGETHER).take(TOGETHER).collect();
         let found = self.outbox.after(places.clone(), IN_A_ROUND).await?;
+        let has_more = |after: &After| matches!(after, After::Events(events) if events.len() >= IN_A_ROUND);
+        if !found.iter().any(has_more) {
+            self.group = (self.group + 1) % (PARTITIONS / TOGETHER);
+        }
         if found.contains(&After::Gone) {
             return Err(Unreadable::Gone);
         }
         let before = self.waiting.len();
-        for ((partition, _), after) in places.into_iter().zip(found) {
+        for ((partition, place), after) in places.into_iter().zip(found) {
             let After::Events(events) = after else { continue };
+            if place == Place::BEGINNING && events.is_empty() {
+                // Of what comes now nothing may be missed.
+                self.read.has_read(partition, Place::FIRST);
+                self.taken.has_read(partition, Place::FIRST);
+            }
             for (place, told) in events {
                 self.read.has_read(partition, place);
                 self.waiting.push_back((partition, place, told));
@@ -150,6 +175,8 @@ impl<L: Outbox> Reading<L> {
 
     /// The id of a programme, or its code if there is none any more.
     pub fn programme(&self, code: ProgrammeCode) -> String {
-        self.ids.get(&code).map_or_else(|| code.to_string(), ToString::to_string)
+        let policies = self.policies.load();
+        let found = policies.iter().find(|programme| programme.code() == code);
+        found.map_or_else(|| code.to_string(), |programme| programme.id().to_string())
     }
 }

@@ -923,7 +923,8 @@ async fn who_is_too_far_behind_in_the_outbox_is_told() {
     let After::Events(told) = after(Place::BEGINNING, 9).await else { panic!("nobody had got anywhere") };
     assert_eq!(told.iter().map(|(_, told)| told.event.entry.request).collect::<Vec<_>>(), requests);
     let newest = ledger.newest().await.unwrap();
-    assert_eq!(newest[..3], [Place::BEGINNING, told[4].0, Place::BEGINNING]);
+    assert_eq!(newest[..3], [Place::FIRST, told[4].0, Place::FIRST]);
+    assert_eq!(after(Place::FIRST, 2).await, After::Events(told[..2].to_vec()), "nothing is gone yet");
     assert_eq!(after(told[1].0, 2).await, After::Events(told[2..4].to_vec()));
     let trim = async |connection: &mut MultiplexedConnection, kept: u8| {
         let _: i64 =
@@ -933,9 +934,10 @@ async fn who_is_too_far_behind_in_the_outbox_is_told() {
     assert_eq!(after(told[3].0, 9).await, After::Events(told[4..].to_vec()), "its own is still there");
     assert_eq!(after(told[2].0, 9).await, After::Gone);
     assert_eq!(after(Place::BEGINNING, 9).await, After::Events(told[3..].to_vec()));
+    assert_eq!(after(Place::FIRST, 9).await, After::Gone);
     trim(&mut connection, 0).await;
     assert_eq!(after(newest[1], 9).await, After::Gone);
-    assert_eq!(ledger.newest().await.unwrap()[1], Place::BEGINNING);
+    assert_eq!(ledger.newest().await.unwrap()[1], Place::FIRST);
     // What cannot be read is said, and is not passed over.
     let _: String = redis::cmd("XADD")
         .arg(&keys::outbox(1))

@@ -1,6 +1,8 @@
 //! `rationd events`: what happened to purchases, as lines for other programs.
 
+use std::fs::File;
 use std::io::{self, BufWriter, StdoutLock, Write};
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -16,11 +18,12 @@ use crate::terminal::{Connection, Operator, Unread, instant};
 const TRIES_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
 const AFTER_HELP: &str = "One line an event, in the order of what happened to each purchase; between purchases there is no order. \
-With --cursor every event is printed at least once, and twice only after a crash: a line is printed before it counts as read. \
+With --cursor every event is printed at least once; what was printed just before a run was ended may come again: a line is \
+printed before it counts as read. \
 The service keeps the newest 20,000 events of each of its 256 partitions.
 
 Exit codes: 0 all there is was printed, or nobody reads it any more; 1 events after the cursor are kept no more, or it is another \
-ledger's; 2 arguments; 3 not reached, or broken off.";
+ledger's; 2 arguments; 3 not reached, not allowed, broken off, or not written.";
 
 /// `events`
 #[derive(Args)]
@@ -40,7 +43,7 @@ pub struct Events {
     /// Only events of this programme
     #[arg(long, value_name = "ID", default_value = "")]
     programme: String,
-    /// Goes on with what comes, until it is stopped; where the service is away, it waits for it
+    /// Goes on with what comes, until it is stopped; where a service that has answered goes away, it waits for it
     #[arg(long)]
     follow: bool,
     /// Lines of JSON, or CSV
@@ -89,8 +92,8 @@ enum Stopped {
     Files(String),
     /// Nobody takes the lines any more.
     NobodyReads,
-    /// How far it got cannot be kept.
-    NotKept(String),
+    /// The lines, or how far it got, cannot be written.
+    NotWritten(String),
 }
 
 impl From<Unread> for Stopped {
@@ -100,8 +103,11 @@ impl From<Unread> for Stopped {
 }
 
 impl From<io::Error> for Stopped {
-    fn from(_: io::Error) -> Self {
-        Self::NobodyReads
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::BrokenPipe => Self::NobodyReads,
+            _ => Self::NotWritten(format!("the lines cannot be written: {error}; they will come again")),
+        }
     }
 }
 
@@ -120,10 +126,15 @@ pub(super) async fn run(wanted: Events) -> u8 {
             Ok(()) | Err(Stopped::NobodyReads) => return exit::YES,
             Err(Stopped::Unread(Unread::Told { reason, message, retry_after: None })) => {
                 complain(format_args!("{reason}: {message}{}", remedy(&reason, reading.wanted.cursor.as_deref())));
-                return if reason == "INVALID_REQUEST" { exit::USAGE } else { exit::NO };
+                return match reason.as_str() {
+                    "INVALID_REQUEST" => exit::USAGE,
+                    "EVENTS_GONE" | "OTHER_LEDGER" => exit::NO,
+                    _ => exit::NOT_EXECUTED,
+                };
             }
-            Err(Stopped::Files(why)) => (Some(exit::USAGE), why),
-            Err(Stopped::NotKept(why)) => (Some(exit::NOT_EXECUTED), why),
+            // While it follows they may be on their way of being replaced.
+            Err(Stopped::Files(why)) => ((!reading.has_begun).then_some(exit::USAGE), why),
+            Err(Stopped::NotWritten(why)) => (Some(exit::NOT_EXECUTED), why),
             Err(Stopped::Unreachable(why)) => (None, why),
             Err(Stopped::Unread(why)) => (None, why.to_string()),
         };
@@ -179,13 +190,17 @@ impl Reading {
         let connection = connection.map_err(|error| Stopped::Unreachable(tls.beside(&error)))?;
         let request = v1::ReadEventsRequest { from: self.from.clone(), programme: programme.clone(), follow: *follow };
         let mut events = Operator::on(&connection).events(request).await?;
-        (self.has_begun, self.is_away) = (true, false);
+        // Who begins with what is new has begun when it knows where that is.
+        self.has_begun |= !matches!(self.from, Some(read_events_request::From::New(_)));
+        self.is_away = false;
         while let Some(message) = events.next().await? {
+            self.has_begun = true;
             self.lines.print(&message.events)?;
             if let Some(file) = cursor {
+                self.lines.sync()?;
                 let told =
                     |error| format!("{}: cannot be written: {error}; the last lines will come again", file.display());
-                keep(file, &message.cursor).map_err(|error| Stopped::NotKept(told(error)))?;
+                keep(file, &message.cursor).map_err(|error| Stopped::NotWritten(told(error)))?;
             }
             self.from = Some(read_events_request::From::Cursor(message.cursor));
         }
@@ -197,7 +212,7 @@ impl Reading {
 fn keep(file: &Path, cursor: &[u8]) -> io::Result<()> {
     let mut unfinished = file.as_os_str().to_owned();
     unfinished.push(".new");
-    let mut written = std::fs::File::create(&unfinished)?;
+    let mut written = File::create(&unfinished)?;
     written.write_all(cursor)?;
     written.sync_all()?;
     std::fs::rename(&unfinished, file)
@@ -235,12 +250,18 @@ impl Lines {
                 let mut table = csv::WriterBuilder::new().has_headers(!self.is_begun).from_writer(&mut self.out);
                 self.is_begun |= !events.is_empty();
                 for line in lines {
-                    table.serialize(line).map_err(io::Error::other)?;
+                    table.serialize(line).map_err(io::Error::from)?;
                 }
                 table.flush()?;
             }
         }
         self.out.flush()
+    }
+
+    /// Has what was printed on the disk, where it goes to a file.
+    fn sync(&self) -> io::Result<()> {
+        let out = File::from(self.out.get_ref().as_fd().try_clone_to_owned()?);
+        if out.metadata()?.is_file() { out.sync_data() } else { Ok(()) }
     }
 }
 

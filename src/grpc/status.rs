@@ -291,7 +291,11 @@ pub(crate) fn events_unread(error: LedgerError) -> Fault {
             let message = "events cannot be read now; go on later from the cursor that was given last";
             status(Code::Unavailable, "STORE_UNAVAILABLE", message).retry(RETRY_STORE)
         }
-        LedgerError::Corrupt(_) => status(Code::Internal, "INTERNAL", "the store holds an event that cannot be read"),
+        LedgerError::Corrupt(_) => status(
+            Code::Internal,
+            "INTERNAL",
+            "the store holds an event that cannot be read, see the service's log; what is new can be read from behind it",
+        ),
         other => failure(&Failure::Ledger(other)),
     }
 }

@@ -33,18 +33,20 @@ pub struct Told {
     pub stated: String,
 }
 
-/// Where an event stands in its partition: later ones have greater places. What the numbers are is the store's own.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+/// Where an event stands in its partition: no other event ever has this place. What the numbers are is the store's own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Place {
-    /// Milliseconds since 1970 by the store's clock, in Redis.
+    /// In Redis milliseconds since 1970 by its clock, in the embedded store of the request id.
     pub high: u64,
-    /// Counted within it.
+    /// Counted within the partition, or in Redis within the millisecond.
     pub low: u64,
 }
 
 impl Place {
-    /// Before every event.
+    /// Before the oldest event that is kept, whichever that is.
     pub const BEGINNING: Self = Self { high: 0, low: 0 };
+    /// Where a reader stands that has found nothing: before the first event that there will be.
+    pub const FIRST: Self = Self { high: 0, low: u64::MAX };
 }
 
 impl fmt::Display for Place {
@@ -63,14 +65,14 @@ pub enum After {
 }
 
 impl After {
-    /// At most so many of what was read from `place` on, the event of that place included. Whoever stands at the beginning takes
-    /// what is there.
-    pub(super) fn of(place: Place, mut events: Vec<(Place, Told)>, most: usize) -> Self {
-        if place > Place::BEGINNING {
-            if events.first().is_none_or(|(first, _)| *first != place) {
-                return Self::Gone;
-            }
-            events.remove(0);
+    /// At most so many of what was read from `place` on, the event of that place included. `is_whole`: nothing was ever dropped before
+    /// them.
+    pub(super) fn of(place: Place, mut events: Vec<(Place, Told)>, is_whole: bool, most: usize) -> Self {
+        match place {
+            Place::BEGINNING => {}
+            Place::FIRST if is_whole => {}
+            place if events.first().is_some_and(|(first, _)| *first == place) => drop(events.remove(0)),
+            _ => return Self::Gone,
         }
         events.truncate(most);
         Self::Events(events)
@@ -144,7 +146,7 @@ pub trait Outbox: Clone + Send + Sync + 'static {
         most: usize,
     ) -> impl Future<Output = Result<Vec<After>, LedgerError>> + Send;
 
-    /// The place of the newest event of each partition.
+    /// The place of the newest event of each partition; [`Place::FIRST`] where there is none.
     fn newest(&self) -> impl Future<Output = Result<[Place; PARTITIONS], LedgerError>> + Send;
 }
 
@@ -246,12 +248,15 @@ mod tests {
     fn who_stands_where_nothing_stands_any_more_is_told() {
         let place = |low| Place { high: 7, low };
         let events = |from: u64| (from..4).map(|low| (place(low), told(""))).collect::<Vec<_>>();
-        assert_eq!(After::of(place(1), events(1), 9), After::Events(events(2)));
-        assert_eq!(After::of(place(3), events(3), 9), After::Events(Vec::new()), "nothing new");
-        assert_eq!(After::of(place(1), events(2), 9), After::Gone);
-        assert_eq!(After::of(place(1), Vec::new(), 9), After::Gone, "the whole partition");
-        assert_eq!(After::of(Place::BEGINNING, events(3), 9), After::Events(events(3)));
-        assert_eq!(After::of(Place::BEGINNING, events(2), 1), After::Events(vec![(place(2), told(""))]));
+        assert_eq!(After::of(place(1), events(1), true, 9), After::Events(events(2)));
+        assert_eq!(After::of(place(3), events(3), false, 9), After::Events(Vec::new()), "nothing new");
+        assert_eq!(After::of(place(1), events(2), false, 9), After::Gone);
+        assert_eq!(After::of(place(1), Vec::new(), false, 9), After::Gone, "the whole partition");
+        assert_eq!(After::of(Place::BEGINNING, events(3), false, 9), After::Events(events(3)));
+        assert_eq!(After::of(Place::BEGINNING, events(2), true, 1), After::Events(vec![(place(2), told(""))]));
+        // Who was there before anything happened takes all, or none.
+        assert_eq!(After::of(Place::FIRST, events(1), true, 9), After::Events(events(1)));
+        assert_eq!(After::of(Place::FIRST, events(2), false, 9), After::Gone);
     }
 
     #[test]

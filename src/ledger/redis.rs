@@ -165,7 +165,7 @@ impl<C: Clock> RedisLedger<C> {
     where
         F: Future<Output = RedisResult<T>>,
     {
-        trip::with_connection(&shard.pool, &shard.standing, send).await
+        trip::with_connection(&shard.pool, &shard.standing, |connection, _| send(connection)).await
     }
 }
 

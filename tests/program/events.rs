@@ -76,6 +76,14 @@ fn what_happened_is_printed_and_a_file_says_how_far() {
         assert!(told.code == code && told.out.is_empty() && told.err.contains(said), "{more:?}: {told:?}");
     }
     elsewhere.stop();
+    // A full disk is told, and what was not printed is not counted as read.
+    let mut command = Command::new(env!("CARGO_BIN_EXE_rationd"));
+    command.args(["events", "--cursor", "full.cursor", "--address", &address]).current_dir(at);
+    let full = File::options().write(true).open("/dev/full").unwrap();
+    let ran = command.stdin(Stdio::null()).stdout(full).output().unwrap();
+    let said = String::from_utf8_lossy(&ran.stderr);
+    assert!(ran.status.code() == Some(3) && said.contains("cannot be written"), "{ran:?}");
+    assert!(!at.join("full.cursor").exists());
     service.stop();
 }
 

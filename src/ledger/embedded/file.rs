@@ -22,7 +22,7 @@ use redb::{
 
 use crate::buyer::{BuyerKey, Neighbour, OtherRing, Pseudonym};
 use crate::ids::{LedgerId, ProgrammeCode, TerminalId};
-use crate::ledger::outbox::{self, After, PARTITIONS, Place};
+use crate::ledger::outbox::{self, After, PARTITIONS, Place, Told};
 use crate::ledger::terms::{KEYS, TURNED};
 use crate::ledger::{Event, Exported, OtherTerms, Record, RecordKey, Terms, packed};
 
@@ -99,7 +99,7 @@ pub enum OpenError {
         given: String,
     },
     /// It was written by a later version of this program.
-    #[error("{} has layout {found}, and this version understands layouts up to {LAYOUT}; run the version that wrote it", file.display())]
+    #[error("{} has layout {found}, and this version understands layout {LAYOUT} alone; run the version that wrote it", file.display())]
     Newer {
         /// The file.
         file: PathBuf,
@@ -387,22 +387,22 @@ pub(super) fn told(event: &Event, programme: ProgrammeCode, terminal: TerminalId
     [event.kind.name().as_bytes(), b" ", &outbox::write(event, programme, terminal, stated)].concat()
 }
 
-/// What stands after these places, at most so many events each: the number of an event is the lower one of its place.
+/// What stands after these places, at most so many events each. The number of an event is the lower one of its place; the higher
+/// one is of its request id, so that after an older copy of the file was put back nobody takes another event for it.
 pub(super) fn after(database: &Database, places: &[(u8, Place)], most: usize) -> Result<Vec<After>, ReadError> {
     let outbox = database.begin_read().map_err(store)?.open_table(OUTBOX).map_err(store)?;
     places
         .iter()
         .map(|(partition, place)| {
-            let range = outbox.range((*partition, place.low)..=(*partition, u64::MAX)).map_err(store)?;
+            let from = if *place == Place::FIRST { 0 } else { place.low };
+            let range = outbox.range((*partition, from)..=(*partition, u64::MAX)).map_err(store)?;
             let events = range.take(most.saturating_add(1)).map(|row| {
                 let (key, value) = row.map_err(store)?;
-                let split = value.value().iter().position(|byte| *byte == b' ');
-                let (kind, value) = split.map(|at| value.value().split_at(at)).ok_or_else(|| no_event("its kind"))?;
-                let told =
-                    outbox::read(kind, value.get(1..).unwrap_or_default()).map_err(|e| no_event(&e.to_string()))?;
-                Ok::<_, ReadError>((numbered(key.value().1), told))
+                event(key.value(), value.value())
             });
-            Ok(After::of(*place, events.collect::<Result<_, _>>()?, most))
+            let events = events.collect::<Result<Vec<_>, _>>()?;
+            let is_whole = events.first().is_none_or(|(first, _)| first.low == 1);
+            Ok(After::of(*place, events, is_whole, most))
         })
         .collect()
 }
@@ -410,22 +410,26 @@ pub(super) fn after(database: &Database, places: &[(u8, Place)], most: usize) ->
 /// The newest event of each partition.
 pub(super) fn newest(database: &Database) -> Result<[Place; PARTITIONS], ReadError> {
     let outbox = database.begin_read().map_err(store)?.open_table(OUTBOX).map_err(store)?;
-    let mut newest = [Place::BEGINNING; PARTITIONS];
+    let mut newest = [Place::FIRST; PARTITIONS];
     for (newest, partition) in newest.iter_mut().zip(0..=u8::MAX) {
         let mut range = outbox.range((partition, 0)..=(partition, u64::MAX)).map_err(store)?;
         if let Some(row) = range.next_back() {
-            *newest = numbered(row.map_err(store)?.0.value().1);
+            let (key, value) = row.map_err(store)?;
+            *newest = event(key.value(), value.value())?.0;
         }
     }
     Ok(newest)
 }
 
-fn numbered(sequence: u64) -> Place {
-    Place { high: 0, low: sequence }
-}
-
-fn no_event(why: &str) -> ReadError {
-    ReadError::Corrupt(format!("an event cannot be read: {why}"))
+/// An event that stands in the file, and its place.
+fn event((partition, sequence): (u8, u64), value: &[u8]) -> Result<(Place, Told), ReadError> {
+    let corrupt =
+        |why: &dyn std::fmt::Display| ReadError::Corrupt(format!("{why}; it is {sequence} of {partition:02x}"));
+    let mut parts = value.splitn(2, |byte| *byte == b' ');
+    let (kind, value) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
+    let told = outbox::read(kind, value).map_err(|error| corrupt(&error))?;
+    let [a, b, c, d, e, f, g, h, ..] = *told.event.entry.request.as_bytes();
+    Ok((Place { high: u64::from_be_bytes([a, b, c, d, e, f, g, h]), low: sequence }, told))
 }
 
 impl From<StorageError> for ReadError {

@@ -10,17 +10,17 @@ use tokio::time::{Instant, timeout_at};
 use crate::ledger::LedgerError;
 use crate::redis_pool::{Connection, RedisAway, RedisPool};
 
-use super::standing::Standing;
+use super::standing::{Pass, Standing};
 use super::{faults, scripts};
 
 /// How long a call may take, the wait for a connection and dialling it included.
 const CALL_DEADLINE: Duration = Duration::from_millis(2_000);
 
-/// Sends with a connection of the pool if the gate lets it. Whatever fails before sending wrote nothing; a connection that broke, timed out or leads to the wrong server is not used again.
+/// Sends with a connection of the pool if the gate lets it, and says what it must keep to. Whatever fails before sending wrote nothing; a connection that broke, timed out or leads to the wrong server is not used again.
 pub(super) async fn with_connection<T, F>(
     pool: &RedisPool,
     standing: &Standing,
-    send: impl FnOnce(MultiplexedConnection) -> F,
+    send: impl FnOnce(MultiplexedConnection, Pass) -> F,
 ) -> Result<T, LedgerError>
 where
     F: Future<Output = RedisResult<T>>,
@@ -34,11 +34,12 @@ where
         Err(_) => return Err(LedgerError::StoreUnavailable("no connection to Redis in time".into())),
     };
     // Dialling may have found a server that nobody has checked yet, and this may be a connection to one that is no more.
-    if standing.pass()?.server != connection.server() {
+    let pass = standing.pass()?;
+    if pass.server != connection.server() {
         drop(Connection::take(connection));
         return Err(LedgerError::StoreUnavailable("connections lead to different servers".into()));
     }
-    match timeout_at(give_up, send(MultiplexedConnection::clone(&connection))).await {
+    match timeout_at(give_up, send(MultiplexedConnection::clone(&connection), pass)).await {
         Ok(Ok(answer)) => Ok(answer),
         Ok(Err(error)) => {
             if faults::spoils_connection(&error) {

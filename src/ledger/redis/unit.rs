@@ -148,6 +148,32 @@ async fn sent(
     pass: Pass,
     unit: &Pipeline,
 ) -> RedisResult<Vec<Result<Reply, LedgerError>>> {
+    let (answers, confirmed) = counted(connection, standing, pass, unit).await?;
+    // What surely was not executed needs no confirmation.
+    let passed_on = |answer: Reply| match &confirmed {
+        Err(unconfirmed) if answer.is_ok() => Err(unconfirmed.clone()),
+        _ => Ok(answer),
+    };
+    Ok(answers.into_iter().map(passed_on).collect())
+}
+
+/// Confirms what this connection has read.
+pub(super) async fn confirm(
+    connection: &mut MultiplexedConnection,
+    standing: &Standing,
+    pass: Pass,
+) -> RedisResult<Result<(), LedgerError>> {
+    let (_, confirmed) = counted(connection, standing, pass, &unit(standing, std::iter::empty(), pass)).await?;
+    Ok(confirmed)
+}
+
+/// What came back of the calls of a unit, and whether it may be passed on.
+async fn counted(
+    connection: &mut MultiplexedConnection,
+    standing: &Standing,
+    pass: Pass,
+    unit: &Pipeline,
+) -> RedisResult<(Vec<Reply>, Result<(), LedgerError>)> {
     let acknowledged = standing.acknowledged();
     let replies = connection.req_packed_commands(unit, 0, unit.len()).await?;
     let mut answers: Vec<Reply> = replies.into_iter().map(Value::extract_error).collect();
@@ -171,22 +197,19 @@ async fn sent(
         && had.is_some_and(|had| is_enough(had, pass.replicas))
     {
         standing.acknowledge(unit);
-        return Ok(answers.into_iter().map(Ok).collect());
+        return Ok((answers, Ok(())));
     }
     // The next look finds out whether there are fewer replicas now, or what became of the store.
     standing.alarm.notify_one();
-    // What surely was not executed needs no confirmation.
-    let unconfirmed = || {
-        LedgerError::Unconfirmed(if is_behind {
-            "the store has lost what was acknowledged".into()
-        } else {
-            match had {
-                Some(had) if barrier.is_some() => format!("{had} of {} replicas have it", pass.replicas),
-                _ => "the store did not count it".into(),
-            }
-        })
+    let why = if is_behind {
+        "the store has lost what was acknowledged".into()
+    } else {
+        match had {
+            Some(had) if barrier.is_some() => format!("{had} of {} replicas have it", pass.replicas),
+            _ => "the store did not count it".into(),
+        }
     };
-    Ok(answers.into_iter().map(|answer| if answer.is_ok() { Err(unconfirmed()) } else { Ok(answer) }).collect())
+    Ok((answers, Err(LedgerError::Unconfirmed(why))))
 }
 
 fn number(reply: Reply) -> Option<u64> {
