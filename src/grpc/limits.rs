@@ -16,11 +16,11 @@ pub const UNGREETED_OF_ONE_ADDRESS: usize = 1024;
 /// Connections of one certificate's site, operator or feed: more than a site has seats. A gateway has half of all.
 pub const CONNECTIONS_OF_ONE_SITE: usize = 1024;
 /// Whoever was cut off begins its next connections so far apart.
-pub const RETURNS_EVERY: Duration = Duration::from_millis(100);
+pub const RETURNS_EVERY: Duration = Duration::from_millis(400);
 /// The same of a gateway, which speaks for many.
 pub const RETURNS_OF_A_GATEWAY_EVERY: Duration = Duration::from_millis(10);
 /// How long one of them may wait: less than a call, so that what was asked meanwhile has not been given up.
-pub const RETURNS_WITHIN: Duration = Duration::from_secs(1);
+pub const RETURNS_WITHIN: Duration = Duration::from_secs(2);
 /// For how long after the last time.
 pub const HELD_AGAINST: Duration = Duration::from_secs(10);
 /// Of so many of them it is remembered.

@@ -74,7 +74,9 @@ pub struct Scene {
 impl Drop for Scene {
     fn drop(&mut self) {
         if let Some(service) = self.service.as_ref().filter(|_| std::thread::panicking()) {
-            println!("the service's log:\n{}", service.log());
+            let log = service.log();
+            let lines: Vec<&str> = log.lines().filter(|line| !line.contains("no decision")).collect();
+            println!("the end of the service's log:\n{}", lines[lines.len().saturating_sub(60)..].join("\n"));
         }
     }
 }
