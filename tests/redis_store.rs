@@ -19,6 +19,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
 use rationd::buyer::{BuyerKey, KeyMark, Neighbour, OtherRing, Pseudonym, Ring, Side, Turn};
+use rationd::events::{Events, From};
 use rationd::ids::RequestId;
 use rationd::ledger::outbox::{After, Outbox, Place};
 use rationd::ledger::redis::{FirstCheck, RedisLedger, RedisOptions, Seen, Witness, keys};
@@ -949,6 +950,38 @@ async fn who_is_too_far_behind_in_the_outbox_is_told() {
         .unwrap();
     let read = ledger.after(vec![(1, Place::BEGINNING)], 9).await;
     assert!(matches!(&read, Err(LedgerError::Corrupt(_))), "{read:?}");
+}
+
+#[tokio::test]
+async fn what_is_dropped_while_the_oldest_are_read_is_dropped_of_what_nobody_has_begun() {
+    let server = RedisServer::start();
+    let (ledger, _watching) = serving(&server).await;
+    let mut connection = client(&server).await;
+    sold(&ledger, RequestId::random()).await;
+    // The first partition is full, and so is one that is read later.
+    let message: Vec<(String, Vec<Vec<u8>>)> =
+        redis::cmd("XRANGE").arg(&keys::outbox(1)).arg("-").arg("+").query_async(&mut connection).await.unwrap();
+    let fields = &message[0].1;
+    for partition in [0, 200] {
+        let mut fill = redis::pipe();
+        for _ in 0..600 {
+            fill.cmd("XADD").arg(&keys::outbox(partition)).arg("*").arg(&fields[0]).arg(&fields[1]).ignore();
+        }
+        let () = fill.query_async(&mut connection).await.unwrap();
+    }
+    let policies = Arc::new(arc_swap::ArcSwap::from_pointee(rationd::policy::Policies::built_in()));
+    let mut reading = Events::new(ledger, policies).begin(From::Oldest, "").await.unwrap();
+    let mut read = reading.more().await.unwrap();
+    assert_eq!(read, 257, "a round of the first");
+    let _: i64 =
+        redis::cmd("XTRIM").arg(&keys::outbox(200)).arg("MAXLEN").arg(300).query_async(&mut connection).await.unwrap();
+    loop {
+        match reading.more().await.expect("nobody had got anywhere there") {
+            0 => break,
+            more => read += more,
+        }
+    }
+    assert_eq!(read, 600 + 1 + 300);
 }
 
 #[tokio::test]

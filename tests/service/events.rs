@@ -56,7 +56,11 @@ fn by_purchase(events: &[v1::PurchaseEvent]) -> BTreeMap<String, Vec<Kind>> {
 async fn everything_that_happened_is_read_once_and_names_nobody(world: World) {
     let service = world.serve(NINE).await;
     let seller = service.counter(SEJONG).await;
-    assert_eq!(all(&service, from(None)).await, (Vec::new(), None), "nothing has happened");
+    let (nothing, cursor) = all(&service, from(None)).await;
+    assert_eq!(nothing, Vec::new(), "nothing has happened");
+    // And that is known of every partition: from there on nothing is missed unsaid.
+    let kept = Cursor::from_bytes(&cursor.unwrap()).unwrap();
+    assert!(kept.places().all(|(_, place)| place == Place::FIRST), "{kept:?}");
     let mut expected = BTreeMap::new();
     let mut numbers = Vec::new();
     for serial in 0..700 {
@@ -169,6 +173,28 @@ async fn a_cursor_that_means_nothing_here_is_refused(world: World) {
     let unknown = v1::ReadEventsRequest { programme: "no-such-thing".into(), ..from(None) };
     let told = told(&read(&service, unknown).await.map(|_| ()).unwrap_err());
     assert_eq!((told.reason.as_str(), told.fields[0].0.as_str()), ("INVALID_REQUEST", "programme"));
+    service.stop().await;
+}
+
+#[tokio::test]
+async fn what_came_and_went_after_a_cursor_of_an_empty_ledger_is_missed() {
+    let world = World::redis();
+    let service = world.serve(NINE).await;
+    let seller = service.counter(SEJONG).await;
+    let (_, cursor) = all(&service, from(None)).await;
+    // Two events of one partition, of which the first goes.
+    let visit = Visit::in_person(&number("910101", '1', 1), 1);
+    assert_eq!(said(&seller.sell(&visit).await), "APPROVED");
+    assert_eq!(said(&seller.void(&visit.known(0)).await.unwrap()), "VOIDED");
+    let redis = world.redis.as_ref().unwrap();
+    let mut client = ::redis::Client::open(redis.url()).unwrap().get_multiplexed_async_connection().await.unwrap();
+    for partition in 0..=u8::MAX {
+        let stream = rationd::ledger::redis::keys::outbox(partition);
+        let _: i64 = ::redis::cmd("XTRIM").arg(&stream).arg("MAXLEN").arg(1).query_async(&mut client).await.unwrap();
+    }
+    assert_eq!(all(&service, from(None)).await.0.len(), 1, "the oldest that is kept");
+    let mut stream = read(&service, from(cursor.map(Begins::Cursor))).await.unwrap();
+    assert_eq!(told(&stream.message().await.unwrap_err()).reason, "EVENTS_GONE");
     service.stop().await;
 }
 

@@ -12,7 +12,8 @@ use super::super::status::{self, BadField, Fault};
 use super::super::v1::{self, read_events_request};
 use super::Messages;
 use crate::events::{Events, From, Reading, Unreadable};
-use crate::ledger::{Ledger, outbox::Outbox};
+use crate::ledger::Ledger;
+use crate::ledger::outbox::{Cursor, Outbox};
 
 /// Events in a message, at most.
 const MESSAGE_EVENTS: usize = 256;
@@ -23,8 +24,8 @@ const LOOKS_EVERY: Duration = Duration::from_millis(250);
 struct Following<L> {
     reading: Reading<L>,
     follow: bool,
-    /// Whoever begins behind the newest event does not know where that is.
-    says_where: bool,
+    /// Where the reader knows that it stands; `None`: it was not told yet.
+    told: Option<Cursor>,
     draining: CancellationToken,
     _room: OwnedSemaphorePermit,
 }
@@ -36,21 +37,23 @@ pub(super) async fn begin<L: Ledger + Outbox>(
     draining: CancellationToken,
     room: OwnedSemaphorePermit,
 ) -> Result<Messages<v1::ReadEventsResponse>, Fault> {
-    let says_where = matches!(wanted.from, Some(read_events_request::From::New(_)));
+    let is_new = matches!(wanted.from, Some(read_events_request::From::New(_)));
     let from = match wanted.from {
         None => From::Oldest,
         Some(read_events_request::From::New(_)) => From::Newest,
         Some(read_events_request::From::Cursor(bytes)) => From::Cursor(bytes),
     };
     let reading = events.begin(from, &wanted.programme).await.map_err(unreadable)?;
-    let following = Following { reading, follow: wanted.follow, says_where, draining, _room: room };
+    // Whoever begins behind the newest event does not know where that is.
+    let told = (!is_new).then(|| reading.cursor().clone());
+    let following = Following { reading, follow: wanted.follow, told, draining, _room: room };
     Ok(Box::pin(stream::try_unfold(following, Following::next)))
 }
 
 impl<L: Outbox> Following<L> {
     /// The next message; `None` when there are no more events, and nobody waits for others.
     async fn next(mut self) -> Result<Option<(v1::ReadEventsResponse, Self)>, Status> {
-        if std::mem::take(&mut self.says_where) {
+        if self.told.is_none() {
             return Ok(Some((self.message(&[]), self)));
         }
         loop {
@@ -62,6 +65,10 @@ impl<L: Outbox> Following<L> {
             let draining = self.draining.clone();
             let read = draining.run_until_cancelled(self.reading.more()).await.ok_or_else(status::stopped_reading)?;
             let read = read.map_err(unreadable)?;
+            // Also where nothing stands was learnt: who keeps the cursor would miss in silence what comes and goes there.
+            if read == 0 && self.told.as_ref() != Some(self.reading.cursor()) {
+                return Ok(Some((self.message(&[]), self)));
+            }
             if read == 0 && !self.follow {
                 return Ok(None);
             }
@@ -72,8 +79,8 @@ impl<L: Outbox> Following<L> {
         }
     }
 
-    fn message(&self, taken: &[crate::events::Told]) -> v1::ReadEventsResponse {
-        let cursor = self.reading.cursor();
+    fn message(&mut self, taken: &[crate::events::Told]) -> v1::ReadEventsResponse {
+        let cursor = self.told.insert(self.reading.cursor().clone());
         v1::ReadEventsResponse {
             ledger_id: cursor.ledger.to_string(),
             events: taken.iter().map(|told| convert::event(told, self.reading.programme(told.programme))).collect(),
