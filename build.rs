@@ -3,8 +3,12 @@
 use std::path::PathBuf;
 use std::{env, fs};
 
-const FILES: [&str; 3] =
-    ["rationd/v1/operator_service.proto", "rationd/v1/purchase_service.proto", "rationd/v1/session_service.proto"];
+const FILES: [&str; 4] = [
+    "rationd/v1/operator_service.proto",
+    "rationd/v1/purchase_service.proto",
+    "rationd/v1/session_service.proto",
+    "rationd/v1/stock_service.proto",
+];
 
 /// Messages that can carry a buyer's number, and those that contain one: they get no `Debug`, so that nobody can print them.
 const WITHOUT_DEBUG: [&str; 13] = [

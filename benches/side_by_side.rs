@@ -27,6 +27,7 @@ mod side_by_side {
     pub mod replicas;
     pub mod report;
     pub mod service;
+    pub mod stormed;
     pub mod systems;
     pub mod telemetry;
 }
@@ -40,6 +41,7 @@ use side_by_side::machine::Machine;
 use side_by_side::options::{Asked, Options, System};
 use side_by_side::overload::Overload;
 use side_by_side::report::{Open, Report};
+use side_by_side::stormed::Stormed;
 use side_by_side::systems::Systems;
 use side_by_side::telemetry::{Telemetry, collect};
 use side_by_side::{echo, options};
@@ -154,6 +156,12 @@ async fn measure(options: &Options) -> Result<Report, Failure> {
         match Audited::measure(options).await {
             Ok(audited) => report.audited = Some(audited),
             Err(failure) => report.failed("audit", &failure),
+        }
+    }
+    if options.feed {
+        match Stormed::measure(options).await {
+            Ok(stormed) => report.stormed = Some(stormed),
+            Err(failure) => report.failed("feed", &failure),
         }
     }
     if options.grown {

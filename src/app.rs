@@ -2,6 +2,7 @@
 
 mod certificates;
 mod descriptors;
+mod feed;
 mod files;
 mod keys;
 mod objective;
@@ -21,14 +22,17 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::audit::{self, FileTrail, Trail};
-use crate::config::{Config, ConfigErrors, Keys, LogFormat, Store, TlsFiles, readable_environment};
+use crate::config::{Config, ConfigErrors, Keys, LogFormat, RedisUrl, Store, TlsFiles, readable_environment};
 use crate::drain::{Asked, Drain, TimeUp};
 use crate::events::Events;
 use crate::export::Exports;
-use crate::grpc::{Admin, Counters, Health};
-use crate::ledger::embedded::EmbeddedLedger;
+use crate::grpc::{Admin, Counters, Health, Probes};
+use crate::ids::LedgerId;
 use crate::ledger::outbox::Outbox;
-use crate::ledger::redis::{BadWitness, FirstCheck, Lanes, RedisLedger, RedisOptions, Seen, Trip, Witness};
+use crate::ledger::redis::{
+    BadWitness, FirstCheck, Lanes, RedisLedger, RedisOptions, RedisReader, Seen, Trip, Witness,
+};
+use crate::ledger::{self, embedded::EmbeddedLedger};
 use crate::ledger::{Durability, Kept, Ledger, Terms};
 use crate::policy::{BuyerIds, Policies};
 use crate::purchase::Purchases;
@@ -39,6 +43,10 @@ use crate::session::registry::Configured;
 use crate::session::token::DoorKey;
 use crate::session::{Door, Lease, Registry};
 use crate::sites::Sites;
+use crate::stock::Shelf;
+use crate::stock::embedded::EmbeddedShelf;
+use crate::stock::intake::Intake;
+use crate::stock::redis::{RedisShelf, STOCK_TAG};
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::scrape::Page;
 use crate::telemetry::{self, Program, Telemetry, TelemetryError, TelemetryOptions};
@@ -52,6 +60,10 @@ use tasks::{Broke, End, Tasks};
 
 /// Connections to Redis for sessions, and for claims those beside the lanes'.
 const REDIS_CONNECTIONS: usize = 16;
+
+/// Connections to Redis for the reports of sites, which are few; and for the feed, which reads one thing after the other, to read
+/// events, and reports.
+const STOCK_CONNECTIONS: usize = 4;
 
 /// Why the service does not start, or did not end well.
 #[derive(Debug, thiserror::Error)]
@@ -85,6 +97,12 @@ pub enum AppError {
     /// Telemetry.
     #[error(transparent)]
     Telemetry(#[from] TelemetryError),
+    /// The feed's settings do not fit the programmes.
+    #[error("{0}")]
+    Feed(String),
+    /// The feed has no threads.
+    #[error("the threads of the public feed cannot be started: {0}")]
+    Runtime(std::io::Error),
     /// The process cannot hear signals.
     #[error("signals cannot be heard: {0}")]
     Signals(std::io::Error),
@@ -105,8 +123,10 @@ impl AppError {
 
 /// A service that listens.
 pub struct Running {
-    /// Where terminals call.
-    pub counters: SocketAddr,
+    /// Where terminals call; `None`: another process answers them.
+    pub counters: Option<SocketAddr>,
+    /// Where anybody asks for stock; `None`: another process answers them.
+    pub feed: Option<SocketAddr>,
     /// Where health and metrics are asked for.
     pub admin: SocketAddr,
     /// The programmes as they were at the start.
@@ -172,6 +192,9 @@ async fn serve_watched(config: Config, telemetry: &Telemetry, greet: impl FnOnce
 
 /// Starts the service. When this returns, it listens. Problems with the configuration are found before anything is bound.
 pub async fn start<C: Clock>(config: Config, clock: C, watched: Watched) -> Result<Running, AppError> {
+    if !config.roles.counters {
+        return start_feed(config, clock, watched).await;
+    }
     let keys = config.load_keys()?;
     let load = |files| Certificates::load(files, watched.metrics.clone());
     let certificates = config.tls.clone().map(load).transpose()?;
@@ -196,10 +219,22 @@ pub async fn start<C: Clock>(config: Config, clock: C, watched: Watched) -> Resu
             let ledger = EmbeddedLedger::open(directory, &terms).map_err(|e| AppError::Store(e.to_string()))?;
             let door = EmbeddedDoor::open(&directory.join("door.redb"), lease, clock.clone())
                 .map_err(|e| AppError::Store(e.to_string()))?;
-            // Both close for good after a failed sync. What is on the disk is known again only when a new start opens it.
+            let shelf =
+                EmbeddedShelf::open(&directory.join("stock.redb")).map_err(|e| AppError::Store(e.to_string()))?;
+            // They close for good after a failed sync. What is on the disk is known again only when a new start opens it.
             let anew = "only a new start can open it again";
-            let (ledger_closed, door_closed) = (upkeep::closed(ledger.clone()), door.clone());
+            let (ledger_closed, door_closed, shelf_closed) =
+                (upkeep::closed(ledger.clone()), door.clone(), shelf.clone());
             let store = vec![
+                (
+                    "the file of stock",
+                    until(&drain.closing, async move {
+                        // Counters sell without it.
+                        shelf_closed.closed().await;
+                        tracing::error!("no report of stock is taken any more: a commit failed; {anew}");
+                        pending().await
+                    }),
+                ),
                 (
                     "the ledger's file",
                     until(&drain.closing, ledger_closed.map(move |why| Err(format!("{why}; {anew}")))),
@@ -220,6 +255,9 @@ pub async fn start<C: Clock>(config: Config, clock: C, watched: Watched) -> Resu
                 ring.turned_to.clone(),
                 "redb",
             );
+            let named = ledger.clone();
+            let follow = Follow { outbox: ledger.clone(), named: Arc::new(move || named.id()), shelf: shelf.clone() };
+            let follow = config.roles.feed.then_some(follow);
             run(Parts {
                 config,
                 clock,
@@ -232,6 +270,8 @@ pub async fn start<C: Clock>(config: Config, clock: C, watched: Watched) -> Resu
                 ledger,
                 objective,
                 door,
+                shelf,
+                follow,
                 drain,
                 store,
                 last: Box::pin(async {}),
@@ -262,7 +302,7 @@ pub async fn start<C: Clock>(config: Config, clock: C, watched: Watched) -> Resu
                 watching.run(closing).await;
                 Ok(())
             };
-            let store: Vec<(_, BoxFuture<'static, End>)> = vec![("the watch over Redis", Box::pin(watch))];
+            let mut store: Vec<(_, BoxFuture<'static, End>)> = vec![("the watch over Redis", Box::pin(watch))];
             let leaving = ledger.clone();
             let last = async move { leaving.leave_witness().await };
             let ledger = Observed::new(
@@ -273,6 +313,16 @@ pub async fn start<C: Clock>(config: Config, clock: C, watched: Watched) -> Resu
                 ring.turned_to.clone(),
                 "redis",
             );
+            let shelf =
+                RedisShelf::new(pool.for_key(STOCK_TAG, STOCK_CONNECTIONS).map_err(unusable)?, config.allow_volatile);
+            let follow = match config.roles.feed {
+                true => {
+                    let (follow, watch) = follow_redis(&config, url, &clock, &drain)?;
+                    store.push(watch);
+                    Some(follow)
+                }
+                false => None,
+            };
             run(Parts {
                 config,
                 clock,
@@ -285,6 +335,8 @@ pub async fn start<C: Clock>(config: Config, clock: C, watched: Watched) -> Resu
                 ledger,
                 objective,
                 door,
+                shelf,
+                follow,
                 drain,
                 store,
                 last: Box::pin(last),
@@ -294,11 +346,115 @@ pub async fn start<C: Clock>(config: Config, clock: C, watched: Watched) -> Resu
     }
 }
 
+/// What the feed follows, over connections of its own.
+struct Follow<O, S> {
+    outbox: O,
+    named: Arc<dyn Fn() -> Option<LedgerId> + Send + Sync>,
+    shelf: S,
+}
+
+/// That of a Redis, with the watch over it.
+#[expect(clippy::type_complexity, reason = "made and taken apart once")]
+fn follow_redis<C: Clock>(
+    config: &Config,
+    url: &RedisUrl,
+    clock: &C,
+    drain: &Drain,
+) -> Result<(Follow<RedisReader<C>, RedisShelf>, (&'static str, BoxFuture<'static, End>)), AppError> {
+    let unusable = |error: crate::redis_pool::BadRedisUrl| AppError::Store(error.to_string());
+    let pool = RedisPool::new(url.expose(), STOCK_CONNECTIONS).map_err(unusable)?;
+    let shelf = RedisShelf::new(pool.for_key(STOCK_TAG, STOCK_CONNECTIONS).map_err(unusable)?, config.allow_volatile);
+    let outbox = RedisReader::open(pool, config.allow_volatile, clock.clone());
+    let (watching, closing, named) = (outbox.clone(), drain.closing.clone(), outbox.clone());
+    let watch = async move {
+        watching.run(closing).await;
+        Ok(())
+    };
+    let follow = Follow { outbox, named: Arc::new(move || named.id()), shelf };
+    Ok((follow, ("the feed's watch over Redis", Box::pin(watch))))
+}
+
+/// Starts a service that answers whoever asks for stock, and no counter: it knows no key and records nothing.
+async fn start_feed<C: Clock>(config: Config, clock: C, watched: Watched) -> Result<Running, AppError> {
+    let Store::Redis(url) = &config.store else {
+        return Err(AppError::Feed("roles: an embedded store is one process's alone".to_owned()));
+    };
+    let load = |files| Certificates::load(files, watched.metrics.clone());
+    let certificates = config.tls.clone().map(load).transpose()?;
+    let loaded = Loaded::read(&config)?;
+    let drain = Drain::default();
+    let (follow, watch) = follow_redis(&config, url, &clock, &drain)?;
+    if let FirstCheck::Unfit(problems) = follow.outbox.check_once().await {
+        return Err(AppError::Unfit(problems.join("\n")));
+    }
+    let admin = bind(config.admin).await?;
+    let admin_at = address(&admin, config.admin);
+    let health = Health::starting().await;
+    let (policies, sites) = (loaded.policies.clone(), loaded.sites.clone());
+    let (at_start, sites_at_start) = (policies.load_full(), sites.load_full());
+    let (store, since, simulated) = (config.store.to_string(), clock.now(), clock.is_simulated());
+    let (encrypted, volatile) = (certificates.is_some(), config.allow_volatile);
+    let tls = certificates.as_ref().map(Certificates::tls);
+    let follow_certificates = match certificates.zip(tls.clone()) {
+        Some((certificates, tls)) => Either::Left(certificates.follow(tls, config.reload)),
+        None => Either::Right(pending()),
+    };
+    let metrics = watched.metrics;
+    let mut tasks = Tasks::default();
+    let Follow { outbox, named, shelf } = follow;
+    let parts = feed::Parts {
+        outbox,
+        named,
+        shelf,
+        clock: clock.clone(),
+        policies,
+        sites,
+        tls,
+        metrics: metrics.clone(),
+        health: health.clone(),
+        closing: drain.closing.clone(),
+    };
+    let (feed_at, apart) = feed::start(&config, parts, &mut tasks).await?;
+    let probes = Probes { metrics: metrics.clone() };
+    let (shown, quiet) = (health.clone(), drain.closing.clone());
+    tasks.spawn("the listener for health and metrics", async move {
+        probes.serve(admin, shown, watched.scrape, quiet).await;
+        Ok(())
+    });
+    let upkeep = [
+        watch,
+        ("the reload of certificates", until(&drain.closing, follow_certificates.map(Ok))),
+        ("the reload of files", until(&drain.closing, loaded.follow(config.clone(), metrics).map(Ok))),
+    ];
+    for (name, work) in upkeep {
+        tasks.spawn(name, work);
+    }
+    let stop = CancellationToken::new();
+    let last = Box::pin(async move { drop(apart) });
+    let ended = tokio::spawn(run_until(stop.clone(), tasks, health, drain, config.drain, last));
+    Ok(Running {
+        counters: None,
+        feed: Some(feed_at),
+        admin: admin_at,
+        policies: at_start,
+        sites: sites_at_start,
+        store,
+        volatile,
+        since,
+        simulated,
+        encrypted,
+        stop,
+        ended,
+    })
+}
+
 /// Reads everything that [`start`] would read, and gives the effective configuration and what was found, without making
 /// or binding anything.
 pub fn check(config: &Config) -> Result<String, String> {
     let loaded = Loaded::read(config).map_err(|e| e.to_string())?;
+    feed::of_2020(config, &loaded.policies.load()).map_err(|e| e.to_string())?;
     let keys = match config.keys.try_exists() {
+        _ if !config.roles.counters => "are not needed",
         Ok(true) => {
             Keys::load(&config.keys).map_err(|e| e.to_string())?;
             "are good"
@@ -319,7 +475,7 @@ pub fn check(config: &Config) -> Result<String, String> {
 }
 
 /// Everything that a service is made of.
-struct Parts<L, D, C> {
+struct Parts<L, D, C, O, S> {
     config: Config,
     clock: C,
     watched: Watched,
@@ -331,6 +487,10 @@ struct Parts<L, D, C> {
     ledger: L,
     objective: Arc<Objective>,
     door: D,
+    /// For what sites report.
+    shelf: S,
+    /// `None`: the feed is another process's.
+    follow: Option<Follow<O, S>>,
     drain: Drain,
     /// What goes on inside of the store for as long as the service runs.
     store: Vec<(&'static str, BoxFuture<'static, End>)>,
@@ -338,7 +498,9 @@ struct Parts<L, D, C> {
     last: BoxFuture<'static, ()>,
 }
 
-async fn run<L: Ledger + Outbox, D: Door, C: Clock>(parts: Parts<L, D, C>) -> Result<Running, AppError> {
+async fn run<L: Ledger + Outbox, D: Door, C: Clock, O: Outbox, S: Shelf>(
+    parts: Parts<L, D, C, O, S>,
+) -> Result<Running, AppError> {
     let Parts {
         config,
         clock,
@@ -351,6 +513,8 @@ async fn run<L: Ledger + Outbox, D: Door, C: Clock>(parts: Parts<L, D, C>) -> Re
         ledger,
         objective,
         door,
+        shelf,
+        follow,
         drain,
         store: store_tasks,
         last,
@@ -378,10 +542,15 @@ async fn run<L: Ledger + Outbox, D: Door, C: Clock>(parts: Parts<L, D, C>) -> Re
         Some((certificates, tls)) => Either::Left(certificates.follow(tls, config.reload)),
         None => Either::Right(pending()),
     };
-    let named = ledger.clone();
+    let (named, judged) = (ledger.clone(), ledger.clone());
+    let gate = Arc::new(move || match judged.health() {
+        ledger::Health::Serving(_) => None,
+        ledger::Health::NotServing(why) => Some(why),
+    });
     let purchases = Purchases::new(ledger.clone(), clock.clone(), policies.clone(), ring.held.clone());
     let edge = Counters {
         purchases: purchases.clone(),
+        intake: Intake::new(shelf, clock.clone(), policies.clone(), gate),
         registry: registry.clone(),
         sites: sites.clone(),
         door_key: Arc::new(DoorKey::new(*keys.door.expose_secret())),
@@ -400,6 +569,29 @@ async fn run<L: Ledger + Outbox, D: Door, C: Clock>(parts: Parts<L, D, C>) -> Re
     };
 
     let mut tasks = Tasks::default();
+    let feed = match follow {
+        Some(Follow { outbox, named, shelf }) => {
+            let parts = feed::Parts {
+                outbox,
+                named,
+                shelf,
+                clock: clock.clone(),
+                policies: policies.clone(),
+                sites: sites.clone(),
+                tls: tls.clone(),
+                metrics: watched.metrics.clone(),
+                health: health.clone(),
+                closing: drain.closing.clone(),
+            };
+            Some(feed::start(&config, parts, &mut tasks).await?)
+        }
+        None => None,
+    };
+    let (feed_at, apart) = feed.unzip();
+    let last = Box::pin(async move {
+        drop(apart);
+        last.await;
+    });
     // Probes and metrics are answered until the last call has been.
     let quiet = CancellationToken::new();
     let (answered, closing, shown) = (quiet.clone().drop_guard(), drain.closing.clone(), health.clone());
@@ -464,7 +656,8 @@ async fn run<L: Ledger + Outbox, D: Door, C: Clock>(parts: Parts<L, D, C>) -> Re
         ended
     });
     Ok(Running {
-        counters: counters_at,
+        counters: Some(counters_at),
+        feed: feed_at,
         admin: admin_at,
         policies: at_start,
         sites: sites_at_start,

@@ -14,6 +14,7 @@ mod policy;
 mod receipt;
 mod sale;
 mod shown;
+mod stock;
 mod tls;
 mod traced;
 
@@ -89,6 +90,9 @@ pub enum Command {
     Operator(Box<operator::OperatorCommand>),
     /// Prints what happened to purchases: what is kept, or as it comes
     Events(events::Events),
+    /// Reports what a site has, and shows what is known of stocks: now, or as it changes
+    #[command(subcommand)]
+    Stock(stock::StockCommand),
     /// Makes an authority and certificates, for development
     DevCerts(dev_certs::DevCerts),
     /// Turns the key ring: prepares the next key, rotates to it, retires the previous one
@@ -119,6 +123,12 @@ pub struct Settings {
     /// Where health and metrics are asked for [default: 127.0.0.1:7421]
     #[arg(long, value_name = "ADDRESS")]
     admin_listen: Option<String>,
+    /// Where anybody asks for stock, over HTTP and gRPC; off loopback only with TLS beside it [default: 127.0.0.1, two ports after the counters']
+    #[arg(long, value_name = "ADDRESS")]
+    feed_listen: Option<String>,
+    /// What this process does: counters, feed, or counters,feed [default: counters,feed]
+    #[arg(long, value_name = "ROLES")]
+    roles: Option<String>,
     /// Directory of programme files (*.toml) beside the built-in ones
     #[arg(long, value_name = "DIR")]
     policies: Option<String>,
@@ -168,6 +178,8 @@ impl Settings {
             store: self.store,
             listen: self.listen,
             admin_listen: self.admin_listen,
+            feed_listen: self.feed_listen,
+            roles: self.roles,
             policies: self.policies,
             sites: self.sites,
             keys: self.keys,
@@ -202,6 +214,11 @@ pub async fn run_operator(command: operator::OperatorCommand) -> u8 {
 /// Runs `events` and gives the exit code.
 pub async fn run_events(command: events::Events) -> u8 {
     events::run(command).await
+}
+
+/// Runs `stock …` and gives the exit code.
+pub async fn run_stock(command: stock::StockCommand) -> u8 {
+    stock::run(command).await
 }
 
 /// Runs `dev-certs` and gives the exit code.

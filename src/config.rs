@@ -29,7 +29,7 @@ pub use turning::{KeyStep, NotNow};
 
 use zeroize::Zeroizing;
 
-use crate::ids::{Channel, SiteId};
+use crate::ids::{Channel, ProgrammeId, SiteId};
 use crate::sites::Sites;
 use crate::time::Timestamp;
 use crate::tls::{BadPem, Clients, Identity, Part};
@@ -45,6 +45,10 @@ const KEY_FILE: &str = "keys.toml";
 const DEFAULT_COUNTERS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 7420);
 /// The next port after the counters'.
 const DEFAULT_ADMIN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 7421);
+/// How many ports after the counters' the public feed's is: the one after the operators'.
+const FEED_AFTER: usize = 2;
+/// One thread beside those of the counters answers some ten thousand people a second, and takes no more of the machine than itself.
+const DEFAULT_FEED_WORKERS: u32 = 1;
 /// Long enough for a terminal's first reconnect after a lost instance (0 to 8 s), short enough that a broken terminal
 /// does not keep its seat from a colleague for long.
 const DEFAULT_LEASE_SECONDS: u32 = 15;
@@ -97,6 +101,8 @@ const MAX_CONNECTION_AGE_SECONDS: u32 = 86_400;
 const MAX_LOOK_UPS_PER_MINUTE: u32 = 6_000;
 /// A century: a larger number is a slip.
 const MAX_KEEP_MONTHS: u32 = 1_200;
+/// The most threads of the public feed.
+const MAX_FEED_WORKERS: u32 = 256;
 /// The longest stop.
 const MAX_DRAIN_SECONDS: u32 = 600;
 
@@ -104,10 +110,11 @@ const MAX_DRAIN_SECONDS: u32 = 600;
 const TLS: [&str; 3] = ["certificate", "key", "client_ca"];
 
 /// The sections of the file.
-const SECTIONS: [&[&str]; 9] = [
+const SECTIONS: [&[&str]; 10] = [
     &["tls"],
     &["counters"],
     &["admin"],
+    &["feed"],
     &["sessions"],
     &["sessions", "cap_by_channel"],
     &["sessions", "cap_by_site"],
@@ -135,6 +142,10 @@ pub struct Config {
     pub look_ups_per_minute: u32,
     /// Where operators, metrics and health probes call.
     pub admin: SocketAddr,
+    /// What this process does.
+    pub roles: Roles,
+    /// The public feed of stock.
+    pub feed: Feed,
     /// The directory of the programme files; `None`: the built-in programmes.
     pub policies: Option<PathBuf>,
     /// The site registry; `None`: the demo sites.
@@ -163,6 +174,41 @@ pub struct Config {
     pub max_in_flight: NonZeroU32,
     /// How long calls under way may take to end after the process was told to stop.
     pub drain: Duration,
+}
+
+/// What a process does. Health and metrics it always tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Roles {
+    /// Answers counters and operators.
+    pub counters: bool,
+    /// Answers whoever asks for stock.
+    pub feed: bool,
+}
+
+impl Roles {
+    const ALL: Self = Self { counters: true, feed: true };
+}
+
+/// The words that stand in the file.
+impl fmt::Display for Roles {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match (self.counters, self.feed) {
+            (true, true) => "counters,feed",
+            (true, false) => "counters",
+            (false, _) => "feed",
+        })
+    }
+}
+
+/// The public feed of stock.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Feed {
+    /// Where anybody asks, over HTTP and gRPC. Loopback unless there are certificates.
+    pub listen: SocketAddr,
+    /// Of which programme the endpoints of 2020 speak; `None`: of the first.
+    pub programme: Option<ProgrammeId>,
+    /// Threads of its own.
+    pub workers: NonZeroUsize,
 }
 
 /// The files of certificates and keys, in PEM.
@@ -263,6 +309,10 @@ pub struct Overrides {
     pub listen: Option<String>,
     /// `--admin-listen`
     pub admin_listen: Option<String>,
+    /// `--feed-listen`
+    pub feed_listen: Option<String>,
+    /// `--roles`
+    pub roles: Option<String>,
     /// `--policies`
     pub policies: Option<String>,
     /// `--sites`
@@ -368,7 +418,7 @@ impl Config {
         let store = s.text(&["store"], str::parse::<Store>);
         let allow_volatile = s.flag(&["allow_volatile"]).unwrap_or(false);
         let tls = tls_files(s);
-        let counters = s.text(&["counters", "listen"], |text| counters(text, encrypted, store_named));
+        let counters = s.text(&["counters", "listen"], |text| exposed(text, encrypted, store_named));
         let connection_age = seconds(
             s,
             &["counters", "connection_age_seconds"],
@@ -377,6 +427,10 @@ impl Config {
         );
         let look_ups = s.number(&["counters", "look_ups_per_minute"], 0, MAX_LOOK_UPS_PER_MINUTE);
         let admin = s.text(&["admin", "listen"], address);
+        let roles = s.text(&["roles"], roles);
+        let feed = s.text(&["feed", "listen"], |text| exposed(text, encrypted, store_named));
+        let feed_programme = s.text(&["feed", "programme"], str::parse::<ProgrammeId>);
+        let feed_workers = size(s, &["feed", "workers"], DEFAULT_FEED_WORKERS, MAX_FEED_WORKERS);
         let policies = s.text(&["policies"], some_path);
         let sites = s.text(&["sites"], some_path);
         let keys = s.text(&["keys"], some_path);
@@ -405,9 +459,24 @@ impl Config {
         let store = store.unwrap_or_else(|| Store::Embedded(data.into()));
         let counters = counters.unwrap_or(DEFAULT_COUNTERS);
         let admin = admin.unwrap_or(DEFAULT_ADMIN);
+        let roles = roles.unwrap_or(Roles::ALL);
+        let feed = feed.unwrap_or_else(|| {
+            // The first one after the counters' that is nobody else's here.
+            let mut ports = (counters.port()..=u16::MAX).skip(FEED_AFTER).filter(|port| *port != admin.port());
+            let port = ports.next().filter(|_| counters.port() != 0).unwrap_or(0);
+            SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port)
+        });
         // Port 0 asks for any free port, so two of them do not collide. A refused address is told by itself.
         if counters == admin && counters.port() != 0 && !s.has_problems() {
             s.problem("admin.listen", format!("is {admin}, as counters.listen is: give each its own port"));
+        }
+        for (other, name, served) in [(counters, "counters.listen", roles.counters), (admin, "admin.listen", true)] {
+            if roles.feed && served && feed == other && feed.port() != 0 && !s.has_problems() {
+                s.problem("feed.listen", format!("is {feed}, as {name} is: give each its own port"));
+            }
+        }
+        if !roles.counters && matches!(store, Store::Embedded(_)) && !s.has_problems() {
+            s.problem("roles", "an embedded store is one process's alone: leave roles out, or set store to a Redis");
         }
         let audit = audit.or_else(|| match &store {
             Store::Embedded(directory) => Some(directory.join(AUDIT)),
@@ -436,6 +505,8 @@ impl Config {
             connection_age,
             look_ups_per_minute: look_ups.unwrap_or(DEFAULT_LOOK_UPS_PER_MINUTE),
             admin,
+            roles,
+            feed: Feed { listen: feed, programme: feed_programme, workers: feed_workers },
             policies,
             sites,
             sessions: Sessions { lease, capacity, cap_default, cap_by_channel, cap_by_site },
@@ -553,6 +624,8 @@ impl Overrides {
             (&["store"][..], "--store", self.store),
             (&["counters", "listen"], "--listen", self.listen),
             (&["admin", "listen"], "--admin-listen", self.admin_listen),
+            (&["feed", "listen"], "--feed-listen", self.feed_listen),
+            (&["roles"], "--roles", self.roles),
             (&["policies"], "--policies", self.policies),
             (&["sites"], "--sites", self.sites),
             (&["keys"], "--keys", self.keys),
@@ -612,8 +685,20 @@ fn address(text: &str) -> Result<SocketAddr, &'static str> {
     text.trim().parse().map_err(|_| "must be an IP address and a port, such as 127.0.0.1:7420")
 }
 
+fn roles(text: &str) -> Result<Roles, &'static str> {
+    let mut roles = Roles { counters: false, feed: false };
+    for word in text.split(',').map(str::trim) {
+        match word {
+            "counters" => roles.counters = true,
+            "feed" => roles.feed = true,
+            _ => return Err("must be \"counters\", \"feed\" or both, \"counters,feed\""),
+        }
+    }
+    Ok(roles)
+}
+
 /// Off loopback everybody can call. So everybody must prove who they are, and where sales are recorded must have been thought of.
-fn counters(text: &str, encrypted: bool, store_named: bool) -> Result<SocketAddr, String> {
+fn exposed(text: &str, encrypted: bool, store_named: bool) -> Result<SocketAddr, String> {
     let address = address(text)?;
     if address.ip().is_loopback() {
         return Ok(address);

@@ -9,10 +9,10 @@ use arc_swap::ArcSwap;
 
 use crate::ids::{LedgerId, ProgrammeCode, ProgrammeId};
 use crate::ledger::Ledger;
-use crate::ledger::outbox::{After, Cursor, NoCursor, Outbox, PARTITIONS, Place};
+use crate::ledger::outbox::{After, NoCursor, Outbox, PARTITIONS, Place};
 use crate::policy::Policies;
 
-pub use crate::ledger::outbox::Told;
+pub use crate::ledger::outbox::{Cursor, Told};
 pub use crate::ledger::{EventKind, LedgerError};
 
 /// How many partitions are read together. Those before the next are read to their end: what is dropped of the oldest meanwhile is

@@ -25,6 +25,7 @@ mod returns;
 mod roles;
 mod session;
 mod status;
+mod stock;
 mod trust;
 
 use std::sync::{Arc, Mutex};
@@ -39,7 +40,7 @@ use tonic::service::Routes;
 use tower::Layer;
 
 pub use health::Health;
-pub use limits::MAX_ADMIN_CONNECTIONS;
+pub use limits::{MAX_ADMIN_CONNECTIONS, MAX_FEED_CONNECTIONS, MAX_FEED_CONNECTIONS_APART};
 pub(crate) use status::code_name;
 pub use trust::Tls;
 
@@ -53,6 +54,8 @@ use crate::purchase::Purchases;
 use crate::session::token::DoorKey;
 use crate::session::{Door, Registry};
 use crate::sites::Sites;
+use crate::stock::Shelf;
+use crate::stock::intake::{Intake, Stocks};
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::scrape::Page;
 use crate::time::Clock;
@@ -64,9 +67,11 @@ use layers::OutermostLayer;
 use operator::{Accesses, OperatorEdge};
 use purchase::PurchaseEdge;
 use session::SessionEdge;
+use stock::{Answers, ReportEdge, StockEdge};
 use v1::operator_service_server::OperatorServiceServer;
 use v1::purchase_service_server::PurchaseServiceServer;
 use v1::session_service_server::SessionServiceServer;
+use v1::stock_service_server::StockServiceServer;
 
 /// The generated types and services of package `rationd.v1`.
 #[allow(missing_docs, unreachable_pub, clippy::all, rustdoc::all, reason = "generated; the comments stand in proto/")]
@@ -144,6 +149,9 @@ pub const PURCHASE_SERVICE: &str = "rationd.v1.PurchaseService";
 /// The name under which health tells whether sessions can be opened.
 pub const SESSION_SERVICE: &str = "rationd.v1.SessionService";
 
+/// The name under which health tells whether what happens is read into levels of stock.
+pub const STOCK_SERVICE: &str = "rationd.v1.StockService";
+
 /// The name under which health tells whether accesses can be put on record, where there is an audit log.
 pub const AUDIT_LOG: &str = "rationd.audit";
 
@@ -160,9 +168,11 @@ const MAX_ASKING_AGAIN: usize = 64;
 const MAX_OPERATOR_CALLS: usize = 16;
 
 /// All that the counters' listener serves from.
-pub struct Counters<L, D, C> {
+pub struct Counters<L, D, C, S> {
     /// The use cases.
     pub purchases: Purchases<L, C>,
+    /// What sites report of their stock.
+    pub intake: Intake<S, C>,
     /// The live sessions.
     pub registry: Arc<Registry<D, C>>,
     /// Whose sites may call.
@@ -195,13 +205,14 @@ pub struct Counters<L, D, C> {
     pub reflection: bool,
 }
 
-impl<L: Ledger, D: Door, C: Clock> Counters<L, D, C> {
+impl<L: Ledger, D: Door, C: Clock, S: Shelf> Counters<L, D, C, S> {
     /// Serves the counters until `stop`, then lets every connection finish its calls. It does not bound how long that takes.
     pub async fn serve(self, listener: TcpListener, health: Health, stop: CancellationToken) {
         let layer = OutermostLayer::new(self.metrics.clone(), self.clock.clone(), self.max_in_flight);
         let listens = Listens {
             speaks: self.tls.clone().map_or(Speaks::Clear, Speaks::Tls),
             http1: false,
+            idle: limits::GREETED_WITHIN,
             room: Room {
                 connections: self.max_connections,
                 // In the clear one address is everybody.
@@ -223,6 +234,7 @@ impl<L: Ledger, D: Door, C: Clock> Counters<L, D, C> {
             door_key: self.door_key,
             metrics: self.metrics.clone(),
         });
+        let report = ReportEdge { intake: self.intake, callers: callers.clone(), tasks: self.tasks.clone() };
         let purchase = Arc::new(PurchaseEdge {
             purchases: self.purchases,
             callers: callers.clone(),
@@ -245,6 +257,7 @@ impl<L: Ledger, D: Door, C: Clock> Counters<L, D, C> {
         let mut routes = Routes::default()
             .add_service(PurchaseServiceServer::new(purchase).max_decoding_message_size(MAX_MESSAGE))
             .add_service(SessionServiceServer::new(session).max_decoding_message_size(MAX_MESSAGE))
+            .add_service(StockServiceServer::new(report).max_decoding_message_size(MAX_MESSAGE))
             .add_service(health.server());
         if self.reflection {
             routes = with_reflection(routes);
@@ -301,6 +314,7 @@ impl<L: Ledger + Outbox, D: Door, C: Clock> Admin<L, D, C> {
             age: self.tls.as_ref().map(|_| self.connection_age),
             speaks: self.tls.map_or(Speaks::Clear, Speaks::Either),
             http1: true,
+            idle: limits::GREETED_WITHIN,
             room: Room {
                 connections: MAX_ADMIN_CONNECTIONS,
                 of_one_address: Some(limits::ADMIN_CONNECTIONS_OF_ONE_ADDRESS),
@@ -313,6 +327,90 @@ impl<L: Ledger + Outbox, D: Door, C: Clock> Admin<L, D, C> {
         // Probes and scrapes are no calls: they are neither measured nor turned away.
         let operator = OutermostLayer::new(self.metrics, self.clock, MAX_OPERATOR_CALLS).layer(service);
         let routes = Routes::from(scrape).add_service(health.server()).add_service(operator);
+        listens.serve(listener, routes.prepare(), stop).await;
+    }
+}
+
+/// All that the admin listener of a process serves from that answers no operator.
+pub struct Probes {
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+}
+
+impl Probes {
+    /// Serves what probes ask: health over gRPC and `scrape` over HTTP, on one listener.
+    pub async fn serve(self, listener: TcpListener, health: Health, scrape: Page, stop: CancellationToken) {
+        let listens = Listens {
+            age: None,
+            speaks: Speaks::Clear,
+            http1: true,
+            idle: limits::GREETED_WITHIN,
+            room: Room {
+                connections: MAX_ADMIN_CONNECTIONS,
+                of_one_address: Some(limits::ADMIN_CONNECTIONS_OF_ONE_ADDRESS),
+                calls: MAX_OPERATOR_CALLS,
+            },
+            patience: limits::TAKEN_WITHIN_BY_OPERATORS,
+            metrics: self.metrics,
+            trail: Trail::Log,
+        };
+        listens.serve(listener, Routes::from(scrape).add_service(health.server()).prepare(), stop).await;
+    }
+}
+
+/// All that the feed's listener serves from, beside its pages.
+pub struct Feed<C> {
+    /// What is shown.
+    pub stocks: Stocks,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+    /// The clock that calls are measured by.
+    pub clock: C,
+    /// What is spoken beside plain HTTP; calls then need a certificate, and pages none. `None`: only plain HTTP.
+    pub tls: Option<Tls>,
+    /// The most connections at once; those beyond them wait in the kernel's queue.
+    pub max_connections: usize,
+    /// How old a connection becomes that is not an operator's, give or take a tenth.
+    pub connection_age: Duration,
+    /// Whether reflection is served.
+    pub reflection: bool,
+}
+
+impl<C: Clock> Feed<C> {
+    /// Serves what the public asks: its `pages` over HTTP to anybody, and over gRPC what is known of stocks and health, on one
+    /// listener.
+    pub async fn serve(self, listener: TcpListener, health: Health, pages: Page, stop: CancellationToken) {
+        let is_loopback = listener.local_addr().is_ok_and(|at| at.ip().is_loopback());
+        let answers = match is_loopback {
+            _ if self.tls.is_some() => Answers::Certified,
+            true => Answers::ThisMachine,
+            false => Answers::Nobody,
+        };
+        let edge = StockEdge::new(self.stocks, answers);
+        let service = StockServiceServer::new(edge).max_decoding_message_size(MAX_MESSAGE);
+        let listens = Listens {
+            speaks: self.tls.map_or(Speaks::Clear, Speaks::Either),
+            http1: true,
+            idle: limits::FEED_IDLE,
+            room: Room {
+                connections: self.max_connections,
+                // A proxy that stands before the public opens many, and half of them are left to others.
+                of_one_address: Some(self.max_connections.div_ceil(2)),
+                calls: limits::FEED_CALLS,
+            },
+            patience: limits::TAKEN_WITHIN_BY_FEEDS,
+            metrics: self.metrics.clone(),
+            age: Some(self.connection_age),
+            // Nobody's purchases are told here: there is nothing to put on record.
+            trail: Trail::Log,
+        };
+        // Pages are no calls: they are neither measured here nor turned away.
+        let stock = OutermostLayer::new(self.metrics, self.clock, limits::FEED_CALLS).layer(service);
+        let mut routes = Routes::from(pages).add_service(health.server()).add_service(stock);
+        // The whole world need not be told what else there is.
+        if self.reflection && is_loopback {
+            routes = with_reflection(routes);
+        }
         listens.serve(listener, routes.prepare(), stop).await;
     }
 }
@@ -341,6 +439,7 @@ pub async fn serve_bare(listener: TcpListener, routes: Routes, stop: Cancellatio
     let listens = Listens {
         speaks: Speaks::Clear,
         http1: false,
+        idle: limits::GREETED_WITHIN,
         room: Room { connections: Semaphore::MAX_PERMITS, of_one_address: None, calls: Semaphore::MAX_PERMITS },
         patience: limits::TAKEN_WITHIN,
         metrics: Arc::new(Metrics::none()),

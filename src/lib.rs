@@ -33,11 +33,13 @@
 //! | [`policy`] | programmes as effective-dated data; windows and refusals; pure |
 //! | [`ledger`] | the port, [`ledger::rules`] (the semantics, once), `ledger::redis` and `ledger::embedded` |
 //! | [`session`] | seats of terminals and the line in front of them: the limiter, pure; the doors in Redis and redb; the registry of one instance |
+//! | [`stock`] | what each site has left, from what happened: [`stock::levels`], the fold, pure; [`stock::board`], from which everybody is answered |
 //! | [`purchase`] | the use case; [`purchase::receipt`], what a receipt says and the MAC that it is checked by |
 //! | [`events`] | what happened to purchases, for whoever follows it |
 //! | [`export`] | the records of a programme, for an audit |
 //! | [`audit`] | the audit log: every access, in a chain of records; [`audit::chain`], what a record is; [`audit::verify`] |
 //! | [`conduct`] | how much of what somebody may do |
+//! | [`feed`] | the public stock feed over HTTP |
 //! | [`grpc`] | the services, errors as statuses, who is calling |
 //! | `grpc/accept`, `crowd`, `guard`, `returns`, `corked` | a connection from the kernel to its end: how it begins, who has how many, what cuts it off and how it comes back, when its answers leave |
 //! | `grpc/limits` | every limit on what a connection may do, in one place |
@@ -90,6 +92,7 @@ pub mod policy;
 pub mod ledger;
 pub mod redis_pool;
 pub mod session;
+pub mod stock;
 
 pub mod audit;
 pub mod conduct;
@@ -97,6 +100,7 @@ pub mod events;
 pub mod export;
 pub mod purchase;
 
+pub mod feed;
 pub mod grpc;
 pub mod load;
 pub mod terminal;

@@ -46,6 +46,7 @@ fn main() -> ExitCode {
         Command::Health(c) => on_runtime(cli::run_sale(SaleCommand::Health(c))),
         Command::Operator(c) => on_runtime(cli::run_operator(*c)),
         Command::Events(c) => on_runtime(cli::run_events(c)),
+        Command::Stock(command) => on_runtime(cli::run_stock(command)),
         Command::Audit(command) => cli::run_audit(command),
         Command::Keys(command) => cli::run_keys(command),
         Command::Receipt(command) => cli::run_receipt(command),
@@ -68,6 +69,7 @@ fn keep_memory_private() -> std::io::Result<()> {
 fn greet(running: &app::Running) {
     cli::report(Greeting {
         counters: running.counters,
+        feed: running.feed,
         encrypted: running.encrypted,
         admin: running.admin,
         store: &running.store,

@@ -96,11 +96,15 @@ pub enum Mutant {
     RingNotCompared,
     /// While the key ring turns, only what stands under the current key counts.
     PreviousNotCounted,
+    /// Levels of stock are kept, and where they were read up to is not: what is in them is read again.
+    KeptWithoutPlaces,
+    /// Whoever follows goes on behind the newest event when reading has failed.
+    SkipsAfterFailure,
 }
 
 impl Mutant {
     /// Every exhibit, with the name that chooses it.
-    pub const ALL: [(Self, &'static str); 46] = [
+    pub const ALL: [(Self, &'static str); 48] = [
         (Self::Control, "control"),
         (Self::CheckThenWrite, "check-then-write"),
         (Self::SweptTooEarly, "swept-too-early"),
@@ -147,6 +151,8 @@ impl Mutant {
         (Self::SessionsResumed, "sessions-resumed"),
         (Self::RingNotCompared, "ring-not-compared"),
         (Self::PreviousNotCounted, "previous-not-counted"),
+        (Self::KeptWithoutPlaces, "kept-without-places"),
+        (Self::SkipsAfterFailure, "skips-after-failure"),
     ];
 
     /// Whether this bug is switched on in this process (`RATIOND_MUTANT=name` in a museum build).

@@ -16,6 +16,7 @@ mod programme;
 mod proxy;
 mod read;
 mod rotation;
+mod stock;
 mod windows;
 mod wording;
 
@@ -25,6 +26,7 @@ pub use overview::{Change, Diff, Fact, Shown, Step};
 pub use policies::Policies;
 pub use problems::{PolicyError, PolicyErrors};
 pub use programme::{BuyerIds, Programme, UnknownWord};
+pub use stock::StockLevels;
 pub use windows::{left, quota_reason, used};
 
 use smallvec::SmallVec;

@@ -3,6 +3,8 @@
 //!
 //! Knows nothing about sessions, rules or where the text came from.
 
+pub mod near;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;

@@ -7,6 +7,7 @@ mod connection;
 mod gateway;
 mod operator;
 mod retry;
+mod stock;
 mod traced;
 
 use std::sync::Arc;
@@ -18,6 +19,7 @@ pub use gateway::Gateway;
 pub use operator::{Events, Export, Operator, Unread};
 pub use prost_types::Timestamp as WireTimestamp;
 pub use retry::COMES_BACK_WITHIN;
+pub use stock::{Stock, Watch};
 use tokio::time::{Instant, timeout_at};
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::Channel;
@@ -27,7 +29,7 @@ use traced::traced;
 
 use crate::grpc::v1::{
     self, open_session_response::Event, purchase_service_client::PurchaseServiceClient,
-    session_service_client::SessionServiceClient,
+    session_service_client::SessionServiceClient, stock_service_client::StockServiceClient,
 };
 use crate::ids::{SiteId, TerminalId};
 use crate::time::Timestamp;
@@ -44,7 +46,7 @@ const BREAKS: u32 = 30;
 const DOMAIN: &str = "rationd";
 /// The reasons that mean that nothing was executed. One that a later service may add is not among them, and so leaves the
 /// outcome unknown.
-const NOT_EXECUTED: [&str; 37] = [
+const NOT_EXECUTED: [&str; 39] = [
     "NOT_AN_OPERATOR",
     "NOT_ON_LOOPBACK",
     "SWITCHES_CHANGED",
@@ -53,6 +55,8 @@ const NOT_EXECUTED: [&str; 37] = [
     "MESSAGE_TOO_LARGE",
     "MESSAGE_MALFORMED",
     "METHOD_UNKNOWN",
+    "OTHER_LISTENER",
+    "TOO_MANY_WATCHERS",
     "COMPRESSION_UNKNOWN",
     "CERTIFICATE_REQUIRED",
     "CERTIFICATE_UNCLEAR",
@@ -324,6 +328,14 @@ impl Terminal {
         let request = self.request(purchase)?;
         let call = |request| async move { self.purchases().get_purchase(request).await };
         traced("rationd.v1.PurchaseService/GetPurchase", request, call).await
+    }
+
+    /// Reports what its site has.
+    pub async fn report_stock(&self, report: v1::ReportStockRequest) -> Result<v1::ReportStockResponse, CallError> {
+        let request = self.request(report)?;
+        let mut client = StockServiceClient::new(self.channel.clone());
+        let call = |request| async move { client.report_stock(request).await };
+        traced("rationd.v1.StockService/ReportStock", request, call).await
     }
 
     /// Whether the named service is serving ("" for the process itself).

@@ -13,12 +13,14 @@ mod service;
 
 mod k8s {
     mod counters;
+    mod feed;
     mod image;
     mod network;
     mod pods;
     mod promises;
     mod rendered;
     mod replicas;
+    mod services;
     mod store;
     mod watching;
 }

@@ -31,6 +31,7 @@ mod program {
     mod selling;
     mod service;
     mod shops;
+    mod stock;
     mod stop;
     mod storm;
     #[cfg(feature = "museum")]

@@ -19,6 +19,8 @@ mod support;
 
 #[path = "replicated/cluster.rs"]
 mod cluster;
+#[path = "replicated/shelf.rs"]
+mod shelf;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;

@@ -33,6 +33,7 @@ mod service {
     mod replay;
     mod roles;
     mod sessions;
+    mod stock;
     mod stream;
     mod stream_load;
     mod tls;

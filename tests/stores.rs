@@ -20,6 +20,7 @@ mod stores {
     mod model;
     mod places;
     mod race;
+    mod shelves;
     mod steps;
     mod suite;
     mod workers;

@@ -12,8 +12,8 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use rationd::telemetry::metrics::{
-    CutWhy, Kind, Metrics, RefusedWhen, RefusedWhy, ReloadOutcome, SessionOutcome, StoreVerb, TABLE, TlsPart,
-    TripOutcome, Verb, VoidedBy,
+    CutWhy, Kind, Metrics, RefusedWhen, RefusedWhy, ReloadOutcome, SessionOutcome, StockState, StoreVerb, TABLE,
+    TlsPart, TripOutcome, Verb, VoidedBy,
 };
 use rationd::telemetry::{self, FLUSH_LIMIT, Program, Telemetry, TelemetryError, TelemetryOptions};
 use rationd::time::{Clock, SystemClock};
@@ -62,6 +62,9 @@ fn measure_everything(metrics: &Metrics) {
     metrics.over_admitted();
     metrics.store_serving(true);
     metrics.store_volatile(false);
+    metrics.stock_shown(StockState::Plenty, 3);
+    metrics.stock_age(Duration::from_secs(1));
+    metrics.feed_answered("/v1/stock", 200, Duration::from_micros(40));
     metrics.sessions_live(2);
     metrics.line(7, 100);
     metrics.session_opened(SessionOutcome::Admitted);

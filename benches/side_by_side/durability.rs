@@ -151,7 +151,10 @@ impl Cost {
 impl Spread {
     pub fn of(more: &[Measured], less: &[Measured], figure: impl Fn(&Measured) -> Option<f64>) -> Option<Self> {
         let pairs = more.iter().zip(less);
-        let mut ratios = pairs.map(|(more, less)| Some(figure(more)? / figure(less)?)).collect::<Option<Vec<f64>>>()?;
+        Self::of_ratios(pairs.map(|(more, less)| Some(figure(more)? / figure(less)?)).collect::<Option<Vec<f64>>>()?)
+    }
+
+    pub fn of_ratios(mut ratios: Vec<f64>) -> Option<Self> {
         ratios.sort_by(f64::total_cmp);
         let (least, most) = (*ratios.first()?, *ratios.last()?);
         Some(Self { least, median: *ratios.get(ratios.len() / 2)?, most })

@@ -22,6 +22,7 @@ cargo bench --bench side_by_side -- [OPTION...]
   --durability       also: what `appendfsync always` costs beside `everysec`, and what `WAIT` costs behind Sentinels
   --telemetry        also: what it costs to be watched: by nobody, scraped, by a collector, by one that is frozen
   --audit            also: what the audit log costs
+  --feed             also: what readers of stock at the rate of 2020's worst hour cost a sale, and how many the feed answers (minutes)
   --all              all of these
   --json             one object with every figure instead of the table
   --help             this text
@@ -91,6 +92,8 @@ pub struct Options {
     pub telemetry: bool,
     /// Measure with an audit log and without too.
     pub audit: bool,
+    /// Measure beside readers of stock too.
+    pub feed: bool,
     pub json: bool,
 }
 
@@ -139,6 +142,7 @@ pub fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Asked, Strin
         durability: false,
         telemetry: false,
         audit: false,
+        feed: false,
         json: false,
     };
     while let Some(argument) = arguments.next() {
@@ -155,9 +159,10 @@ pub fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Asked, Strin
             "--telemetry" => options.telemetry = true,
             "--collector" => return Ok(Asked::Collector { takes: Duration::from_secs(number(&argument, &value()?)?) }),
             "--audit" => options.audit = true,
+            "--feed" => options.feed = true,
             "--all" => {
                 (options.grown, options.overload, options.durability) = (true, true, true);
-                (options.telemetry, options.audit) = (true, true);
+                (options.telemetry, options.audit, options.feed) = (true, true, true);
             }
             "--seconds" => {
                 let seconds: f64 = number(&argument, &value()?)?;

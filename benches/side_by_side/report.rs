@@ -14,6 +14,7 @@ use super::measure::{Measured, quantile};
 use super::offered::Offered;
 use super::options::{Options, ROUNDS, System};
 use super::overload::Overload;
+use super::stormed::Stormed;
 use super::telemetry::Telemetry;
 use crate::Failure;
 
@@ -29,6 +30,7 @@ pub struct Report {
     pub durability: Option<Durability>,
     pub telemetry: Option<Telemetry>,
     pub audited: Option<Audited>,
+    pub stormed: Option<Stormed>,
     pub grown: Option<Grown>,
 }
 
@@ -71,6 +73,7 @@ impl Report {
             durability: None,
             telemetry: None,
             audited: None,
+            stormed: None,
             grown: None,
         }
     }
@@ -226,6 +229,18 @@ impl Report {
                 (pair.way.name().to_owned(), of_pair)
             });
             object.insert("audited".into(), Value::Object(pairs.collect()));
+        }
+        if let Some(Stormed { within, apart, alone, largest, resident }) = &self.stormed {
+            let p99 = json!({ "within": spread(within), "apart": spread(apart) });
+            object.insert(
+                "feed".into(),
+                json!({
+                    "sale_p99": p99,
+                    "alone_per_second": rounded(*alone),
+                    "largest_bytes": largest,
+                    "resident_mib": rounded(*resident),
+                }),
+            );
         }
         if let Some(Grown { few, many }) = &self.grown {
             object.insert("grown".into(), json!({ "few": figures(few), "many": figures(many) }));
@@ -407,6 +422,18 @@ impl fmt::Display for Report {
                 let cost = pair.cost().map(|cost| cost.to_string()).unwrap_or_default();
                 writeln!(f, "{:36}{cost:>20}", pair.way.label())?;
             }
+        }
+        if let Some(Stormed { within, apart, alone, largest, resident }) = &self.stormed {
+            writeln!(
+                f,
+                "\nsale p99 beside 2,700 readers of stock a second ÷ in quiet, median of ten pairs (least to most)"
+            )?;
+            for (label, spread) in [("the feed in the service", within), ("the feed in a process of its own", apart)] {
+                let spread = spread.to_string();
+                writeln!(f, "{label:36}{spread:>20}   at most 1.1")?;
+            }
+            writeln!(f, "the feed alone answers {alone:.0} a second, of at most {largest} bytes   at least 20000")?;
+            writeln!(f, "and takes {resident:.0} MiB with 24,000 sites and 200 who watch   at most 150")?;
         }
         for (at, line) in self.notes.iter().chain(&self.failures).enumerate() {
             writeln!(f, "{}{line}", if at == 0 { "\n" } else { "" })?;

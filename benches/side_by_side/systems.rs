@@ -151,6 +151,11 @@ impl OnRedis {
     }
 
     /// Sells at a rate of its own.
+    /// Where terminals call, as HOST:PORT.
+    pub fn address(&self) -> &str {
+        &self.service.address
+    }
+
     pub async fn sell_open(&self, per_second: f64, span: Duration) -> Result<Offered, Failure> {
         let answered = self.counters.sell_open(per_second, span).await;
         answered.map_err(|failure| self.service.explain(failure))

@@ -14,8 +14,10 @@ use crate::time::Timestamp;
 
 /// A service that listens, as far as whoever started it wants to know.
 pub struct Greeting<'a> {
-    /// Where terminals call.
-    pub counters: SocketAddr,
+    /// Where terminals call; `None`: another process answers them.
+    pub counters: Option<SocketAddr>,
+    /// Where anybody asks for stock; `None`: another process answers them.
+    pub feed: Option<SocketAddr>,
     /// Whether they call over TLS.
     pub encrypted: bool,
     /// Where health and metrics are asked for.
@@ -38,7 +40,15 @@ impl fmt::Display for Greeting<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let spoken =
             if self.encrypted { "gRPC for counters, over TLS with their certificates" } else { "gRPC for counters" };
-        writeln!(f, "rationd {} listens on {} ({spoken})", env!("CARGO_PKG_VERSION"), self.counters)?;
+        let version = env!("CARGO_PKG_VERSION");
+        match (self.counters, self.feed) {
+            (Some(counters), _) => writeln!(f, "rationd {version} listens on {counters} ({spoken})")?,
+            (None, Some(feed)) => writeln!(f, "rationd {version} listens on {feed} (the public feed of stock alone)")?,
+            (None, None) => writeln!(f, "rationd {version} listens nowhere")?,
+        }
+        if let Some(feed) = self.feed {
+            writeln!(f, "  stock, for anybody  http://{feed}/")?;
+        }
         writeln!(f, "  health and metrics  {} (gRPC health; http://{}/metrics)", self.admin, self.admin)?;
         writeln!(f, "  sales recorded in   {}", self.store)?;
         if self.volatile {
@@ -49,6 +59,9 @@ impl fmt::Display for Greeting<'_> {
         }
         for programme in self.policies.iter() {
             writeln!(f, "  {:<19} {}", programme.id().as_str(), self.today(programme))?;
+        }
+        if self.counters.is_none() {
+            return write!(f, "Counters are answered by other processes of this store.");
         }
         match self.first_sale() {
             Some(sale) => {
@@ -87,7 +100,8 @@ impl Greeting<'_> {
 
     fn first_sale(&self) -> Option<String> {
         let (number, site) = first_sale(self.policies, self.sites, self.now)?;
-        let (program, port) = (program(), self.counters.port());
+        let counters = self.counters?;
+        let (program, port) = (program(), counters.port());
         let sale = format!("{program} sell --number {number} --quantity 2 --site {site}");
         Some(match (self.encrypted, port) {
             // The name that a certificate for this machine carries; whose certificate it is to be is for the reader to say.
@@ -95,7 +109,7 @@ impl Greeting<'_> {
                 "{sale} --address https://localhost:{port} --tls-ca CA.pem --tls-certificate SITE.pem --tls-key SITE.key"
             ),
             (false, 7420) => sale,
-            (false, _) => format!("{sale} --address http://{}", self.counters),
+            (false, _) => format!("{sale} --address http://{counters}"),
         })
     }
 }
@@ -144,7 +158,8 @@ mod tests {
         let (policies, sites) = (Policies::built_in(), Sites::demo());
         for day in 23..30 {
             let greeting = Greeting {
-                counters: SocketAddr::from(([127, 0, 0, 1], 7420)),
+                counters: Some(SocketAddr::from(([127, 0, 0, 1], 7420))),
+                feed: Some(SocketAddr::from(([127, 0, 0, 1], 7422))),
                 encrypted: false,
                 admin: SocketAddr::from(([127, 0, 0, 1], 7421)),
                 store: "embedded:./rationd-data",

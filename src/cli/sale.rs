@@ -16,10 +16,10 @@ use crate::terminal::{CallError, Connection, Opened, Session, Terminal, Tls};
 const DEMO_SITE: &str = "11000001";
 
 /// How long a call is made again where that helps. Whoever stands at the counter waits for it.
-const PATIENCE: Duration = Duration::from_secs(15);
+pub(super) const PATIENCE: Duration = Duration::from_secs(15);
 
 /// The demo programme, the only one under which a number may stand on the command line.
-const DEMO: &str = "weekly-essentials";
+pub(super) const DEMO: &str = "weekly-essentials";
 
 /// Numbers invented for trying things out (`domain.md` 3.3); they belong to nobody.
 pub(super) const SYNTHETIC: [&str; 12] = [
@@ -89,7 +89,7 @@ pub(super) struct Where {
     tls: TlsFiles,
     /// Prints one JSON object
     #[arg(long)]
-    json: bool,
+    pub(super) json: bool,
 }
 
 /// Whose allowance is charged. The number comes from a prompt or from standard input.
@@ -202,7 +202,7 @@ pub struct Health {
 }
 
 /// Why a command could not be carried out.
-enum Trouble {
+pub(super) enum Trouble {
     /// The arguments or the number.
     Usage(String),
     /// Nothing was sent.
@@ -244,6 +244,12 @@ pub(super) async fn run(command: SaleCommand) -> u8 {
 }
 
 fn tell(trouble: Trouble, json: bool) -> u8 {
+    let advice = "recorded or not, nobody can say yet: repeat with the same --request-id, or ask `rationd resolve`";
+    tell_with(trouble, json, advice)
+}
+
+/// Tells what is wrong; where nobody can say whether it was recorded, with this advice.
+pub(super) fn tell_with(trouble: Trouble, json: bool, advice: &str) -> u8 {
     let (code, name, message) = match trouble {
         Trouble::Usage(message) => (exit::USAGE, "INVALID_REQUEST".to_string(), message),
         Trouble::Unreachable(message) => (exit::NOT_EXECUTED, "UNREACHABLE".into(), message),
@@ -254,8 +260,6 @@ fn tell(trouble: Trouble, json: bool) -> u8 {
             (code, reason, format!("{message}{retry}"))
         }
         Trouble::Call(CallError::Unknown(message)) => {
-            let advice =
-                "recorded or not, nobody can say yet: repeat with the same --request-id, or ask `rationd resolve`";
             (exit::UNKNOWN, "OUTCOME_UNKNOWN".into(), format!("{message}; {advice}"))
         }
         Trouble::SiteFull(full) => {
@@ -380,7 +384,7 @@ async fn ask_health(health: Health) -> u8 {
     }
 }
 
-async fn connect(at: &Where) -> Result<Terminal, Trouble> {
+pub(super) async fn connect(at: &Where) -> Result<Terminal, Trouble> {
     let tls = at.tls.for_somebody(&at.address).map_err(Trouble::Usage)?;
     let site = match at.site {
         None if tls.is_none() => Some(DEMO_SITE.parse().map_err(|e| Trouble::Usage(format!("{e}")))?),
@@ -389,7 +393,7 @@ async fn connect(at: &Where) -> Result<Terminal, Trouble> {
     Ok(Terminal::on(&reach(&at.address, tls.as_ref(), &at.tls).await?, site, at.terminal))
 }
 
-async fn reach(address: &str, tls: Option<&Tls>, files: &TlsFiles) -> Result<Connection, Trouble> {
+pub(super) async fn reach(address: &str, tls: Option<&Tls>, files: &TlsFiles) -> Result<Connection, Trouble> {
     Connection::open(address, tls).await.map_err(|unreachable| Trouble::Unreachable(files.beside(&unreachable)))
 }
 

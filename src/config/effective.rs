@@ -25,6 +25,7 @@ impl Config {
             "allow_volatile",
             self.allow_volatile,
         );
+        out.text("what this process does: counters, feed or both", "roles", self.roles);
         out.path(
             "directory of programme files (*.toml); left out: the built-in ones",
             "policies",
@@ -69,6 +70,11 @@ impl Config {
         );
         out.section("admin");
         out.text("where operators, metrics and health probes call", "listen", self.admin);
+        out.section("feed");
+        out.text("where anybody asks for stock; off loopback only with TLS beside it", "listen", self.feed.listen);
+        let programme = self.feed.programme;
+        out.optional("programme of which the endpoints of 2020 speak; left out: the first", "programme", programme);
+        out.value("threads of its own", "workers", self.feed.workers);
         out.section("sessions");
         out.seconds("a seat outlives the last sign of its terminal by so much", "lease_seconds", sessions.lease);
         out.value("live sessions in the nation; more wait in line", "capacity", sessions.capacity);
@@ -134,8 +140,12 @@ impl Toml {
     }
 
     fn path(&mut self, note: &str, key: &str, path: Option<&PathBuf>) {
-        match path {
-            Some(path) => self.text(note, key, path.display()),
+        self.optional(note, key, path.map(|path| path.display()));
+    }
+
+    fn optional(&mut self, note: &str, key: &str, text: Option<impl Display>) {
+        match text {
+            Some(text) => self.text(note, key, text),
             None => self.note(&format!("{note}\n# {key} = \"…\"")),
         }
     }

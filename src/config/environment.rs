@@ -14,13 +14,14 @@ const PREFIX: &str = "RATIOND_";
 pub(super) const CONFIG_FILE: &str = "RATIOND_CONFIG";
 
 /// Names that are not settings but are nobody's mistake either.
-const NOT_SETTINGS: [&str; 6] = [
+const NOT_SETTINGS: [&str; 7] = [
     CONFIG_FILE,
     "RATIOND_MUTANT",
     "RATIOND_ADDRESS",
     "RATIOND_CLIENT_TLS_CA",
     "RATIOND_CLIENT_TLS_CERTIFICATE",
     "RATIOND_CLIENT_TLS_KEY",
+    "RATIOND_FEED_ADDRESS",
 ];
 
 /// The variables of this process.

@@ -227,7 +227,7 @@ cap_by_channel = 2
 log_format = "xml"
 log_filter = "rationd=loud"
 
-[feed]
+[public]
 [[listeners]]
 "#;
     let found = problems(from_file(file));
@@ -253,7 +253,7 @@ log_filter = "rationd=loud"
             "rationd.toml:26: telemetry.log_format: must be \"human\" or \"json\"",
             "rationd.toml:27: telemetry.log_filter: must be tracing directives such as \"info,rationd=debug\": error parsing \
              level filter: expected one of \"off\", \"error\", \"warn\", \"info\", \"debug\", \"trace\", or a number 0-5",
-            "rationd.toml:29: feed: is not a setting: correct its spelling or remove it",
+            "rationd.toml:29: public: is not a setting: correct its spelling or remove it",
             "rationd.toml:30: listeners: is not a setting: correct its spelling or remove it",
         ]
     );

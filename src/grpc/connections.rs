@@ -62,6 +62,8 @@ pub(super) struct Listens {
     pub(super) speaks: Speaks,
     /// Whether HTTP/1.1 is spoken too.
     pub(super) http1: bool,
+    /// How long a connection of HTTP/1.1 waits for its next request.
+    pub(super) idle: Duration,
     pub(super) room: Room,
     /// How long a client may take nothing of the answers that wait for it.
     pub(super) patience: Duration,
@@ -123,8 +125,8 @@ impl Listens {
         S: Service<Request<Body>, Response = Response<Body>, Error = Infallible> + Clone + Send + 'static,
         S::Future: Send,
     {
-        let Self { speaks, http1, room, patience, metrics, age, trail } = self;
-        let (http, crowd, returns) = (http(http1), Crowd::new(), Arc::new(Returns::default()));
+        let Self { speaks, http1, idle, room, patience, metrics, age, trail } = self;
+        let (http, crowd, returns) = (http(http1, idle), Crowd::new(), Arc::new(Returns::default()));
         let mut live = JoinSet::new();
         {
             let ungreeted = room.of_one_address.unwrap_or(UNGREETED_OF_ONE_ADDRESS).min(UNGREETED_OF_ONE_ADDRESS);
@@ -158,13 +160,13 @@ impl Listens {
 }
 
 /// Every limit said aloud.
-fn http(http1: bool) -> auto::Builder<TokioExecutor> {
+fn http(http1: bool, idle: Duration) -> auto::Builder<TokioExecutor> {
     let builder = auto::Builder::new(TokioExecutor::new());
     let mut builder = if http1 { builder } else { builder.http2_only() };
     builder
         .http1()
         .timer(TokioTimer::new())
-        .header_read_timeout(GREETED_WITHIN)
+        .header_read_timeout(idle)
         .max_headers(limits::HTTP1_HEADERS)
         .max_buf_size(limits::HTTP1_BUFFER);
     if Mutant::LimitsUnset.is_on() {

@@ -139,7 +139,8 @@ fn programme(text: &str) -> Result<ProgrammeId, BadField> {
     text.parse().map_err(|e| BadField::new("programme", format!("is not a programme's id: {e}")))
 }
 
-fn request_id(text: &str, path: String) -> Result<RequestId, BadField> {
+/// The id that the caller has made.
+pub(super) fn request_id(text: &str, path: String) -> Result<RequestId, BadField> {
     if text.is_empty() {
         return Err(BadField::new(path, "is required: a UUID that is made and written down before the first attempt"));
     }
@@ -357,6 +358,14 @@ pub(super) fn event(told: &Told, programme: String) -> v1::PurchaseEvent {
         over: entry.over,
         stated: told.stated.clone(),
     }
+}
+
+/// An instant that a caller names.
+pub(super) fn moment(wire: WireTimestamp, path: &str) -> Result<Timestamp, BadField> {
+    let millis = wire.seconds.checked_mul(1_000).and_then(|s| s.checked_add(i64::from(wire.nanos / 1_000_000)));
+    let known = millis.filter(|_| (0..1_000_000_000).contains(&wire.nanos)).map(Timestamp::from_millis);
+    let known = known.filter(|at| (Timestamp::EPOCH..Timestamp::NEVER).contains(at));
+    known.ok_or_else(|| BadField::new(path, "must be an instant of 1970 or later, with nanos from 0 to 999,999,999"))
 }
 
 /// An instant on the wire.

@@ -9,7 +9,7 @@ use tonic_health::pb::health_server::{Health as HealthApi, HealthServer};
 use tonic_health::server::{HealthReporter, HealthService};
 
 use super::limits::MESSAGE;
-use super::{AUDIT_LOG, PURCHASE_SERVICE, SESSION_SERVICE};
+use super::{AUDIT_LOG, PURCHASE_SERVICE, SESSION_SERVICE, STOCK_SERVICE};
 
 /// What health answers. Clones share it.
 #[derive(Clone)]
@@ -39,11 +39,23 @@ impl Health {
         self.reporter.set_service_status(AUDIT_LOG, status).await;
     }
 
+    /// Whether what happens is read into levels of stock. Sales do not depend on it.
+    pub async fn set_stocked(&self, stocked: bool) {
+        let ended = self.ended.lock().await;
+        self.tell_of_stock(stocked && !*ended).await;
+    }
+
     /// Not ready any more, whatever [`Health::set_ready`] says later: the service stops.
     pub async fn end(&self) {
         let mut ended = self.ended.lock().await;
         *ended = true;
         self.tell(false).await;
+        self.tell_of_stock(false).await;
+    }
+
+    async fn tell_of_stock(&self, stocked: bool) {
+        let status = if stocked { ServingStatus::Serving } else { ServingStatus::NotServing };
+        self.reporter.set_service_status(STOCK_SERVICE, status).await;
     }
 
     async fn tell(&self, ready: bool) {

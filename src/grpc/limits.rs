@@ -29,6 +29,16 @@ pub const HELD_AT_ONCE: usize = 4096;
 pub const MAX_ADMIN_CONNECTIONS: usize = 64;
 /// Of them from one address, of those that no certificate names: however many stand there, probes from another get through.
 pub const ADMIN_CONNECTIONS_OF_ONE_ADDRESS: usize = 16;
+/// The most connections to the feed's listener beside that of the counters; where the feed is apart as many as there are files.
+pub const MAX_FEED_CONNECTIONS: usize = 1024;
+/// The same where the feed is apart: what that many idle ones take is a quarter of what a pod has.
+pub const MAX_FEED_CONNECTIONS_APART: usize = 4096;
+/// How long a connection of HTTP/1.1 to it waits for its next request: longer than proxies keep theirs.
+pub const FEED_IDLE: Duration = Duration::from_secs(75);
+/// Calls for stock that may wait for their answer at once; watchers are not among them. Each is answered from memory.
+pub const FEED_CALLS: usize = 256;
+/// The most who watch at once: everything that becomes known is written so many times.
+pub const WATCHERS: usize = 1000;
 
 /// Calls under way at once on a connection, sessions' streams among them.
 pub const STREAMS: u32 = 64;
@@ -56,6 +66,9 @@ pub const UNTAKEN: usize = 64 * 1024;
 pub const TAKEN_WITHIN: Duration = Duration::from_secs(5);
 /// The same of operators, who may be reading.
 pub const TAKEN_WITHIN_BY_OPERATORS: Duration = Duration::from_secs(600);
+/// The same of those who take the stock to the public: what they do with it may take a while, and they hold nothing meanwhile but what
+/// waits for them.
+pub const TAKEN_WITHIN_BY_FEEDS: Duration = Duration::from_secs(60);
 
 /// Streams that were given up before anybody looked at them, at once on a connection.
 pub const RESETS_PENDING: usize = 20;
@@ -73,7 +86,7 @@ pub const TINY: u32 = 16;
 /// Lines in the log about greetings that failed, and as many about connections that were cut off: strangers write them.
 pub const LINES: Rate = Rate { at_once: 10, per_second: 1 };
 
-/// Headers of a call over HTTP/1.1, which only the admin listener speaks.
+/// Headers of a call over HTTP/1.1, which the admin listener speaks, and the feed's.
 pub const HTTP1_HEADERS: usize = 64;
 /// How much of such a call is kept before it is read.
 pub const HTTP1_BUFFER: usize = 16 * 1024;

@@ -18,17 +18,19 @@ pub(super) enum Role {
     Gateway,
     /// Whoever runs the service.
     Operator,
-    /// Whoever takes the stock of all sites to the public. Nothing of that is served yet, and nothing else is for them.
+    /// Whoever takes the stock of all sites to the public. Nothing else is for them.
     Feed,
 }
 
-/// Those who look up, sell and open sessions.
+/// Those who look up, sell, open sessions and report what they have.
 const SELLERS: &[Role] = &[Role::Site, Role::Gateway];
 /// Those who run the service.
 const OPERATORS: &[Role] = &[Role::Operator];
+/// What is told to the public need not be kept from anybody whom a certificate names.
+const EVERYBODY: &[Role] = &[Role::Site, Role::Gateway, Role::Operator, Role::Feed];
 
 /// Every call, and whose it is.
-pub(super) const TABLE: [(&str, &[Role]); 18] = [
+pub(super) const TABLE: [(&str, &[Role]); 22] = [
     ("rationd.v1.OperatorService/ExportRecords", OPERATORS),
     ("rationd.v1.OperatorService/ReadEvents", OPERATORS),
     ("rationd.v1.OperatorService/GetSwitches", OPERATORS),
@@ -47,6 +49,10 @@ pub(super) const TABLE: [(&str, &[Role]); 18] = [
     ("rationd.v1.SessionService/PollSession", SELLERS),
     ("rationd.v1.SessionService/RenewSession", SELLERS),
     ("rationd.v1.SessionService/CloseSession", SELLERS),
+    ("rationd.v1.StockService/ReportStock", SELLERS),
+    ("rationd.v1.StockService/GetStock", EVERYBODY),
+    ("rationd.v1.StockService/ListStock", EVERYBODY),
+    ("rationd.v1.StockService/WatchStock", EVERYBODY),
 ];
 
 /// What calls of ours begin with. Health and reflection are everybody's.

@@ -163,7 +163,8 @@ pub(crate) fn terminal_not_yours() -> Fault {
 
 /// Somebody else asked for what sites do.
 pub(crate) fn not_a_site() -> Fault {
-    let message = "this certificate is not that of a site or a gateway; only they check, sell and open sessions";
+    let message =
+        "this certificate is not that of a site or a gateway; only they check, sell, open sessions and report stock";
     status(Code::PermissionDenied, "NOT_A_SITE", message)
 }
 
@@ -311,6 +312,55 @@ pub(crate) fn not_on_loopback() -> Fault {
     let message = "the admin listener is not on loopback and has no certificates to tell who calls: set [tls] and call with an \
                    operator's certificate, or put admin.listen on loopback";
     status(Code::PermissionDenied, "NOT_ON_LOOPBACK", message)
+}
+
+/// Whoever calls cannot be identified, and may be anybody.
+pub(crate) fn feed_not_on_loopback() -> Fault {
+    let message = "the feed's listener is not on loopback and has no certificates to tell who calls: set [tls], put feed.listen on \
+                   loopback, or read the public pages";
+    status(Code::PermissionDenied, "NOT_ON_LOOPBACK", message)
+}
+
+/// The call is one of this service, and is answered on another listener.
+pub(crate) fn other_listener(setting: &str) -> Fault {
+    let message = format!("this call is answered on another listener of the service, that of its setting {setting}");
+    status(Code::Unimplemented, "OTHER_LISTENER", message)
+}
+
+/// The shelf did not say that a report stands.
+pub(crate) fn report_not_taken(error: LedgerError) -> Fault {
+    let again = "recorded or not, nobody can say yet: send the same report again with the same request id";
+    match error {
+        LedgerError::RequestIdReused => report_reused(),
+        LedgerError::StoreUnavailable(_) | LedgerError::OtherRing(_) => {
+            let message = "the report cannot be recorded now, and was not by this attempt; send it again";
+            status(Code::Unavailable, "STORE_UNAVAILABLE", message).retry(RETRY_STORE)
+        }
+        LedgerError::Unconfirmed(_) => {
+            status(Code::Unavailable, "COMMIT_UNCONFIRMED", again).retry(RETRY_STORE).unknown()
+        }
+        LedgerError::Corrupt(_) => status(Code::Internal, "INTERNAL", format!("internal error; {again}")).unknown(),
+        other => failure(&Failure::Ledger(other)),
+    }
+}
+
+/// The report's id is taken.
+pub(crate) fn report_reused() -> Fault {
+    let message =
+        "this request id was used before for another report of this site; nothing was changed; make a new one";
+    status(Code::FailedPrecondition, "REQUEST_ID_REUSED", message)
+}
+
+/// As many watch as may.
+pub(crate) fn too_many_watchers() -> Fault {
+    let message = "as many watch the stock here as may; try again, or at another instance";
+    status(Code::ResourceExhausted, "TOO_MANY_WATCHERS", message).retry(RETRY_LOAD)
+}
+
+/// The connection of a watcher comes to its end.
+pub(crate) fn stopped_watching() -> Fault {
+    let message = "this connection comes to its end; go on over another one from the resume token that was given last";
+    status(Code::Unavailable, "STOPPING", message).retry(RETRY_LOAD)
 }
 
 /// The path leads nowhere.

@@ -65,18 +65,28 @@ pub enum After {
 }
 
 impl After {
-    /// At most so many of what was read from `place` on, the event of that place included. `is_whole`: nothing was ever dropped before
-    /// them.
-    pub(super) fn of(place: Place, mut events: Vec<(Place, Told)>, is_whole: bool, most: usize) -> Self {
-        match place {
-            Place::BEGINNING => {}
-            Place::FIRST if is_whole => {}
-            place if events.first().is_some_and(|(first, _)| *first == place) => drop(events.remove(0)),
-            _ => return Self::Gone,
-        }
-        events.truncate(most);
-        Self::Events(events)
+    /// See [`following`].
+    pub(super) fn of(place: Place, events: Vec<(Place, Told)>, is_whole: bool, most: usize) -> Self {
+        following(place, events, is_whole, most).map_or(Self::Gone, Self::Events)
     }
+}
+
+/// At most so many of what was read from `place` on, that which stands at the place itself included. `is_whole`: nothing was ever
+/// dropped before them. `None`: what stood at the place is gone, and so may be some that followed it.
+pub(crate) fn following<T>(
+    place: Place,
+    mut found: Vec<(Place, T)>,
+    is_whole: bool,
+    most: usize,
+) -> Option<Vec<(Place, T)>> {
+    match place {
+        Place::BEGINNING => {}
+        Place::FIRST if is_whole => {}
+        place if found.first().is_some_and(|(first, _)| *first == place) => drop(found.remove(0)),
+        _ => return None,
+    }
+    found.truncate(most);
+    Some(found)
 }
 
 /// Where a reader stands in every partition of a ledger.

@@ -15,13 +15,14 @@ mod confirming;
 mod decode;
 mod encode;
 mod export;
-mod faults;
+pub(crate) mod faults;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
 mod identity;
 pub mod keys;
 mod lanes;
 mod outbox;
+mod reader;
 mod replicated;
 mod rings;
 mod scripts;
@@ -59,6 +60,8 @@ use standing::{Barrier, Standing};
 use unit::Asks;
 
 pub use lanes::{Lanes, Seen, Trip};
+pub use reader::RedisReader;
+pub(crate) use replicated::must_have;
 pub use watching::FirstCheck;
 pub use witness::{BadWitness, Witness};
 
@@ -91,6 +94,8 @@ pub struct RedisLedger<C> {
     options: Arc<RedisOptions>,
     /// How far the key ring of this process has turned.
     turn: Arc<watch::Sender<Turn>>,
+    /// Nothing of the ledger is written by this process, not even its name.
+    only_reads: bool,
     clock: C,
 }
 
@@ -104,6 +109,7 @@ impl<C: Clock> RedisLedger<C> {
             ledger: Arc::default(),
             turn: Arc::new(watch::Sender::new(options.terms.turn)),
             options: Arc::new(options),
+            only_reads: false,
             clock,
             pool: pool.clone(),
         };
@@ -318,7 +324,7 @@ pub fn raw_claim(key: &RecordKey, call: &Call, claim: &Claim) -> (Vec<Vec<u8>>, 
 }
 
 /// A question that got no answer has written nothing either.
-fn wrote_nothing(error: LedgerError) -> LedgerError {
+pub(crate) fn wrote_nothing(error: LedgerError) -> LedgerError {
     match error {
         LedgerError::Unconfirmed(reason) => LedgerError::StoreUnavailable(reason),
         other => other,

@@ -221,6 +221,11 @@ impl Zone {
         at.display_with_offset(self.zone.to_offset(at)).to_string()
     }
 
+    /// Without the zone, as the public feed of 2020 wrote it: `2020/03/14 00:00:00`.
+    pub(super) fn stamp(&self, at: Timestamp) -> String {
+        self.zone.to_datetime(instant(at)).strftime("%Y/%m/%d %H:%M:%S").to_string()
+    }
+
     /// The instant at which a civil time is first reached. A time that a change of clocks skips is reached when the
     /// clocks have jumped; of a time that occurs twice the first counts.
     fn start(&self, date: civil::Date, time: TimeOfDay) -> Timestamp {

@@ -13,6 +13,7 @@ use super::file::Effect;
 use super::foreigners::Foreigners;
 use super::proxy::{Proxies, WhoseDays};
 use super::rotation::{FreeDays, Rotation};
+use super::stock::StockLevels;
 use super::windows::WindowRule;
 use super::{Assessment, Judgement, Line, LineSet, Person, Place, Reason, Refusal, Visit, Window, Windows};
 use crate::ids::{Paper, ProgrammeCode, ProgrammeId, Relation};
@@ -39,6 +40,7 @@ pub struct Programme {
     pub(super) check_digit_warning: bool,
     pub(super) demo: bool,
     pub(super) longest_hold: Duration,
+    pub(super) stock_levels: StockLevels,
     pub(super) other_papers: Vec<Paper>,
     /// Contiguous, by time.
     pub(super) periods: Vec<Period>,
@@ -236,9 +238,19 @@ impl Programme {
         self.zone.midnight(date)
     }
 
+    /// From how many units on a site has plenty, some, few.
+    pub fn stock_levels(&self) -> StockLevels {
+        self.stock_levels
+    }
+
     /// An instant in the programme's zone: `2020-03-14T00:00:00+09:00`.
     pub fn local(&self, at: Timestamp) -> String {
         self.zone.local(at)
+    }
+
+    /// The same without the zone, as the public feed of 2020 wrote it: `2020/03/14 00:00:00`.
+    pub fn stamp(&self, at: Timestamp) -> String {
+        self.zone.stamp(at)
     }
 
     pub(super) fn period(&self, at: Timestamp) -> Option<&Period> {

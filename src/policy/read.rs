@@ -10,6 +10,7 @@
 //! | `buyer_id` | `kr_resident` or `opaque` |
 //! | `check_digit_warning`, `demo` | `false` unless given |
 //! | `max_hold_minutes` | the longest hold that may be asked for |
+//! | `[stock_levels]` | `plenty`, `some`, `few`: from how many units on a site has them; 100, 30 and 2 unless given, as in 2020 |
 //! | `other_papers` | papers that may be stated although no rule asks for them |
 //! | `[[periods]]` | `from`, `until`; `windows`; `rotation`, `holidays_free`; or `in_force = false` and `why`. Each begins where the one before it ends |
 //! | a window | `kind`: `day`, `week` (with `starts`), `month` (all three with `starts_at`), `span` (`from`, `until`), `rolling_days` (`days`); `units`, `units_by_birth_year`, `purchases` |
@@ -32,6 +33,7 @@ use super::problems::{PolicyErrors, Problems};
 use super::programme::{BuyerIds, Period, Programme};
 use super::proxy::{Proxies, WhoseDays};
 use super::rotation::{FreeDays, Rotation};
+use super::stock::StockLevels;
 use super::windows::WindowRule;
 use crate::time::Timestamp;
 
@@ -73,6 +75,10 @@ fn read(mut file: Table<'_>, problems: &mut Problems<'_>) -> Option<Programme> {
     let demo = file.flag(problems, "demo", false);
     let other_papers = file.names(problems, "other_papers");
     let longest_hold = file.integer(problems, "max_hold_minutes", 1..=MAX_HOLD_MINUTES);
+    let stock_levels = match file.table(problems, "stock_levels") {
+        Some(table) => StockLevels::read(table, problems),
+        None => Some(StockLevels::OF_2020),
+    };
     let rotation = file.table(problems, "rotation").map(|table| Rotation::read(table, problems));
     let free_days = FreeDays::read(file.tables(problems, "free_days"), problems);
     let holidays = FreeDays::read(file.tables(problems, "holidays"), problems);
@@ -113,6 +119,7 @@ fn read(mut file: Table<'_>, problems: &mut Problems<'_>) -> Option<Programme> {
         check_digit_warning,
         demo,
         longest_hold: Duration::from_secs(60 * longest_hold?.value.unsigned_abs()),
+        stock_levels: stock_levels?,
         other_papers,
         periods,
         rotation,

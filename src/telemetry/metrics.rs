@@ -100,6 +100,27 @@ const STORE_VOLATILE: Row = Row {
     help: "1 when receipts are given with weaker durability than production asks for, 0 otherwise.",
     labels: &[],
 };
+const STOCK_SITES: Row = Row {
+    name: "rationd.stock.sites",
+    kind: Kind::Gauge,
+    unit: "{site}",
+    help: "Stocks that are shown, by what is said of them: a level, or that it is stale or unverified besides.",
+    labels: &["state"],
+};
+const STOCK_AGE: Row = Row {
+    name: "rationd.stock.age",
+    kind: Kind::Gauge,
+    unit: "s",
+    help: "For how long nothing of what happens could be read into levels of stock.",
+    labels: &[],
+};
+const FEED_DURATION: Row = Row {
+    name: "rationd.feed.duration",
+    kind: Kind::Histogram,
+    unit: "s",
+    help: "Time to make an answer of the public feed, by endpoint and HTTP status.",
+    labels: &["endpoint", "status"],
+};
 const SESSIONS_LIVE: Row = Row {
     name: "rationd.sessions.live",
     kind: Kind::Gauge,
@@ -222,7 +243,7 @@ const AUDIT_FAILING: Row = Row {
 };
 
 /// Every instrument of the service.
-pub const TABLE: [Row; 26] = [
+pub const TABLE: [Row; 29] = [
     DECISIONS,
     NEAR_LIMIT,
     RPC_DURATION,
@@ -232,6 +253,9 @@ pub const TABLE: [Row; 26] = [
     OVER_ADMITTED,
     STORE_SERVING,
     STORE_VOLATILE,
+    STOCK_SITES,
+    STOCK_AGE,
+    FEED_DURATION,
     SESSIONS_LIVE,
     SESSIONS_CAPACITY,
     SESSIONS_WAITING,
@@ -371,6 +395,26 @@ label! {
 }
 
 label! {
+    /// What is said of a stock.
+    StockState {
+        /// Its level.
+        Plenty = "plenty",
+        /// Its level.
+        Some = "some",
+        /// Its level.
+        Few = "few",
+        /// Its level.
+        Empty = "empty",
+        /// Its site does not sell for now.
+        Paused = "paused",
+        /// Besides: nothing was heard for longer than is usual.
+        Stale = "stale",
+        /// Besides: something may be missing.
+        Unverified = "unverified",
+    }
+}
+
+label! {
     /// What became of a reading of changed files.
     ReloadOutcome {
         /// What they say is in force.
@@ -457,6 +501,9 @@ pub struct Metrics {
     over_admitted: Counter<u64>,
     store_serving: Gauge<u64>,
     store_volatile: Gauge<u64>,
+    stock_sites: Gauge<u64>,
+    stock_age: Gauge<u64>,
+    feed_duration: Histogram<f64>,
     sessions_live: Gauge<u64>,
     sessions_capacity: Gauge<u64>,
     sessions_waiting: Gauge<u64>,
@@ -506,6 +553,9 @@ impl Metrics {
             over_admitted: counter(OVER_ADMITTED),
             store_serving: gauge(STORE_SERVING),
             store_volatile: gauge(STORE_VOLATILE),
+            stock_sites: gauge(STOCK_SITES),
+            stock_age: gauge(STOCK_AGE),
+            feed_duration: histogram(FEED_DURATION),
             sessions_live: gauge(SESSIONS_LIVE),
             sessions_capacity: gauge(SESSIONS_CAPACITY),
             sessions_waiting: gauge(SESSIONS_WAITING),
@@ -596,6 +646,22 @@ impl Metrics {
     /// Whether receipts say `durability=volatile`.
     pub fn store_volatile(&self, volatile: bool) {
         self.store_volatile.record(u64::from(volatile), &[]);
+    }
+
+    /// How many stocks are shown of which it is said that they are so.
+    pub fn stock_shown(&self, state: StockState, sites: u64) {
+        self.stock_sites.record(sites, &[KeyValue::new("state", state.name())]);
+    }
+
+    /// For how long nothing could be read into levels of stock.
+    pub fn stock_age(&self, age: Duration) {
+        self.stock_age.record(age.as_secs(), &[]);
+    }
+
+    /// The public feed answered: one of its paths, and how.
+    pub fn feed_answered(&self, endpoint: &'static str, status: u16, took: Duration) {
+        let labels = [KeyValue::new("endpoint", endpoint), KeyValue::new("status", i64::from(status))];
+        self.feed_duration.record(took.as_secs_f64(), &labels);
     }
 
     /// How many sessions' streams are open on this instance.

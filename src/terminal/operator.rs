@@ -155,7 +155,7 @@ impl Events {
 }
 
 /// What the service says next. One that stands still keeps nobody for ever.
-async fn within_patience<T>(next: impl Future<Output = Result<T, Status>>) -> Result<T, Unread> {
+pub(super) async fn within_patience<T>(next: impl Future<Output = Result<T, Status>>) -> Result<T, Unread> {
     match tokio::time::timeout(PATIENCE, next).await {
         Ok(next) => Ok(next?),
         Err(_) => Err(Unread::NotWhole(format!(

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::rendered::{Rendered, list, number, pod, replicas, text};
 
 /// The configuration of the pods as the service reads it; an error if it does not. `None`: it is a Secret's.
-fn config(rendered: &Rendered, container: &Value) -> Option<Result<Config, String>> {
+pub fn config(rendered: &Rendered, container: &Value) -> Option<Result<Config, String>> {
     let file = rendered.configured("rationd-config", "rationd.toml")?;
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("rationd.toml");
@@ -31,44 +31,38 @@ pub fn wrongs(rendered: &Rendered) -> Vec<String> {
         None => {}
         Some(Err(errors)) => wrong.push(errors),
         Some(Ok(config)) => {
-            wrong.extend(configured(&config, pod, container));
+            wrong.extend(configured(&config, pod, container, PURCHASE_SERVICE));
+            wrong.extend(encrypted(&config, pod, container, "rationd-tls"));
             wrong.extend(kept(&config, pod, container, deployment));
-        }
-    }
-    let wanted = rendered.find("Service", "rationd-admin").map(|it| &it["spec"]["ports"][0]["targetPort"]);
-    let others = rendered.all("Service").filter(|it| it["metadata"]["name"] != "rationd-admin");
-    let leading = others.filter(|it| list(&it["spec"]["ports"]).iter().any(|port| Some(&port["targetPort"]) == wanted));
-    wrong.extend(leading.map(|it| format!("the Service {} leads to the admin listener", it["metadata"]["name"])));
-    for monitor in rendered.all("ServiceMonitor") {
-        let admin = rendered.the("Service", "rationd-admin");
-        let selector = &monitor["spec"]["selector"];
-        let seen = rendered.all("Service").filter(|it| super::rendered::chooses(selector, &it["metadata"]["labels"]));
-        if seen.map(|it| &it["metadata"]["name"]).collect::<Vec<_>>() != [&admin["metadata"]["name"]]
-            || monitor["spec"]["endpoints"][0]["port"] != admin["spec"]["ports"][0]["name"]
-        {
-            wrong.push("the ServiceMonitor does not see the admin Service alone".into());
         }
     }
     wrong
 }
 
 /// What the configuration and the manifest say of the same thing.
-fn configured(config: &Config, pod: &Value, container: &Value) -> Vec<String> {
+pub fn configured(config: &Config, pod: &Value, container: &Value, ready: &str) -> Vec<String> {
     let mut wrong = Vec::new();
-    let (counters, admin) = (config.counters, config.admin);
-    if !counters.ip().is_unspecified() || !admin.ip().is_unspecified() {
+    let admin = config.admin;
+    let listens = [
+        config.roles.counters.then_some(("grpc", config.counters)),
+        Some(("admin", admin)),
+        config.roles.feed.then_some(("feed", config.feed.listen)),
+    ];
+    let listens: Vec<_> = listens.into_iter().flatten().collect();
+    if listens.iter().any(|(_, at)| !at.ip().is_unspecified()) {
         wrong.push("a listener is on loopback, where neither counters nor the kubelet reach it".to_owned());
     }
-    let ports: Vec<&Value> = list(&container["ports"]).iter().map(|port| &port["containerPort"]).collect();
-    if ports != [&json!(counters.port()), &json!(admin.port())] {
-        wrong.push(format!("the container's ports are {ports:?}"));
+    let wanted: Vec<Value> =
+        listens.iter().map(|(name, at)| json!({ "name": name, "containerPort": at.port() })).collect();
+    if list(&container["ports"]) != wanted {
+        wrong.push(format!("the ports of a pod that is {} are {}", config.roles, container["ports"]));
     }
     for probe in ["livenessProbe", "readinessProbe", "startupProbe"] {
         let asked = &container[probe]["grpc"];
         // Readiness follows the store; whether the process lives does not: it is not restarted because Redis is away.
-        let service = (probe == "readinessProbe").then_some(PURCHASE_SERVICE);
+        let service = (probe == "readinessProbe").then_some(ready);
         if asked["port"] != admin.port() || asked["service"].as_str() != service {
-            wrong.push(format!("{probe} asks {asked}: liveness asks for nothing, readiness for {PURCHASE_SERVICE}"));
+            wrong.push(format!("{probe} asks {asked}: liveness asks for nothing, readiness for {ready}"));
         }
     }
     let (before, drain) = (number(&container["lifecycle"]["preStop"]["sleep"]["seconds"]), config.drain.as_secs());
@@ -83,7 +77,7 @@ fn configured(config: &Config, pod: &Value, container: &Value) -> Vec<String> {
 }
 
 /// The files that a container has of Secrets and ConfigMaps, and sees changed: by their paths, whose they are and their modes.
-fn mounted<'a>(pod: &'a Value, container: &'a Value) -> BTreeMap<PathBuf, (&'a str, &'a Value)> {
+pub fn mounted<'a>(pod: &'a Value, container: &'a Value) -> BTreeMap<PathBuf, (&'a str, &'a Value)> {
     let mut files = BTreeMap::new();
     // What is mounted by a subPath stays as it was when the container started.
     for mount in list(&container["volumeMounts"]).iter().filter(|it| it["subPath"].is_null()) {
@@ -101,24 +95,36 @@ fn mounted<'a>(pod: &'a Value, container: &'a Value) -> BTreeMap<PathBuf, (&'a s
     files
 }
 
-/// Keys and certificates are mounted where they are looked for, none of them a copy, for the pod's group alone; and a ledger of its
-/// own has its volume.
-fn kept(config: &Config, pod: &Value, container: &Value, deployment: &Value) -> Vec<String> {
-    let mut wrong = Vec::new();
+/// Certificates are mounted where they are looked for, none of them a copy, for the pod's group alone.
+pub fn encrypted(config: &Config, pod: &Value, container: &Value, own: &str) -> Vec<String> {
     let Some(tls) = &config.tls else { return vec!["no certificates".into()] };
-    let files = mounted(pod, container);
-    let own = [(&tls.certificate, "rationd-tls"), (&tls.key, "rationd-tls"), (&config.keys, "rationd-keys")];
     let believed = [(&tls.client_ca, "rationd-client-ca")];
     let revoked = tls.revoked.iter().map(|file| (file, "rationd-revoked"));
-    for (file, of) in own.into_iter().chain(believed).chain(revoked) {
-        let found = files.get(file);
-        if !found.is_some_and(|(name, mode)| *name == of && **mode == 0o440) {
-            wrong.push(format!("{} is not {of} itself with mode 0440: {found:?}", file.display()));
-        }
-    }
+    let files = [(&tls.certificate, own), (&tls.key, own)].into_iter().chain(believed).chain(revoked);
+    let mut wrong = themselves(files, pod, container);
     if pod["securityContext"]["fsGroup"].as_u64().is_none_or(|group| group == 0) {
         wrong.push("no group of the pod's own may read keys and certificates".into());
     }
+    wrong
+}
+
+/// Files that are not the Secrets and ConfigMaps that they should be, themselves and not readable by others.
+fn themselves<'a>(
+    files: impl IntoIterator<Item = (&'a PathBuf, &'a str)>,
+    pod: &Value,
+    container: &Value,
+) -> Vec<String> {
+    let mounted = mounted(pod, container);
+    let found = files.into_iter().map(|(file, of)| (file, of, mounted.get(file)));
+    found
+        .filter(|(_, of, found)| !found.is_some_and(|(name, mode)| name == of && *mode == 0o440))
+        .map(|(file, of, found)| format!("{} is not {of} itself with mode 0440: {found:?}", file.display()))
+        .collect()
+}
+
+/// The keys are mounted where they are looked for, and a ledger of its own has its volume.
+fn kept(config: &Config, pod: &Value, container: &Value, deployment: &Value) -> Vec<String> {
+    let mut wrong = themselves([(&config.keys, "rationd-keys")], pod, container);
     let mounts = |of: &Value, path: &str| list(&of["volumeMounts"]).iter().any(|it| it["mountPath"] == path);
     let remembers = config.witness.as_ref().and_then(|file| file.parent()?.to_str());
     if !remembers.is_some_and(|folder| mounts(container, folder)) {
@@ -140,9 +146,10 @@ fn kept(config: &Config, pod: &Value, container: &Value, deployment: &Value) -> 
 }
 
 /// How many there are, and how they are exchanged.
-fn rolled(rendered: &Rendered, deployment: &Value) -> Vec<String> {
+pub fn rolled(rendered: &Rendered, deployment: &Value) -> Vec<String> {
     let mut wrong = Vec::new();
-    let (strategy, scaler) = (&deployment["spec"]["strategy"], rendered.find("HorizontalPodAutoscaler", "rationd"));
+    let name = text(&deployment["metadata"]["name"]);
+    let (strategy, scaler) = (&deployment["spec"]["strategy"], rendered.find("HorizontalPodAutoscaler", name));
     if strategy["type"] == "RollingUpdate" && strategy["rollingUpdate"]["maxUnavailable"] != 0 {
         wrong.push("an upgrade leaves fewer instances than before".to_owned());
     }

@@ -24,8 +24,10 @@ fn the_image_is_small_runs_as_nobody_and_starts_what_the_pods_start() {
         "the toolchain of the project, {version}"
     );
     let rendered = Rendered::of("national");
-    let container = &pod(rendered.the("Deployment", "rationd"))["containers"][0];
-    assert_eq!(container["args"][0], "serve");
-    assert!(container["command"].is_null() && file.contains("ENTRYPOINT [\"/usr/local/bin/rationd\"]"));
-    assert_eq!(container["image"], format!("rationd:{}", env!("CARGO_PKG_VERSION")));
+    for name in ["rationd", "rationd-feed"] {
+        let container = &pod(rendered.the("Deployment", name))["containers"][0];
+        assert_eq!(container["args"][0], "serve");
+        assert!(container["command"].is_null() && file.contains("ENTRYPOINT [\"/usr/local/bin/rationd\"]"));
+        assert_eq!(container["image"], format!("rationd:{}", env!("CARGO_PKG_VERSION")));
+    }
 }

@@ -7,9 +7,11 @@ use serde_json::{Value, json};
 use super::rendered::{Rendered, chooses, containers, labels, list, text};
 
 /// What may reach what within the namespace: from, to, port. Nothing else may.
-const WANTED: [(&str, &str, u64); 6] = [
+const WANTED: [(&str, &str, u64); 8] = [
     ("rationd", "rationd-redis", 6379),
     ("rationd", "rationd-sentinel", 26379),
+    ("rationd-feed", "rationd-redis", 6379),
+    ("rationd-feed", "rationd-sentinel", 26379),
     ("rationd-redis", "rationd-redis", 6379),
     ("rationd-redis", "rationd-sentinel", 26379),
     ("rationd-sentinel", "rationd-redis", 6379),
@@ -24,6 +26,18 @@ pub fn wrongs(rendered: &Rendered) -> Vec<String> {
     }
     for workload in rendered.workloads() {
         wrong.extend(from_outside(rendered, workload));
+        wrong.extend(opens_nothing(rendered, workload));
+    }
+    // Whom the whole world may talk to, talks to the store and asks for names.
+    if let Some(feed) = rendered.find("Deployment", "rationd-feed") {
+        let known = |rule: &&Value| {
+            let ports = list(&rule["ports"]);
+            !ports.is_empty() && ports.iter().all(|it| [json!(53), json!(6379), json!(26379)].contains(&it["port"]))
+        };
+        let further: Vec<&Value> = rules(rendered, labels(feed), "Egress").filter(|rule| !known(rule)).collect();
+        if !further.is_empty() {
+            wrong.push(format!("rationd-feed may go further than to the store: {further:?}"));
+        }
     }
     for from in rendered.workloads() {
         for to in rendered.workloads() {
@@ -42,17 +56,24 @@ pub fn wrongs(rendered: &Rendered) -> Vec<String> {
     wrong
 }
 
-/// What those elsewhere may reach: counters the counters' port, the monitoring the admin port.
+/// What those elsewhere may reach: counters the counters' port, anybody the feed's, the monitoring the admin port.
 fn from_outside(rendered: &Rendered, workload: &Value) -> Vec<String> {
     let name = text(&workload["metadata"]["name"]);
     let mut wrong = Vec::new();
     for (port_name, port) in ports(workload) {
+        let from = |rule: &Value| if rule["from"].is_null() { "anybody" } else { "somebody" };
+        let reached: Vec<_> =
+            rules(rendered, labels(workload), "Ingress").filter(|it| opens(it, workload, port)).map(from).collect();
+        let wanted = if port_name == "grpc" || port_name == "feed" { "anybody" } else { "somebody" };
+        if !reached.contains(&wanted) {
+            wrong.push(format!("{name}: {wanted} should reach the port {port_name}"));
+        }
         for rule in rules(rendered, labels(workload), "Ingress").filter(|it| opens(it, workload, port)) {
             let peers = list(&rule["from"]);
             let monitoring =
                 json!({ "namespaceSelector": { "matchLabels": { "kubernetes.io/metadata.name": "monitoring" } } });
             let is_right = match port_name.as_str() {
-                "grpc" => true,
+                "grpc" | "feed" => true,
                 "admin" => peers == [monitoring],
                 _ => !peers.is_empty() && peers.iter().all(|it| it.as_object().unwrap().keys().eq(["podSelector"])),
             };
@@ -62,6 +83,21 @@ fn from_outside(rendered: &Rendered, workload: &Value) -> Vec<String> {
         }
     }
     wrong
+}
+
+/// A rule for a port that its pods do not have: what it was meant to open stands open elsewhere, or nowhere.
+fn opens_nothing(rendered: &Rendered, workload: &Value) -> Vec<String> {
+    let named = ports(workload);
+    let is_there = |it: &Value| match &it["port"] {
+        Value::String(name) => named.contains_key(name),
+        number => named.values().any(|port| *number == *port),
+    };
+    let opened = rules(rendered, labels(workload), "Ingress").flat_map(|rule| list(&rule["ports"]));
+    let name = text(&workload["metadata"]["name"]);
+    opened
+        .filter(|it| !is_there(it))
+        .map(|it| format!("{name}: a policy opens {}, which it does not have", it["port"]))
+        .collect()
 }
 
 /// The ports of a workload by their names.

@@ -26,8 +26,11 @@ pub fn wrongs(rendered: &Rendered) -> Vec<String> {
     if rendered.all("Secret").count() > 0 {
         wrong.push("a secret stands in the manifests".into());
     }
-    for service in rendered.all("Service") {
-        wrong.extend(leads_nowhere(rendered, service));
+    for scaler in rendered.all("HorizontalPodAutoscaler") {
+        let of = text(&scaler["spec"]["scaleTargetRef"]["name"]);
+        if rendered.find("Deployment", of).is_none() {
+            wrong.push(format!("the autoscaler of {of} scales nothing"));
+        }
     }
     wrong
 }
@@ -101,19 +104,4 @@ fn apart(rendered: &Rendered, pod: &Value, labels: &Value) -> Vec<String> {
         wrong.push("its disruption budget lets more than one go".into());
     }
     wrong
-}
-
-/// A Service that chooses no pods, or leads to a port that they do not have.
-fn leads_nowhere(rendered: &Rendered, service: &Value) -> Vec<String> {
-    let name = text(&service["metadata"]["name"]);
-    let selector = json!({ "matchLabels": service["spec"]["selector"] });
-    let Some(workload) = rendered.workloads().find(|it| chooses(&selector, labels(it))) else {
-        return vec![format!("the Service {name} chooses no pods")];
-    };
-    let ports: Vec<&Value> = containers(workload).flat_map(|it| list(&it["ports"])).map(|port| &port["name"]).collect();
-    let wanted = list(&service["spec"]["ports"]).iter().map(|port| &port["targetPort"]);
-    wanted
-        .filter(|port| !ports.contains(port))
-        .map(|port| format!("the Service {name} leads to {port}, which nobody has"))
-        .collect()
 }

@@ -3,14 +3,16 @@
 use std::fs;
 use std::process::Command;
 
-use super::rendered::{OVERLAYS, Rendered, copy, read, root, tool};
-use super::{counters, network, pods, store};
+use super::rendered::{OVERLAYS, Rendered, copy, list, read, root, text, tool};
+use super::{counters, feed, network, pods, services, store};
 use crate::service::run;
 
 /// Everything that is wrong with what an overlay comes to.
 fn wrongs(rendered: &Rendered) -> Vec<String> {
     let mut wrong = pods::wrongs(rendered);
+    wrong.extend(services::wrongs(rendered));
     wrong.extend(counters::wrongs(rendered));
+    wrong.extend(feed::wrongs(rendered));
     wrong.extend(network::wrongs(rendered));
     wrong.extend(store::wrongs(rendered));
     wrong
@@ -40,13 +42,15 @@ fn whoever_runs_a_redis_of_their_own_gives_its_url_in_a_secret() {
     let ours = copy.path().join("k8s/overlays/ours");
     fs::create_dir(&ours).unwrap();
     let kustomization = "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\nresources: [../../base]\n\
-                         components: [../../components/external-redis]\n";
+                         components: [../../components/feed, ../../components/external-redis]\n";
     fs::write(ours.join("kustomization.yaml"), kustomization).unwrap();
     let rendered = Rendered::at(&ours);
     assert_eq!(invalid(&rendered), "");
     assert_eq!(wrongs(&rendered), Vec::<String>::new());
-    let config = &super::rendered::pod(rendered.the("Deployment", "rationd"))["volumes"][0];
-    assert_eq!((&config["name"], &config["secret"]["secretName"]), (&"config".into(), &"rationd-config".into()));
+    for name in ["rationd", "rationd-feed"] {
+        let config = &super::rendered::pod(rendered.the("Deployment", name))["volumes"][0];
+        assert_eq!((&config["name"], &config["secret"]["secretName"]), (&"config".into(), &"rationd-config".into()));
+    }
     assert_eq!(rendered.all("ConfigMap").count(), 0);
 }
 
@@ -60,20 +64,43 @@ fn whoever_takes_certificates_back_names_the_list_that_is_mounted() {
     let patch = guide.lines().map(str::trim).find(|line| line.contains("RATIOND_TLS__REVOKED, value:")).unwrap();
     let kustomization = format!(
         "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\nresources: [../national]\npatches:\n  \
-         - target: {{kind: Deployment, name: rationd}}\n    patch: |\n      - op: add\n        \
+         - target: {{kind: Deployment, name: rationd|rationd-feed}}\n    patch: |\n      - op: add\n        \
          path: /spec/template/spec/containers/0/env/-\n        {patch}\n"
     );
     fs::write(ours.join("kustomization.yaml"), kustomization).unwrap();
     let rendered = Rendered::at(&ours);
     assert_eq!((invalid(&rendered), wrongs(&rendered)), (String::new(), Vec::new()));
-    let variables = &super::rendered::pod(rendered.the("Deployment", "rationd"))["containers"][0]["env"];
-    assert!(variables.to_string().contains("/revoked.pem"), "{variables}");
+    for name in ["rationd", "rationd-feed"] {
+        let variables = &super::rendered::pod(rendered.the("Deployment", name))["containers"][0]["env"];
+        assert!(variables.to_string().contains("/revoked.pem"), "{variables}");
+    }
+}
+
+#[test]
+fn the_ingress_of_the_guide_leads_to_the_feed() {
+    let copy = copy();
+    let ours = copy.path().join("k8s/overlays/ours");
+    fs::create_dir(&ours).unwrap();
+    let guide = read("k8s/README.md");
+    let ingress = guide.split("```yaml\n").find(|it| it.contains("\nkind: Ingress\n")).unwrap();
+    fs::write(ours.join("ingress.yaml"), ingress.split("```").next().unwrap()).unwrap();
+    let kustomization = "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\nnamespace: rationd\n\
+                         resources: [../national, ingress.yaml]\n";
+    fs::write(ours.join("kustomization.yaml"), kustomization).unwrap();
+    let rendered = Rendered::at(&ours);
+    assert_eq!((invalid(&rendered), wrongs(&rendered)), (String::new(), Vec::new()));
+    let path = &rendered.the("Ingress", "rationd-feed")["spec"]["rules"][0]["http"]["paths"][0];
+    let service = rendered.the("Service", text(&path["backend"]["service"]["name"]));
+    let port =
+        list(&service["spec"]["ports"]).iter().find(|it| it["name"] == path["backend"]["service"]["port"]["name"]);
+    let port = port.expect("a port of that Service");
+    assert_eq!((&port["targetPort"], &port["appProtocol"]), (&"feed".into(), &"http".into()));
 }
 
 /// A slip: the overlay in which it shows, the file, what stands there, what stands there instead, and a part of what is said.
 type Slip = (&'static str, &'static str, &'static str, &'static str, &'static str);
 
-const SLIPS: [Slip; 42] = [
+const SLIPS: [Slip; 67] = [
     ("national", "base/deployment.yaml", "GracePeriodSeconds: 30", "GracePeriodSeconds: 15", "do not fit"),
     ("national", "base/rationd.toml", "drain_seconds = 10", "drain_seconds = 26", "do not fit"),
     ("national", "base/rationd.toml", "\"0.0.0.0:7421\"", "\"127.0.0.1:7421\"", "loopback"),
@@ -272,6 +299,155 @@ const SLIPS: [Slip; 42] = [
         "mountPath: /var/lib/ledger",
         "no volume",
     ),
+    // The feed, in pods of its own.
+    (
+        "national",
+        "components/feed/deployment.yaml",
+        "value: feed",
+        "value: \"counters,feed\"",
+        "rationd-feed is counters,feed",
+    ),
+    (
+        "national",
+        "components/feed/kustomization.yaml",
+        "value: counters}",
+        "value: \"counters,feed\"}",
+        "rationd is counters,feed",
+    ),
+    (
+        "national",
+        "components/feed/kustomization.yaml",
+        "        path: /spec/template/spec/containers/0/ports/2\n  # Who",
+        "        path: /spec/template/spec/containers/0/ports/1\n  # Who",
+        "the ports of a pod that is counters",
+    ),
+    (
+        "national",
+        "components/feed/deployment.yaml",
+        "service: rationd.v1.StockService",
+        "service: rationd.v1.PurchaseService",
+        "readiness",
+    ),
+    (
+        "national",
+        "components/feed/deployment.yaml",
+        "- name: policies\n          configMap:",
+        "- {name: ring, secret: {secretName: rationd-keys}}\n        - name: policies\n          configMap:",
+        "the feed has the Secret rationd-keys",
+    ),
+    (
+        "national",
+        "components/feed/deployment.yaml",
+        "name: rationd-feed-tls",
+        "name: rationd-tls",
+        "the feed has the Secret rationd-tls",
+    ),
+    (
+        "national",
+        "components/feed/deployment.yaml",
+        "- name: policies\n          configMap:",
+        "- {name: audit, emptyDir: {}}\n        - name: policies\n          configMap:",
+        "the feed keeps something",
+    ),
+    (
+        "national",
+        "components/feed/deployment.yaml",
+        "- name: RATIOND_ROLES",
+        "- {name: RATIOND_SITES, value: /etc/rationd/sites/sites.csv}\n            - name: RATIOND_ROLES",
+        "other sites",
+    ),
+    (
+        "national",
+        "components/feed/deployment.yaml",
+        "readOnlyRootFilesystem: true",
+        "readOnlyRootFilesystem: false",
+        "writable root",
+    ),
+    ("national", "components/feed/disruption-budget.yaml", "maxUnavailable: 1", "maxUnavailable: 2", "budget"),
+    ("national", "components/feed/deployment.yaml", "image: rationd", "image: rationd-feed", "different image"),
+    (
+        "national",
+        "components/sentinel/kustomization.yaml",
+        "name: rationd|rationd-feed",
+        "name: rationd",
+        "unless a store is named",
+    ),
+    (
+        "national",
+        "components/sentinel/network-policies.yaml",
+        "values: [rationd, rationd-feed, rationd-redis, rationd-sentinel]\n      ports:\n        - port: redis",
+        "values: [rationd, rationd-redis, rationd-sentinel]\n      ports:\n        - port: redis",
+        "rationd-feed cannot reach rationd-redis",
+    ),
+    (
+        "national",
+        "components/sentinel/network-policies.yaml",
+        "values: [rationd, rationd-feed, rationd-redis, rationd-sentinel]\n  policyTypes: [Egress]",
+        "values: [rationd, rationd-redis, rationd-sentinel]\n  policyTypes: [Egress]",
+        "rationd-feed cannot reach rationd-sentinel",
+    ),
+    (
+        "national",
+        "components/feed/kustomization.yaml",
+        "path: /spec/podSelector/matchLabels/app.kubernetes.io~1name\n        value: rationd-feed",
+        "path: /spec/podSelector/matchLabels/app.kubernetes.io~1name\n        value: rationd",
+        "anybody should reach the port feed",
+    ),
+    (
+        "national",
+        "components/feed/kustomization.yaml",
+        "          from:\n            - namespaceSelector:\n                matchLabels:\n                  \
+         kubernetes.io/metadata.name: monitoring\n          ports:",
+        "          ports:",
+        "the port admin is open",
+    ),
+    (
+        "national",
+        "components/feed/kustomization.yaml",
+        "op: add\n        path: /spec/ingress/-",
+        "op: add\n        path: /spec/egress\n        value: [{}]\n      - op: replace\n        path: /spec/policyTypes\n        \
+         value: [Egress, Ingress]\n      - op: add\n        path: /spec/ingress/-",
+        "further than to the store",
+    ),
+    (
+        "national",
+        "components/feed/kustomization.yaml",
+        "path: /spec/selector/app.kubernetes.io~1name\n        value: rationd-feed",
+        "path: /spec/selector/app.kubernetes.io~1name\n        value: rationd",
+        "leads to \"feed\", which nobody has",
+    ),
+    (
+        "national",
+        "components/feed/service.yaml",
+        "app.kubernetes.io/component: admin",
+        "app.kubernetes.io/component: metrics",
+        "leads to the admin listener",
+    ),
+    (
+        "national",
+        "components/monitoring/service-monitor.yaml",
+        "values: [rationd, rationd-feed]",
+        "values: [rationd]",
+        "ServiceMonitor",
+    ),
+    (
+        "national",
+        "components/autoscaling/kustomization.yaml",
+        "name: rationd|rationd-feed",
+        "name: rationd",
+        "autoscaler",
+    ),
+    ("national", "overlays/national/kustomization.yaml", "  - ../../components/feed\n", "", "scales nothing"),
+    // And in the instances.
+    ("single-machine", "base/rationd.toml", "\"0.0.0.0:7422\"", "\"127.0.0.1:7422\"", "loopback"),
+    (
+        "development",
+        "base/deployment.yaml",
+        "            - name: feed\n              containerPort: 7422\n",
+        "",
+        "the ports of a pod that is counters,feed",
+    ),
+    ("development", "base/network-policies.yaml", "- port: feed", "- port: 7423", "opens 7423"),
 ];
 
 #[test]

@@ -5,10 +5,10 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use rationd::telemetry::metrics::{Kind, TABLE};
+use rationd::telemetry::metrics::{Kind, StockState, TABLE};
 use serde_json::{Value, json};
 
-use super::rendered::{Rendered, documents, list, read, root, text};
+use super::rendered::{Rendered, chooses, documents, list, read, root, text};
 use crate::service::run;
 
 fn promtool(arguments: &[&str], at: &Path) -> Result<(), String> {
@@ -66,6 +66,26 @@ fn asked(expression: &str) -> BTreeSet<String> {
     names.into_iter().collect()
 }
 
+/// What an expression wants a label to be.
+fn wanted<'a>(expression: &'a str, label: &str) -> BTreeSet<&'a str> {
+    let begins = [format!("{label}=\""), format!("{label}=~\"")];
+    let after = begins.iter().flat_map(|begin| expression.split(begin.as_str()).skip(1));
+    after.flat_map(|it| it.split('"').next().unwrap().split('|')).collect()
+}
+
+/// Whether an expression asks pods that there are, and each of its series says which, for states that there are.
+fn asks_somebody(rendered: &Rendered, expression: &str) {
+    let monitor = &rendered.the("ServiceMonitor", "rationd")["spec"];
+    let labels = rendered.all("Service").map(|it| &it["metadata"]["labels"]);
+    let jobs: BTreeSet<&str> =
+        labels.filter(|it| chooses(&monitor["selector"], it)).map(|it| text(&it[text(&monitor["jobLabel"])])).collect();
+    assert_eq!(jobs, BTreeSet::from(["rationd", "rationd-feed"]));
+    assert_eq!(expression.matches('{').count(), expression.matches("{job=").count(), "{expression}");
+    assert!(wanted(expression, "job").is_subset(&jobs), "{expression}");
+    let states = StockState::ALL.iter().map(|it| it.name()).collect();
+    assert!(wanted(expression, "state").is_subset(&states), "{expression}");
+}
+
 #[test]
 fn every_alert_fires_when_it_should_and_then_alone() {
     let rendered = Rendered::of("national");
@@ -81,6 +101,12 @@ fn every_alert_fires_when_it_should_and_then_alone() {
         let entries = guide.lines().filter(|line| line.starts_with("### ") && heading(line) == anchor).count();
         assert_eq!(entries, 1, "{name}: what to do is not under one heading #{anchor}");
         assert!(asked(text(&alert["expr"])).is_subset(&series()), "{name} asks for what nobody measures");
+        asks_somebody(&rendered, text(&alert["expr"]));
+    }
+    // Whatever becomes of the feed, somebody is called.
+    let called: BTreeSet<String> = alerts(&spec).iter().flat_map(|alert| asked(text(&alert["expr"]))).collect();
+    for name in ["rationd_stock_sites", "rationd_stock_age_seconds", "rationd_feed_duration_seconds_count"] {
+        assert!(called.contains(name), "nobody is called by {name}");
     }
     println!("{} alerts, each tried", alerts(&spec).len());
 }
@@ -117,6 +143,7 @@ fn the_dashboard_asks_for_what_there_is() {
         .map(|target| text(&target["expr"]).replace("$programme", "weekly-essentials"))
         .collect();
     assert!(queries.len() >= list(&dashboard["panels"]).len());
+    queries.iter().for_each(|query| asks_somebody(&rendered, query));
     let rules: Vec<Value> =
         queries.iter().enumerate().map(|(n, query)| json!({ "record": format!("shown:{n}"), "expr": query })).collect();
     let folder = tempfile::tempdir().unwrap();

@@ -24,9 +24,21 @@ fn worked(service: &Service) -> u64 {
     fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
 }
 
-/// The connections that it has taken: nobody may count its files, and those that wait in the kernel's queue are nobody's yet.
-fn taken(service: &Service) -> usize {
-    let port: u16 = service.address.rsplit(':').next().unwrap().parse().unwrap();
+/// Connections that say enough to be taken for a client, and then nothing; those that are not taken wait in the kernel's queue.
+fn flood(url: &str) -> Vec<TcpStream> {
+    let at = url.trim_start_matches("http://");
+    let connect = |_| {
+        use std::io::Write;
+        let mut stream = TcpStream::connect(at).unwrap();
+        stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").unwrap();
+        stream
+    };
+    (0..FLOOD).map(connect).collect()
+}
+
+/// The connections that it has taken there: nobody may count its files, and those that wait in the kernel's queue are nobody's yet.
+fn taken(url: &str) -> usize {
+    let port: u16 = url.rsplit(':').next().unwrap().parse().unwrap();
     let (ours, sockets) = (format!(":{port:04X}"), std::fs::read_to_string("/proc/net/tcp").unwrap());
     let is_taken = |line: &&str| {
         let fields: Vec<&str> = line.split_whitespace().collect();
@@ -54,23 +66,16 @@ async fn a_flood_beyond_the_limit_of_files_stops_nobody_who_is_there_and_nothing
     sell(&session, &number(1), 1, RequestId::random()).await.unwrap();
     let quiet = worked_while_idle(&service).await;
 
-    // Each says enough to be taken for a client, and then nothing; those that are not taken wait in the kernel's queue.
-    let at = service.address.trim_start_matches("http://").to_owned();
-    let flood: Vec<TcpStream> = (0..FLOOD)
-        .map(|_| {
-            use std::io::Write;
-            let mut stream = TcpStream::connect(&at).unwrap();
-            stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").unwrap();
-            stream
-        })
-        .collect();
+    let floods = [flood(&service.address), flood(&service.feed)];
     tokio::time::sleep(Duration::from_millis(300)).await;
-    let (taken, flooded) = (taken(&service), worked_while_idle(&service).await);
+    let (counters, feed) = (taken(&service.address), taken(&service.feed));
+    let flooded = worked_while_idle(&service).await;
     sell(&session, &number(2), 1, RequestId::random()).await.expect("who is there sells");
     println!(
-        "{FLOOD} connections and {LIMIT} files: {taken} taken; worked {flooded} hundredths in {IDLE:?}, {quiet} without the flood"
+        "{FLOOD} connections each and {LIMIT} files: {counters} and {feed} taken; worked {flooded} hundredths in {IDLE:?}, {quiet} without the flood"
     );
-    assert!(taken > LIMIT / 2 && taken < LIMIT - 100, "{taken} connections");
+    assert!(counters >= LIMIT / 4 && feed >= LIMIT / 10, "{counters} and {feed} connections");
+    assert!(counters + feed < LIMIT - 100, "{counters} and {feed} connections");
     assert!(flooded <= 20 + 3 * quiet, "it spins: {flooded} against {quiet}");
     assert!(!service.log().contains("no connection can be taken"), "{}", service.log());
 
@@ -92,7 +97,7 @@ async fn a_flood_beyond_the_limit_of_files_stops_nobody_who_is_there_and_nothing
     assert!(service.metrics().contains("rationd_"), "probes and scrapes are answered");
 
     // The flood answers no ping and is soon gone; then there is room for another.
-    drop(flood);
+    drop(floods);
     service.await_health(0);
     tokio::task::block_in_place(|| service.stop());
     drop(redis);

@@ -12,7 +12,7 @@ use super::tls::SERVED;
 const SHOWN: [&str; 3] = ["rationd-certs/ca.pem", "rationd-certs/site-11000001.pem", "rationd-certs/site-11000001.key"];
 
 /// Where `tests/python/prepare` puts what it makes, once it has.
-fn prepared() -> &'static Path {
+pub fn prepared() -> &'static Path {
     static PREPARED: OnceLock<PathBuf> = OnceLock::new();
     PREPARED.get_or_init(|| {
         let root = Path::new(env!("CARGO_MANIFEST_DIR"));

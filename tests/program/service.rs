@@ -25,6 +25,8 @@ pub struct Service {
     pub address: String,
     /// Where health and metrics are asked for, as HOST:PORT.
     pub admin: String,
+    /// Where anybody asks for stock, as a URL; empty where that is another process's.
+    pub feed: String,
 }
 
 /// A process that has ended.
@@ -90,9 +92,10 @@ impl Service {
         let begun = Instant::now();
         let greeting = loop {
             let said = std::fs::read_to_string(logs.path().join("stdout")).unwrap();
-            let complete = said
-                .split_once("A first sale")
-                .map_or(said.contains("No programme sells"), |(_, sale)| sale.lines().count() > 1);
+            let complete = said.split_once("A first sale").map_or(
+                said.contains("No programme sells") || said.contains("Counters are answered by other processes"),
+                |(_, sale)| sale.lines().count() > 1,
+            );
             if complete && said.ends_with('\n') {
                 break said;
             }
@@ -113,7 +116,11 @@ impl Service {
             true => format!("https://localhost:{}", counters.rsplit(':').next().unwrap()),
             false => format!("http://{counters}"),
         };
-        Self { child, logs, greeting, address, admin }
+        let feed = match greeting.contains("stock, for anybody") {
+            true => after("stock, for anybody  ").trim_end_matches('/').to_owned(),
+            false => String::new(),
+        };
+        Self { child, logs, greeting, address, admin, feed }
     }
 
     pub fn pid(&self) -> u32 {

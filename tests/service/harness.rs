@@ -119,7 +119,8 @@ impl World {
                 Err(e) => panic!("{e}"),
             }
         };
-        let endpoint = Endpoint::from_shared(format!("http://{}", running.counters)).unwrap().tcp_nodelay(true);
+        let endpoint =
+            Endpoint::from_shared(format!("http://{}", running.counters.unwrap())).unwrap().tcp_nodelay(true);
         // Where certificates are asked for, nobody is let in like this.
         let channel = if running.encrypted { endpoint.connect_lazy() } else { endpoint.connect().await.unwrap() };
         Service { clock, channel, running }
@@ -141,9 +142,11 @@ impl World {
         let mut client = ::redis::Client::open(redis.url()).unwrap().get_multiplexed_async_connection().await.unwrap();
         let keys: Vec<Vec<u8>> = ::redis::cmd("KEYS").arg("*").query_async(&mut client).await.unwrap();
         let mut stored = BTreeMap::new();
-        // How many trips there were is no record of anything.
-        let is_record =
-            |key: &Vec<u8>| !key.starts_with(b"{door}") && *key != rationd::ledger::redis::keys::UNITS.as_bytes();
+        // How many trips there were is no record of anything, and levels of stock are made of what is recorded.
+        let is_record = |key: &Vec<u8>| {
+            let is_of_others = ["{door}", "{stock}"].iter().any(|tag| key.starts_with(tag.as_bytes()));
+            !is_of_others && *key != rationd::ledger::redis::keys::UNITS.as_bytes()
+        };
         for key in keys.into_iter().filter(is_record) {
             let dump = ::redis::cmd("DUMP").arg(&key).query_async(&mut client).await.unwrap();
             stored.insert(key, dump);
@@ -164,7 +167,12 @@ impl Service {
 
     /// Where it listens, for clients that connect by themselves.
     pub fn address(&self) -> String {
-        format!("http://{}", self.running.counters)
+        format!("http://{}", self.running.counters.unwrap())
+    }
+
+    /// Where anybody asks for stock.
+    pub fn feed(&self) -> String {
+        format!("http://{}", self.running.feed.unwrap())
     }
 
     /// A caller that has said who it is and has no session.

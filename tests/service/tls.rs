@@ -82,6 +82,10 @@ impl Encrypted {
         self.service.admin().replace("http:", "https:")
     }
 
+    pub fn feed(&self) -> String {
+        self.service.feed().replace("http:", "https:")
+    }
+
     /// What a client of the library shows.
     pub fn shows(&self, pem: Option<&Pem>) -> Tls {
         let identity = pem.map(|pem| (pem.certificate.clone().into_bytes(), pem.key.as_bytes().to_vec()));

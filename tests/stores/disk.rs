@@ -53,6 +53,11 @@ impl Disk {
         self.state().cut = Some((sync, fate));
     }
 
+    /// How many syncs there were.
+    pub fn syncs(&self) -> u64 {
+        self.state().syncs
+    }
+
     /// Whether the power has gone.
     pub fn is_dark(&self) -> bool {
         self.state().dark

@@ -11,9 +11,8 @@ use super::super::convert;
 use super::super::status::{self, BadField, Fault};
 use super::super::v1::{self, read_events_request};
 use super::Messages;
-use crate::events::{Events, From, Reading, Unreadable};
-use crate::ledger::Ledger;
-use crate::ledger::outbox::{Cursor, Outbox};
+use crate::events::{Cursor, Events, From, Reading, Unreadable};
+use crate::ledger::{Ledger, outbox::Outbox};
 
 /// Events in a message, at most.
 const MESSAGE_EVENTS: usize = 256;

@@ -36,7 +36,7 @@ pub(super) fn is_elsewhere(error: &RedisError) -> bool {
 }
 
 /// What a failed command means for its caller.
-pub(super) fn meaning(error: &RedisError) -> LedgerError {
+pub(crate) fn meaning(error: &RedisError) -> LedgerError {
     match error.code() {
         Some(REPLICAS_MISSING) => LedgerError::ReplicasMissing,
         Some(code) if NOT_EXECUTED.contains(&code) => LedgerError::StoreUnavailable(error.to_string()),

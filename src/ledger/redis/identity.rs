@@ -16,7 +16,7 @@ use crate::time::Clock;
 
 use super::shards::Shard;
 use super::standing::other_ledger;
-use super::{RedisLedger, encode, faults, keys, settings, trip};
+use super::{RedisLedger, encode, faults, keys, reader, settings, trip};
 
 /// Why a ledger has not begun in a Cluster.
 const NOT_EVERYWHERE: &str =
@@ -156,6 +156,10 @@ impl<C: Clock> RedisLedger<C> {
             (None, Name::Mark(_)) => Err(NotOurs::NotNow(
                 "the ledger's name is not known yet: it stands in partition 00, whose primary cannot be used".into(),
             )),
+            (None, Name::Identity(key)) if self.only_reads => {
+                let stands = reader::whichever(connection, &key).await?;
+                shard.standing.settle(stands).map_err(refused)
+            }
             (None, Name::Identity(key)) => {
                 // Before an empty store is given a name.
                 if let Some(other) = self.other_than_witnessed(connection, &key).await? {

@@ -5,6 +5,8 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use redis::RedisResult;
+use redis::aio::MultiplexedConnection;
 use tokio::time::{Instant, timeout};
 
 use crate::museum::Mutant;
@@ -143,6 +145,21 @@ impl Known {
         }
         self.good = Some((Instant::now() + again, replicas.clone()));
         Ok(())
+    }
+}
+
+/// How many replicas must have what this connection to the primary at this node writes, at least one, for whoever keeps something
+/// beside the ledger and seldom writes: everybody is asked anew. The primary that was just replaced is waited for like any other.
+/// `None`: it cannot be said, or the primary is another one.
+pub(crate) async fn must_have(
+    connection: &mut MultiplexedConnection,
+    primary: &Node,
+    watchers: &Watchers,
+) -> RedisResult<Option<usize>> {
+    let attached = settings::attached(&settings::info(connection, &["replication"]).await?);
+    match confirming::count(primary, None, None, watchers.count(), &watchers.views().await, &attached) {
+        Replicas::Counted(counted) => Ok(Some(counted.len().max(1))),
+        Replicas::Unknown | Replicas::Elsewhere(_) => Ok(None),
     }
 }
 

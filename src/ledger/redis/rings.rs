@@ -71,6 +71,9 @@ impl<C: Clock> RedisLedger<C> {
         shard: &Shard,
         connection: &mut MultiplexedConnection,
     ) -> Result<(), NotOurs> {
+        if self.only_reads {
+            return Ok(());
+        }
         let turn = *self.turn.borrow();
         let partitions = match shard.first {
             None => (0..=u8::MAX).collect(),

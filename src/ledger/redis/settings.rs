@@ -93,7 +93,7 @@ pub(super) async fn read(connection: &mut MultiplexedConnection) -> RedisResult<
 
 /// The replicas of `INFO` that have said something lately: `slave0:ip=10.0.0.2,port=6379,state=online,offset=7,lag=1`. One that is
 /// paused or cut off stays listed for a minute; whether it must be waited for is the watchers' to say.
-fn attached(info: &str) -> BTreeSet<Node> {
+pub(super) fn attached(info: &str) -> BTreeSet<Node> {
     let fields = info.lines().filter_map(|line| {
         let (name, fields) = line.trim_end().split_once(':')?;
         name.strip_prefix("slave")?.parse::<u32>().ok()?;
