@@ -308,10 +308,17 @@ async fn the_stream_is_bounded_and_what_is_remembered_only_for_a_time_has_its_ti
     let script = include_str!("../../src/stock/redis/record.lua");
     for id in 0..1_000 {
         let (id, keys) = (id.to_string(), ["{stock}:reports", ids, "{stock}:a", "{stock}:b"]);
-        stand.tell(&[&["EVAL", script, "4"][..], &keys, &[&id, "x", "200", "60"]].concat()).await;
+        stand.tell(&[&["EVAL", script, "4"][..], &keys, &[&id, "x", "200", "60", "2000"]].concat()).await;
     }
     let Value::Int(length) = stand.tell(&["XLEN", "{stock}:reports"]).await else { panic!() };
     assert!((200..=400).contains(&length), "{length} reports");
+    // Nor can one site fill the store with ids: it has reported a thousand times today, and a known one is still answered.
+    let keys = ["{stock}:reports", ids, "{stock}:a", "{stock}:b"];
+    for (id, answer) in [("another", ""), ("7", "x")] {
+        let told = stand.tell(&[&["EVAL", script, "4"][..], &keys, &[id, "x", "200", "60", "1000"]].concat()).await;
+        assert_eq!(told, Value::BulkString(answer.into()), "{id}");
+    }
+    assert_eq!(stand.tell(&["XLEN", "{stock}:reports"]).await, Value::Int(length));
     // Of pictures only the last one is there, for good.
     for seed in 0..3 {
         shelf.keep(picture(200_000, seed)).await.unwrap();
