@@ -98,8 +98,8 @@ pub enum Mutant {
     PreviousNotCounted,
     /// Levels of stock are kept, and where they were read up to is not: what is in them is read again.
     KeptWithoutPlaces,
-    /// Whoever follows goes on behind the newest event when reading has failed.
-    SkipsAfterFailure,
+    /// Whoever was away goes on behind the newest event, and not where it had got.
+    SkipsWhileAway,
 }
 
 impl Mutant {
@@ -152,7 +152,7 @@ impl Mutant {
         (Self::RingNotCompared, "ring-not-compared"),
         (Self::PreviousNotCounted, "previous-not-counted"),
         (Self::KeptWithoutPlaces, "kept-without-places"),
-        (Self::SkipsAfterFailure, "skips-after-failure"),
+        (Self::SkipsWhileAway, "skips-while-away"),
     ];
 
     /// Whether this bug is switched on in this process (`RATIOND_MUTANT=name` in a museum build).

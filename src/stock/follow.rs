@@ -120,6 +120,9 @@ impl<O: Outbox, S: Shelf, C: Clock> Follower<O, S, C> {
         Ok(match Levels::from_bytes(&bytes) {
             Ok((_, events, _)) if events.ledger != ledger => missed("they are of another ledger"),
             Ok((levels, _, reports)) if Mutant::KeptWithoutPlaces.is_on() => Read { levels, reports, ..nothing() },
+            Ok((levels, _, reports)) if Mutant::SkipsWhileAway.is_on() => {
+                Read { levels, events: Cursor::at(ledger, self.outbox.newest().await?), reports, until: None }
+            }
             Ok((levels, events, reports)) => Read { levels, events, reports, until: None },
             Err(error) => missed(&error.to_string()),
         })
@@ -187,12 +190,8 @@ impl<O: Outbox, S: Shelf, C: Clock> Follower<O, S, C> {
         let begun = self.clock.now();
         // What one of them cannot be read for keeps nobody from the other.
         let reports = self.reports(read).await;
-        let mut news = self.events(read).await;
-        if Mutant::SkipsAfterFailure.is_on() && news.is_err() {
-            read.events = Cursor::at(read.events.ledger, self.outbox.newest().await?);
-            news = Ok(true);
-        }
-        let news = news? | reports?;
+        let events = self.events(read).await;
+        let news = events? | reports?;
         read.levels.settle(begun);
         read.until = Some(begun);
         Ok(news)

@@ -40,6 +40,8 @@ use crate::support::redis::{RedisServer, lanes};
 const MASKS: &str = "kr-public-mask-2020";
 /// Calls under way at once.
 const WORKERS: usize = 16;
+/// Followers that begin at the least, one after the other.
+const LIVES: u64 = 8;
 /// The clock goes so much faster than the machine's: a history of hours in a minute.
 const FASTER: u32 = 100;
 
@@ -400,12 +402,13 @@ impl World {
         };
         let followers = async {
             let mut dice = Dice(!self.seed);
-            while working.load(Ordering::Relaxed) {
+            // However fast the machine is; each long enough to have read everything and kept it, and ended somewhere in it.
+            while working.load(Ordering::Relaxed) || lives < LIVES {
                 let from = open();
                 let stocks = self.stocks();
                 let following =
                     AbortOnDropHandle::new(tokio::spawn(self.follower(&from, &stocks).run(CancellationToken::new())));
-                tokio::time::sleep(Duration::from_millis(100 + dice.below(1_500))).await;
+                tokio::time::sleep(Duration::from_millis(700 + dice.below(2_500))).await;
                 // As SIGKILL would: wherever it stands.
                 drop(following);
                 lives += 1;
@@ -458,7 +461,7 @@ impl World {
             lives + 1,
             wrong.len()
         );
-        assert!(lives > 2 && !rows.is_empty());
+        assert!(!rows.is_empty());
         assert!(unverified < rows.len(), "nothing was missed");
         assert!(wrong.is_empty(), "{:?} and {} more", wrong.first(), wrong.len() - 1);
     }
