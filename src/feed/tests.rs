@@ -1,5 +1,4 @@
 use std::collections::BTreeSet;
-use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -13,7 +12,6 @@ use crate::policy::Policies;
 use crate::sites::Sites;
 use crate::stock::board::Board;
 use crate::stock::{Key, Level, Shown, Source};
-use crate::time::{Clock, SystemClock};
 
 const MASKS: &str = "kr-public-mask-2020";
 
@@ -749,72 +747,6 @@ async fn the_document_tells_of_every_path_parameter_and_field_and_of_no_other() 
         undocumented(&document, &schema, &tried.ok(&path).await, &path, &mut found);
         assert_eq!(found, [""; 0]);
     }
-}
-
-/// 24,000 sites all over the country and a few beside one another, whose stock changes all the time, at 127.0.0.1:8899.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "serves for twenty minutes, for whoever looks at the page or measures"]
-async fn serves_an_invented_country() {
-    let clock = SystemClock::real();
-    let mut text = "code,name,channel,region,address,lat,lng\n".to_owned();
-    let mut random = 1_u64;
-    let mut next = |below: u64| {
-        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (random >> 33) % below
-    };
-    for nth in 0..24_000 {
-        let degrees = |from: u64, millionths: u64| format!("{from}.{millionths:06}");
-        let (lat, lng) = (degrees(34 + next(4), next(1_000_000)), degrees(126 + next(3), next(1_000_000)));
-        let channel = ["pharmacy", "pharmacy", "post_office", "mart"][nth % 4];
-        text += &format!("9{nth:07},Shop number {nth},{channel},Region,Region District-gu Some-ro {nth},{lat},{lng}\n");
-    }
-    for (nth, (name, channel, street)) in [
-        ("세종약국", "pharmacy", "새문안로 7"),
-        ("광화문우체국", "post_office", "종로 6"),
-        ("봄약국", "pharmacy", "종로 19 (종로1가)"),
-        ("청진 하나로마트", "mart", "청진동길 3"),
-        ("한빛약국", "pharmacy", "사직로 130"),
-        ("Queen's Pharmacy <b>&amp;</b>", "pharmacy", "율곡로 10"),
-        ("북촌약국", "pharmacy", "북촌로 41"),
-    ]
-    .into_iter()
-    .enumerate()
-    {
-        let lat = 37.5702 + f64::from(u32::try_from(nth).unwrap()) * 0.0009;
-        text += &format!("1{nth:07},{name},{channel},서울,서울특별시 종로구 {street},{lat},126.9768\n");
-    }
-    let sites = Arc::new(ArcSwap::from_pointee(Sites::parse(&text, "sites.csv").unwrap()));
-    let board = Board::default();
-    let policies = Arc::new(ArcSwap::from_pointee(Policies::built_in()));
-    let stocks = Stocks::new(board.clone(), sites.clone(), policies);
-    let pages = router(stocks, MASKS.parse().unwrap(), move || clock.now());
-    let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 8899)).await.unwrap();
-    let served = tokio::spawn(async move { axum::serve(listener, pages).await });
-
-    let minutes = |count: u64| clock.now().minus(Duration::from_secs(60 * count));
-    let levels = [Level::Plenty, Level::Some, Level::Few, Level::Empty, Level::Paused, Level::Some, Level::Few];
-    let sites = sites.load_full();
-    let Key { programme, .. } = masks("1");
-    let mut rows: Vec<_> = sites
-        .iter()
-        .enumerate()
-        .map(|(nth, site)| {
-            let known = shown(levels[nth % 7], minutes(12 + nth as u64 % 200));
-            let delivered_at = (nth % 3 == 0).then(|| minutes(240 + nth as u64 % 100));
-            let known = Shown { delivered_at, stale: nth == 5, unverified: nth == 2, ..known };
-            (Key { programme, site: site.id }, known)
-        })
-        .collect();
-    rows.remove(6);
-    for second in 0..1_200 {
-        for nth in 0..1_000 {
-            let nth = 100 + (second * 1_000 + nth * 7) % 23_000;
-            rows[nth].1.as_of = clock.now();
-        }
-        board.publish(rows.clone(), Some(clock.now()));
-        tokio::time::sleep(Duration::from_secs(1)).await;
-    }
-    served.abort();
 }
 
 #[tokio::test]

@@ -2,12 +2,11 @@ use super::*;
 use crate::ids::LedgerId;
 use crate::time::{Clock, SystemClock};
 
-/// A million sales at 24,000 sites within two hours, which is the most that is kept apart.
+/// 24,000 sites, whose sums and whose picture are right; how long each step took is printed.
 #[test]
-#[ignore = "measures; run it by itself in release, with --nocapture"]
-fn a_nation_is_folded_shown_and_pictured_in_time() {
+fn a_nation_is_folded_shown_and_pictured() {
     let clock = SystemClock::real();
-    let (sites, sales) = (24_000_u32, 1_000_000_u32);
+    let (sites, sales) = (24_000_u32, 100_000_u32);
     let keys: Vec<Key> = (0..sites)
         .map(|nth| Key { programme: "km".parse().unwrap(), site: format!("{}", 11_000_000 + nth).parse().unwrap() })
         .collect();
@@ -18,7 +17,7 @@ fn a_nation_is_folded_shown_and_pictured_in_time() {
     }
     let events: Vec<Told> = (0..sales)
         .map(|nth| {
-            let when = at(i64::from(nth) * 7 + 1);
+            let when = at(i64::from(nth) * 70 + 1);
             // Not one site after another, as it would be in a picture.
             let site = nth.wrapping_mul(2_654_435_761) % sites;
             told(EventKind::Sold, keys[usize::try_from(site).unwrap()], nth, 2, when, when)
@@ -34,7 +33,6 @@ fn a_nation_is_folded_shown_and_pictured_in_time() {
     events.iter().for_each(|told| levels.event(told));
     let took = timed("fold", from);
     println!("{:.0} events/s", f64::from(sales) / took.as_secs_f64());
-    assert!(took.as_secs_f64() < f64::from(sales) / 50_000.0);
 
     let now = at(7_000_000);
     let from = clock.monotonic();
@@ -47,7 +45,7 @@ fn a_nation_is_folded_shown_and_pictured_in_time() {
     let shown = levels.shown(now, true, |_| Thresholds::OF_2020);
     timed("shown", from);
     assert_eq!(shown.len(), keys.len());
-    assert_eq!(shown.iter().map(|(_, shown)| u64::from(shown.offered)).sum::<u64>(), 24_000 * 500 - 2_000_000);
+    assert_eq!(shown.iter().map(|(_, shown)| u64::from(shown.offered)).sum::<u64>(), 24_000 * 500 - 200_000);
 
     let cursor = Cursor::beginning(LedgerId::random());
     let from = clock.monotonic();
