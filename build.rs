@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 use std::{env, fs};
 
-const FILES: [&str; 4] = [
+const FILES: [&str; 5] = [
+    "rationd/v1/journal_service.proto",
     "rationd/v1/operator_service.proto",
     "rationd/v1/purchase_service.proto",
     "rationd/v1/session_service.proto",
@@ -11,7 +12,7 @@ const FILES: [&str; 4] = [
 ];
 
 /// Messages that can carry a buyer's number, and those that contain one: they get no `Debug`, so that nobody can print them.
-const WITHOUT_DEBUG: [&str; 13] = [
+const WITHOUT_DEBUG: [&str; 15] = [
     ".rationd.v1.Buyer",
     ".rationd.v1.OpaqueBuyer",
     ".rationd.v1.Line",
@@ -25,6 +26,8 @@ const WITHOUT_DEBUG: [&str; 13] = [
     ".rationd.v1.PurchaseStreamRequest",
     ".rationd.v1.LookUpBuyerRequest",
     ".rationd.v1.VoidForBuyerRequest",
+    ".rationd.v1.UploadSalesRequest",
+    ".rationd.v1.OfflineSale",
 ];
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {

@@ -30,6 +30,7 @@ mod side_by_side {
     pub mod stormed;
     pub mod systems;
     pub mod telemetry;
+    pub mod uploaded;
 }
 
 use std::process::ExitCode;
@@ -44,6 +45,7 @@ use side_by_side::report::{Open, Report};
 use side_by_side::stormed::Stormed;
 use side_by_side::systems::Systems;
 use side_by_side::telemetry::{Telemetry, collect};
+use side_by_side::uploaded::Uploaded;
 use side_by_side::{echo, options};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -156,6 +158,12 @@ async fn measure(options: &Options) -> Result<Report, Failure> {
         match Audited::measure(options).await {
             Ok(audited) => report.audited = Some(audited),
             Err(failure) => report.failed("audit", &failure),
+        }
+    }
+    if options.journal {
+        match Uploaded::measure(options).await {
+            Ok(uploaded) => report.uploaded = Some(uploaded),
+            Err(failure) => report.failed("journal", &failure),
         }
     }
     if options.feed {

@@ -28,6 +28,9 @@ use crate::events::Events;
 use crate::export::Exports;
 use crate::grpc::{Admin, Counters, Health, Probes};
 use crate::ids::LedgerId;
+use crate::journal::embedded::EmbeddedBook;
+use crate::journal::redis::{JOURNAL_TAG, RedisBook};
+use crate::journal::{Book, Journals};
 use crate::ledger::outbox::Outbox;
 use crate::ledger::redis::{
     BadWitness, FirstCheck, Lanes, RedisLedger, RedisOptions, RedisReader, Seen, Trip, Witness,
@@ -64,6 +67,8 @@ const REDIS_CONNECTIONS: usize = 16;
 /// Connections to Redis for the reports of sites, which are few; and for the feed, which reads one thing after the other, to read
 /// events, and reports.
 const STOCK_CONNECTIONS: usize = 4;
+/// Connections to Redis for the books of late sales: a batch is looked up on one, and settled on one.
+const JOURNAL_CONNECTIONS: usize = 4;
 
 /// Why the service does not start, or did not end well.
 #[derive(Debug, thiserror::Error)]
@@ -221,10 +226,12 @@ pub async fn start<C: Clock>(config: Config, clock: C, watched: Watched) -> Resu
                 .map_err(|e| AppError::Store(e.to_string()))?;
             let shelf =
                 EmbeddedShelf::open(&directory.join("stock.redb")).map_err(|e| AppError::Store(e.to_string()))?;
+            let book =
+                EmbeddedBook::open(&directory.join("journal.redb")).map_err(|e| AppError::Store(e.to_string()))?;
             // They close for good after a failed sync. What is on the disk is known again only when a new start opens it.
             let anew = "only a new start can open it again";
-            let (ledger_closed, door_closed, shelf_closed) =
-                (upkeep::closed(ledger.clone()), door.clone(), shelf.clone());
+            let (ledger_closed, door_closed, shelf_closed, book_closed) =
+                (upkeep::closed(ledger.clone()), door.clone(), shelf.clone(), book.clone());
             let store = vec![
                 (
                     "the file of stock",
@@ -232,6 +239,15 @@ pub async fn start<C: Clock>(config: Config, clock: C, watched: Watched) -> Resu
                         // Counters sell without it.
                         shelf_closed.closed().await;
                         tracing::error!("no report of stock is taken any more: a commit failed; {anew}");
+                        pending().await
+                    }),
+                ),
+                (
+                    "the file of journals",
+                    until(&drain.closing, async move {
+                        // Counters sell without it, and journals are kept where they are.
+                        book_closed.closed().await;
+                        tracing::error!("no late sale is taken any more: a commit failed; {anew}");
                         pending().await
                     }),
                 ),
@@ -271,6 +287,7 @@ pub async fn start<C: Clock>(config: Config, clock: C, watched: Watched) -> Resu
                 objective,
                 door,
                 shelf,
+                book,
                 follow,
                 drain,
                 store,
@@ -315,6 +332,10 @@ pub async fn start<C: Clock>(config: Config, clock: C, watched: Watched) -> Resu
             );
             let shelf =
                 RedisShelf::new(pool.for_key(STOCK_TAG, STOCK_CONNECTIONS).map_err(unusable)?, config.allow_volatile);
+            let book = RedisBook::new(
+                pool.for_key(JOURNAL_TAG, JOURNAL_CONNECTIONS).map_err(unusable)?,
+                config.allow_volatile,
+            );
             let follow = match config.roles.feed {
                 true => {
                     let (follow, watch) = follow_redis(&config, url, &clock, &drain)?;
@@ -336,6 +357,7 @@ pub async fn start<C: Clock>(config: Config, clock: C, watched: Watched) -> Resu
                 objective,
                 door,
                 shelf,
+                book,
                 follow,
                 drain,
                 store,
@@ -475,7 +497,7 @@ pub fn check(config: &Config) -> Result<String, String> {
 }
 
 /// Everything that a service is made of.
-struct Parts<L, D, C, O, S> {
+struct Parts<L, D, C, O, S, B> {
     config: Config,
     clock: C,
     watched: Watched,
@@ -489,6 +511,8 @@ struct Parts<L, D, C, O, S> {
     door: D,
     /// For what sites report.
     shelf: S,
+    /// For what became of late sales.
+    book: B,
     /// `None`: the feed is another process's.
     follow: Option<Follow<O, S>>,
     drain: Drain,
@@ -498,8 +522,8 @@ struct Parts<L, D, C, O, S> {
     last: BoxFuture<'static, ()>,
 }
 
-async fn run<L: Ledger + Outbox, D: Door, C: Clock, O: Outbox, S: Shelf>(
-    parts: Parts<L, D, C, O, S>,
+async fn run<L: Ledger + Outbox, D: Door, C: Clock, O: Outbox, S: Shelf, B: Book>(
+    parts: Parts<L, D, C, O, S, B>,
 ) -> Result<Running, AppError> {
     let Parts {
         config,
@@ -514,6 +538,7 @@ async fn run<L: Ledger + Outbox, D: Door, C: Clock, O: Outbox, S: Shelf>(
         objective,
         door,
         shelf,
+        book,
         follow,
         drain,
         store: store_tasks,
@@ -551,6 +576,7 @@ async fn run<L: Ledger + Outbox, D: Door, C: Clock, O: Outbox, S: Shelf>(
     let edge = Counters {
         purchases: purchases.clone(),
         intake: Intake::new(shelf, clock.clone(), policies.clone(), gate),
+        journals: Journals::new(purchases.clone(), book, clock.clone(), config.late_sales_per_second),
         registry: registry.clone(),
         sites: sites.clone(),
         door_key: Arc::new(DoorKey::new(*keys.door.expose_secret())),

@@ -128,6 +128,8 @@ pub enum Deed {
     Void,
     /// Asks what became of it.
     Resolve,
+    /// Enters it late.
+    Enter,
 }
 
 /// The result of an access that is about to be made.
@@ -279,6 +281,7 @@ impl Deed {
             Self::Release => "RELEASE",
             Self::Void => "VOID",
             Self::Resolve => "RESOLVE",
+            Self::Enter => "ENTER",
         }
     }
 }

@@ -7,6 +7,7 @@ mod audit;
 mod dev_certs;
 mod events;
 mod greeting;
+mod journal;
 mod keys;
 mod load;
 mod operator;
@@ -93,6 +94,9 @@ pub enum Command {
     /// Reports what a site has, and shows what is known of stocks: now, or as it changes
     #[command(subcommand)]
     Stock(stock::StockCommand),
+    /// Enters sales that were made on paper, and shows what became of late sales
+    #[command(subcommand)]
+    Journal(journal::JournalCommand),
     /// Makes an authority and certificates, for development
     DevCerts(dev_certs::DevCerts),
     /// Turns the key ring: prepares the next key, rotates to it, retires the previous one
@@ -219,6 +223,11 @@ pub async fn run_events(command: events::Events) -> u8 {
 /// Runs `stock …` and gives the exit code.
 pub async fn run_stock(command: stock::StockCommand) -> u8 {
     stock::run(command).await
+}
+
+/// Runs `journal …` and gives the exit code.
+pub async fn run_journal(command: journal::JournalCommand) -> u8 {
+    journal::run(command).await
 }
 
 /// Runs `dev-certs` and gives the exit code.

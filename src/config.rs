@@ -72,6 +72,8 @@ const DEFAULT_QUEUE: u32 = 4096;
 const DEFAULT_CONNECTION_AGE_SECONDS: u32 = 600;
 /// Four times what a trained seller manages: see `conduct`.
 const DEFAULT_LOOK_UPS_PER_MINUTE: u32 = 4;
+/// A million paper sales, each sent three times, in less than half an hour; and a fraction of what a store records.
+const DEFAULT_LATE_SALES_PER_SECOND: u32 = 2_000;
 /// What is asked for at the least: two years.
 const DEFAULT_KEEP_MONTHS: u32 = 24;
 /// The audit log's name beside the data.
@@ -99,6 +101,7 @@ const MAX_QUEUE: u32 = 1_000_000;
 const MAX_CONNECTION_AGE_SECONDS: u32 = 86_400;
 /// The most look-ups: a larger number is a slip, and 0 says the same.
 const MAX_LOOK_UPS_PER_MINUTE: u32 = 6_000;
+const MAX_LATE_SALES_PER_SECOND: u32 = 100_000;
 /// A century: a larger number is a slip.
 const MAX_KEEP_MONTHS: u32 = 1_200;
 /// The most threads of the public feed.
@@ -140,6 +143,8 @@ pub struct Config {
     pub connection_age: Duration,
     /// How many people a site may look up in a minute, for each of its seats, beside those to whom it sells; 0: any number.
     pub look_ups_per_minute: u32,
+    /// How many late sales of uploaded journals each instance takes in a second.
+    pub late_sales_per_second: u32,
     /// Where operators, metrics and health probes call.
     pub admin: SocketAddr,
     /// What this process does.
@@ -425,6 +430,7 @@ impl Config {
             DEFAULT_CONNECTION_AGE_SECONDS,
             MAX_CONNECTION_AGE_SECONDS,
         );
+        let late_sales = s.number(&["counters", "late_sales_per_second"], 1, MAX_LATE_SALES_PER_SECOND);
         let look_ups = s.number(&["counters", "look_ups_per_minute"], 0, MAX_LOOK_UPS_PER_MINUTE);
         let admin = s.text(&["admin", "listen"], address);
         let roles = s.text(&["roles"], roles);
@@ -504,6 +510,7 @@ impl Config {
             counters,
             connection_age,
             look_ups_per_minute: look_ups.unwrap_or(DEFAULT_LOOK_UPS_PER_MINUTE),
+            late_sales_per_second: late_sales.unwrap_or(DEFAULT_LATE_SALES_PER_SECOND),
             admin,
             roles,
             feed: Feed { listen: feed, programme: feed_programme, workers: feed_workers },

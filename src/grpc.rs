@@ -16,9 +16,11 @@ pub mod fuzzing;
 mod guard;
 mod health;
 mod identity;
+mod journal;
 mod layers;
 pub mod limits;
 mod lines;
+mod manners;
 mod operator;
 mod purchase;
 mod returns;
@@ -48,6 +50,7 @@ use crate::audit::Trail;
 use crate::events::Events;
 use crate::export::Exports;
 use crate::ids::LedgerId;
+use crate::journal::{Book, Journals};
 use crate::ledger::Ledger;
 use crate::ledger::outbox::Outbox;
 use crate::purchase::Purchases;
@@ -63,11 +66,14 @@ use accept::Speaks;
 use connections::Listens;
 use crowd::Room;
 use identity::Callers;
+use journal::{JournalEdge, Uploads};
 use layers::OutermostLayer;
+use manners::Manners;
 use operator::{Accesses, OperatorEdge};
 use purchase::PurchaseEdge;
 use session::SessionEdge;
 use stock::{Answers, ReportEdge, StockEdge};
+use v1::journal_service_server::JournalServiceServer;
 use v1::operator_service_server::OperatorServiceServer;
 use v1::purchase_service_server::PurchaseServiceServer;
 use v1::session_service_server::SessionServiceServer;
@@ -136,6 +142,8 @@ mod unprintable {
         v1::purchase_stream_request::Call
         v1::LookUpBuyerRequest
         v1::VoidForBuyerRequest
+        v1::UploadSalesRequest
+        v1::OfflineSale
         crate::purchase::Named<'static>
     }
 }
@@ -168,11 +176,13 @@ const MAX_ASKING_AGAIN: usize = 64;
 const MAX_OPERATOR_CALLS: usize = 16;
 
 /// All that the counters' listener serves from.
-pub struct Counters<L, D, C, S> {
+pub struct Counters<L, D, C, S, B> {
     /// The use cases.
     pub purchases: Purchases<L, C>,
     /// What sites report of their stock.
     pub intake: Intake<S, C>,
+    /// Sales that were made while nobody could be asked.
+    pub journals: Journals<L, C, B>,
     /// The live sessions.
     pub registry: Arc<Registry<D, C>>,
     /// Whose sites may call.
@@ -205,7 +215,7 @@ pub struct Counters<L, D, C, S> {
     pub reflection: bool,
 }
 
-impl<L: Ledger, D: Door, C: Clock, S: Shelf> Counters<L, D, C, S> {
+impl<L: Ledger, D: Door, C: Clock, S: Shelf, B: Book> Counters<L, D, C, S, B> {
     /// Serves the counters until `stop`, then lets every connection finish its calls. It does not bound how long that takes.
     pub async fn serve(self, listener: TcpListener, health: Health, stop: CancellationToken) {
         let layer = OutermostLayer::new(self.metrics.clone(), self.clock.clone(), self.max_in_flight);
@@ -235,14 +245,34 @@ impl<L: Ledger, D: Door, C: Clock, S: Shelf> Counters<L, D, C, S> {
             metrics: self.metrics.clone(),
         });
         let report = ReportEdge { intake: self.intake, callers: callers.clone(), tasks: self.tasks.clone() };
+        let terms = self.purchases.clone();
+        let offline = Arc::new(move || terms.offline().into_iter().map(convert::offline).collect());
+        let manners = Arc::new(Manners {
+            conduct: Mutex::default(),
+            look_ups_per_minute: self.look_ups_per_minute,
+            callers: callers.clone(),
+            clock: self.clock.clone(),
+            metrics: self.metrics.clone(),
+        });
+        let journal = Arc::new(JournalEdge {
+            journals: self.journals,
+            callers: callers.clone(),
+            tasks: self.tasks.clone(),
+            uploads: Uploads::default(),
+            batches: Uploads::batches(),
+            readers: Semaphore::new(1),
+            manners: manners.clone(),
+            trail: self.trail.clone(),
+            clock: self.clock.clone(),
+            metrics: self.metrics.clone(),
+        });
         let purchase = Arc::new(PurchaseEdge {
             purchases: self.purchases,
             callers: callers.clone(),
             tasks: self.tasks,
             streamed: Semaphore::new(self.max_in_flight),
             visits: Arc::new(Semaphore::new(self.max_in_flight)),
-            conduct: Mutex::default(),
-            look_ups_per_minute: self.look_ups_per_minute,
+            manners: manners.clone(),
             trail: self.trail,
             clock: self.clock,
             metrics: self.metrics.clone(),
@@ -251,6 +281,7 @@ impl<L: Ledger, D: Door, C: Clock, S: Shelf> Counters<L, D, C, S> {
             callers,
             lease: self.lease,
             ledger: self.ledger,
+            offline,
             metrics: self.metrics,
             asking_again: Semaphore::new(MAX_ASKING_AGAIN),
         });
@@ -258,6 +289,7 @@ impl<L: Ledger, D: Door, C: Clock, S: Shelf> Counters<L, D, C, S> {
             .add_service(PurchaseServiceServer::new(purchase).max_decoding_message_size(MAX_MESSAGE))
             .add_service(SessionServiceServer::new(session).max_decoding_message_size(MAX_MESSAGE))
             .add_service(StockServiceServer::new(report).max_decoding_message_size(MAX_MESSAGE))
+            .add_service(JournalServiceServer::new(journal).max_decoding_message_size(MAX_MESSAGE))
             .add_service(health.server());
         if self.reflection {
             routes = with_reflection(routes);

@@ -138,6 +138,10 @@ impl Record {
 /// nobody can fill a record.
 pub const DEAD_ENTRIES_PER_SITE: usize = 16;
 
+/// The most late entries of one site in one buyer's record. Nobody sells a person rationed goods on paper more often in a few weeks; beyond
+/// it a new id is turned away, so that a record stays small.
+pub const LATE_ENTRIES_PER_SITE: usize = 64;
+
 /// The most events of a partition that the outbox keeps; the oldest go first. There are 256 partitions: this is about a
 /// day of a nation's sales for each, and half a gigabyte at most for all of them, so that nobody who reads the outbox too
 /// slowly, or not at all, can fill the store that sales are recorded in. Redis is cut in whole nodes of its stream and not
@@ -349,8 +353,11 @@ pub enum LedgerError {
     /// The id was asked about before it was used.
     #[error("this request id was closed when somebody asked what became of it; take a new id")]
     RequestIdClosed,
-    /// This site has left too many dead entries in this buyer's record.
-    #[error("this site has {DEAD_ENTRIES_PER_SITE} requests in this buyer's record that no longer count")]
+    /// This site has left too many dead entries in this buyer's record, or too many late ones.
+    #[error(
+        "this site has {DEAD_ENTRIES_PER_SITE} requests in this buyer's record that no longer count, or \
+         {LATE_ENTRIES_PER_SITE} late sales"
+    )]
     BuyerRecordFull,
     /// The store cannot be reached, or is not fit to be written to; the reason is for the log.
     #[error("the store cannot be used: {0}")]
@@ -453,7 +460,7 @@ pub trait Ledger: Clone + Send + Sync + 'static {
     /// Takes a sale or a hold back.
     fn void(&self, key: RecordKey, call: Call) -> impl Future<Output = Result<Answer<Voided>, LedgerError>> + Send;
 
-    /// Records a sale made on paper; never refused for quota.
+    /// Records a sale made on paper; never refused for quota, and turned away only beyond [`LATE_ENTRIES_PER_SITE`].
     fn late(
         &self,
         key: RecordKey,

@@ -98,6 +98,7 @@ pub mod audit;
 pub mod conduct;
 pub mod events;
 pub mod export;
+pub mod journal;
 pub mod purchase;
 
 pub mod feed;

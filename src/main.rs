@@ -47,6 +47,7 @@ fn main() -> ExitCode {
         Command::Operator(c) => on_runtime(cli::run_operator(*c)),
         Command::Events(c) => on_runtime(cli::run_events(c)),
         Command::Stock(command) => on_runtime(cli::run_stock(command)),
+        Command::Journal(command) => on_runtime(cli::run_journal(command)),
         Command::Audit(command) => cli::run_audit(command),
         Command::Keys(command) => cli::run_keys(command),
         Command::Receipt(command) => cli::run_receipt(command),

@@ -100,11 +100,13 @@ pub enum Mutant {
     KeptWithoutPlaces,
     /// Whoever was away goes on behind the newest event, and not where it had got.
     SkipsWhileAway,
+    /// A late sale that is more than was allowed is answered and not recorded.
+    LateOverQuotaDropped,
 }
 
 impl Mutant {
     /// Every exhibit, with the name that chooses it.
-    pub const ALL: [(Self, &'static str); 48] = [
+    pub const ALL: [(Self, &'static str); 49] = [
         (Self::Control, "control"),
         (Self::CheckThenWrite, "check-then-write"),
         (Self::SweptTooEarly, "swept-too-early"),
@@ -153,6 +155,7 @@ impl Mutant {
         (Self::PreviousNotCounted, "previous-not-counted"),
         (Self::KeptWithoutPlaces, "kept-without-places"),
         (Self::SkipsWhileAway, "skips-while-away"),
+        (Self::LateOverQuotaDropped, "late-over-quota-dropped"),
     ];
 
     /// Whether this bug is switched on in this process (`RATIOND_MUTANT=name` in a museum build).

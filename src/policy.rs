@@ -9,6 +9,7 @@ mod channels;
 mod explain;
 mod file;
 mod foreigners;
+mod offline;
 mod overview;
 mod policies;
 mod problems;
@@ -22,6 +23,7 @@ mod wording;
 
 pub use calendar::Weekday;
 pub use explain::{Ask, Explained, SaidChance, SaidLeft, SaidReason};
+pub use offline::Offline;
 pub use overview::{Change, Diff, Fact, Shown, Step};
 pub use policies::Policies;
 pub use problems::{PolicyError, PolicyErrors};

@@ -9,6 +9,7 @@
 
 mod answer;
 mod judging;
+mod late;
 mod prepare;
 pub mod receipt;
 
@@ -21,16 +22,17 @@ use smallvec::smallvec;
 
 pub use crate::ledger::{Durability, LedgerError};
 pub use answer::{Asked, AskedLine, Caller, Earlier, Echo, Failure, Invalid, LineAnswer, Named, Outcome, Standing};
+pub use late::{AskedSale, EnteredLate, LateSale, Stands, Stood};
 pub use prepare::{Known, MAX_QUANTITY, Prepared};
 pub use receipt::Receipt;
 
 use crate::buyer::KeyRing;
-use crate::ids::LedgerId;
+use crate::ids::{LedgerId, ProgrammeId};
 use crate::ledger::{
     Answer, Call, Claim, Claimed, Confirmed, Entry, Ledger, Record, RecordKey, Released, Resolved, Voided, rules,
 };
 use crate::museum::Mutant;
-use crate::policy::{Assessment, Judgement, LineSet, Policies, Programme, Window, Windows};
+use crate::policy::{Assessment, Judgement, LineSet, Offline, Policies, Programme, Window, Windows};
 use crate::time::{Clock, Timestamp};
 use judging::{Judging, unread};
 use receipt::{ReceiptKey, Statement};
@@ -59,6 +61,11 @@ impl<L: Ledger, C: Clock> Purchases<L, C> {
     /// The ledger behind these use cases; `None` until it has been seen once.
     pub fn ledger_id(&self) -> Option<LedgerId> {
         self.ledger.id()
+    }
+
+    /// What terminals do under each programme while nobody can be asked.
+    pub fn offline(&self) -> Vec<(ProgrammeId, Offline)> {
+        self.policies.load().iter().map(|programme| (programme.id(), programme.offline())).collect()
     }
 
     /// What [`Purchases::buy`] would answer for each line. Changes nothing.

@@ -6,9 +6,11 @@
 mod connection;
 mod gateway;
 mod operator;
+mod paper;
 mod retry;
 mod stock;
 mod traced;
+mod upload;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,6 +19,7 @@ use connection::Repeats;
 pub use connection::{Connection, Tls, Unreachable};
 pub use gateway::Gateway;
 pub use operator::{Events, Export, Operator, Unread};
+pub use paper::sheet_id;
 pub use prost_types::Timestamp as WireTimestamp;
 pub use retry::COMES_BACK_WITHIN;
 pub use stock::{Stock, Watch};
@@ -26,6 +29,7 @@ use tonic::transport::Channel;
 use tonic::{Code, Request, Status, Streaming};
 use tonic_types::StatusExt;
 use traced::traced;
+pub use upload::Verdicts;
 
 use crate::grpc::v1::{
     self, open_session_response::Event, purchase_service_client::PurchaseServiceClient,
@@ -46,7 +50,7 @@ const BREAKS: u32 = 30;
 const DOMAIN: &str = "rationd";
 /// The reasons that mean that nothing was executed. One that a later service may add is not among them, and so leaves the
 /// outcome unknown.
-const NOT_EXECUTED: [&str; 39] = [
+const NOT_EXECUTED: [&str; 40] = [
     "NOT_AN_OPERATOR",
     "NOT_ON_LOOPBACK",
     "SWITCHES_CHANGED",
@@ -82,6 +86,7 @@ const NOT_EXECUTED: [&str; 39] = [
     "LOOK_UPS_LIMITED",
     "AUDIT_UNAVAILABLE",
     "BUYER_RECORD_FULL",
+    "BOOK_FULL",
     "STORE_UNAVAILABLE",
     "REPLICAS_MISSING",
     "CLOCKS_APART",

@@ -20,6 +20,7 @@ mod program {
     mod events;
     mod files;
     mod insisting;
+    mod journal;
     mod kill;
     mod load;
     mod policy;

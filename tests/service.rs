@@ -27,6 +27,7 @@ mod service {
     mod gateway;
     mod holds;
     mod instances;
+    mod journal;
     mod line;
     mod operator;
     mod outages;

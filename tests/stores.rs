@@ -13,6 +13,7 @@
 mod support;
 
 mod stores {
+    mod books;
     mod crashes;
     mod disk;
     mod files;

@@ -78,6 +78,7 @@ fn measure_everything(metrics: &Metrics) {
     metrics.look_up_slowed();
     metrics.voided(VoidedBy::Site);
     metrics.unusual_voids();
+    metrics.uploaded("RECORDED");
     metrics.audited(1, 1, true);
 }
 

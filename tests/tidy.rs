@@ -24,12 +24,12 @@ const IMPORTS_LINE: usize = line!() as usize + 1;
 const IMPORTS: &str = "
     main               → cli, app
     app                → config, telemetry, drain, grpc, feed, purchase, export, events, stock, journal, redis_pool, sites, tls, audit
-    app                → ledger, ledger::{redis, embedded}, session, session::{redis, embedded}, stock::{redis, embedded}
+    app                → ledger, ledger::{redis, embedded}, session, session::{redis, embedded}, stock::{redis, embedded}, journal::{redis, embedded}
     app                → buyer, policy, ids, time
     cli                → config, policy, session::{switches, Mode, Switches}, terminal, load, grpc::{v1, PURCHASE_SERVICE}, certs, tls, sites, ids, time
     cli                → purchase::receipt, telemetry, audit
     certs              → tls, ids, time
-    grpc               → purchase, export, events, session, stock, journal, ledger::{Ledger, outbox::Outbox}, policy::{LineSet, Place, Refusal}
+    grpc               → purchase, export, events, session, stock, journal, ledger::{Ledger, outbox::Outbox}, policy::{LineSet, Offline, Place, Refusal}
     grpc               → sites, ids, time, tls, telemetry, drain, audit, conduct
     feed               → stock, sites, ids, time
     terminal           → grpc::{v1, MAX_MESSAGE, code_name}, telemetry::propagation, ids, time
@@ -39,10 +39,12 @@ const IMPORTS: &str = "
     conduct            → ids
     export             → buyer::BuyerKey, policy::Policies, ledger, ids
     events             → policy::Policies, ledger, ids
-    journal            → ledger, policy, buyer, ids, time
+    journal            → purchase, ledger, policy::Programme, ids, time
+    journal::redis     → journal, ledger, ledger::redis::{beside, wrote_nothing}, redis_pool, ids, time
+    journal::embedded  → journal, ledger, ledger::embedded::beside, ids, time
     stock              → ledger, policy::{Policies, Programme, StockLevels}, sites, ids, time
-    stock::redis       → stock, ledger, ledger::redis::{faults, must_have, wrote_nothing}, redis_pool, ids, time
-    stock::embedded    → stock, ledger, ids, time
+    stock::redis       → stock, ledger, ledger::redis::{beside, wrote_nothing}, redis_pool, ids, time
+    stock::embedded    → stock, ledger, ledger::embedded::beside, ids, time
     ledger             → buyer::{BuyerKey, KeyMark, OtherRing, Pseudonym, Ring, Turn}, policy::{Used, Window, Windows}, ids, time
     ledger::redis      → ledger, redis_pool, buyer::{BuyerKey, KeyMark, Neighbour, OtherRing, Pseudonym, Ring, Side, Turn}, policy::{Used, Window, Windows}, ids, time
     ledger::embedded   → ledger, buyer::{BuyerKey, KeyMark, Neighbour, OtherRing, Pseudonym, Ring, Side, Turn}, policy::{Used, Window, Windows}, ids, time
@@ -68,8 +70,8 @@ const IMPORTS: &str = "
 const FENCES_LINE: usize = line!() as usize + 1;
 const FENCES: &str = "
     tonic, tonic_prost, tonic_health, tonic_reflection, tonic_types, prost, prost_types → grpc.rs grpc/ terminal.rs terminal/ load.rs load/
-    redis, deadpool, deadpool_redis → redis_pool.rs redis_pool/ ledger/redis.rs ledger/redis/ session/redis.rs session/redis/ stock/redis.rs stock/redis/
-    redb → ledger/embedded.rs ledger/embedded/ session/embedded.rs session/embedded/ stock/embedded.rs stock/embedded/
+    redis, deadpool, deadpool_redis → redis_pool.rs redis_pool/ ledger/redis.rs ledger/redis/ session/redis.rs session/redis/ stock/redis.rs stock/redis/ journal/redis.rs journal/redis/
+    redb → ledger/embedded.rs ledger/embedded/ session/embedded.rs session/embedded/ stock/embedded.rs stock/embedded/ journal/embedded.rs
     clap, rpassword → cli.rs cli/
     rustls → tls.rs tls/ grpc/ main.rs
     webpki → tls.rs tls/ grpc/
@@ -94,7 +96,7 @@ const FENCES: &str = "
 /// Parts that are pure: no I/O, no tasks, no logging.
 const PURE_LINE: usize = line!() as usize + 1;
 const PURE: &str = "
-    ids.rs policy.rs policy/ buyer/kr_resident.rs buyer/opaque.rs ledger/rules.rs ledger/packed.rs purchase/receipt.rs sites.rs tls.rs tls/ certs.rs conduct.rs audit/chain.rs stock/levels.rs stock/levels/ stock/packed.rs → tokio, tracing, std::fs, std::net, std::io
+    ids.rs policy.rs policy/ buyer/kr_resident.rs buyer/opaque.rs ledger/rules.rs ledger/packed.rs purchase/receipt.rs sites.rs tls.rs tls/ certs.rs conduct.rs audit/chain.rs stock/levels.rs stock/levels/ stock/packed.rs journal/packed.rs → tokio, tracing, std::fs, std::net, std::io
 ";
 
 fn root() -> PathBuf {

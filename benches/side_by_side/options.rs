@@ -23,6 +23,8 @@ cargo bench --bench side_by_side -- [OPTION...]
   --telemetry        also: what it costs to be watched: by nobody, scraped, by a collector, by one that is frozen
   --audit            also: what the audit log costs
   --feed             also: what readers of stock at the rate of 2020's worst hour cost a sale, and how many the feed answers (minutes)
+  --journal          also: what uploads of paper cost a sale, and how long an outage takes to come in (minutes)
+  --late N           sheets of that outage (46,000; a nation wrote 920,000)
   --all              all of these
   --json             one object with every figure instead of the table
   --help             this text
@@ -94,6 +96,10 @@ pub struct Options {
     pub audit: bool,
     /// Measure beside readers of stock too.
     pub feed: bool,
+    /// Measure beside uploads of paper too.
+    pub journal: bool,
+    /// Sheets of an outage.
+    pub late: usize,
     pub json: bool,
 }
 
@@ -143,6 +149,8 @@ pub fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Asked, Strin
         telemetry: false,
         audit: false,
         feed: false,
+        journal: false,
+        late: 46_000,
         json: false,
     };
     while let Some(argument) = arguments.next() {
@@ -160,9 +168,11 @@ pub fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Asked, Strin
             "--collector" => return Ok(Asked::Collector { takes: Duration::from_secs(number(&argument, &value()?)?) }),
             "--audit" => options.audit = true,
             "--feed" => options.feed = true,
+            "--journal" => options.journal = true,
+            "--late" => options.late = number::<usize>(&argument, &value()?)?.clamp(40, 960_000),
             "--all" => {
                 (options.grown, options.overload, options.durability) = (true, true, true);
-                (options.telemetry, options.audit, options.feed) = (true, true, true);
+                (options.telemetry, options.audit, options.feed, options.journal) = (true, true, true, true);
             }
             "--seconds" => {
                 let seconds: f64 = number(&argument, &value()?)?;

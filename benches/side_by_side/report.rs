@@ -16,6 +16,7 @@ use super::options::{Options, ROUNDS, System};
 use super::overload::Overload;
 use super::stormed::Stormed;
 use super::telemetry::Telemetry;
+use super::uploaded::Uploaded;
 use crate::Failure;
 
 /// Everything that was measured.
@@ -31,6 +32,7 @@ pub struct Report {
     pub telemetry: Option<Telemetry>,
     pub audited: Option<Audited>,
     pub stormed: Option<Stormed>,
+    pub uploaded: Option<Uploaded>,
     pub grown: Option<Grown>,
 }
 
@@ -74,6 +76,7 @@ impl Report {
             telemetry: None,
             audited: None,
             stormed: None,
+            uploaded: None,
             grown: None,
         }
     }
@@ -239,6 +242,18 @@ impl Report {
                     "alone_per_second": rounded(*alone),
                     "largest_bytes": largest,
                     "resident_mib": rounded(*resident),
+                }),
+            );
+        }
+        if let Some(Uploaded { beside, meanwhile, sheets, verdicts: (verdicts, took) }) = &self.uploaded {
+            object.insert(
+                "journal".into(),
+                json!({
+                    "sale_p99": spread(beside),
+                    "meanwhile_per_second": rounded(*meanwhile),
+                    "sheets": sheets,
+                    "verdicts": verdicts,
+                    "seconds": rounded(took.as_secs_f64()),
                 }),
             );
         }
@@ -434,6 +449,18 @@ impl fmt::Display for Report {
             }
             writeln!(f, "the feed alone answers {alone:.0} a second, of at most {largest} bytes   at least 20000")?;
             writeln!(f, "and takes {resident:.0} MiB with 24,000 sites and 200 who watch   at most 150")?;
+        }
+        if let Some(Uploaded { beside, meanwhile, sheets, verdicts: (verdicts, took) }) = &self.uploaded {
+            writeln!(f, "\nsale p99 beside uploads of paper ÷ in quiet, median of ten pairs (least to most)")?;
+            let label = format!("{meanwhile:.0} late sales a second");
+            writeln!(f, "{label:36}{:>20}   at most 1.1", beside.to_string())?;
+            let (seconds, minutes) = (took.as_secs_f64(), took.as_secs_f64() / 60.0);
+            let rate = *verdicts as f64 / seconds;
+            writeln!(
+                f,
+                "{sheets} sheets, each three times, a fifth sold online too: {verdicts} verdicts in {minutes:.1} min, {rate:.0} a second;"
+            )?;
+            writeln!(f, "the ledger is their union")?;
         }
         for (at, line) in self.notes.iter().chain(&self.failures).enumerate() {
             writeln!(f, "{}{line}", if at == 0 { "\n" } else { "" })?;

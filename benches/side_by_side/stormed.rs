@@ -34,7 +34,7 @@ const SALES: f64 = 1_000.0;
 /// Readers a second: the worst hour of 2020 had 2,680 on average.
 const READERS: f64 = 2_700.0;
 /// As many sites as there were.
-const SITES: usize = 24_000;
+pub const SITES: usize = 24_000;
 /// Connections of the readers.
 const CONNECTIONS: usize = 32;
 /// Those who watch.
@@ -254,11 +254,11 @@ fn place(site: usize) -> (f64, f64) {
 }
 
 /// Its code: the first of them are called as those at which sessions are opened.
-fn code(site: usize) -> String {
+pub fn code(site: usize) -> String {
     format!("{:08}", 11_000_001 + site)
 }
 
-fn sites_of_a_nation() -> String {
+pub fn sites_of_a_nation() -> String {
     let mut csv = String::from("code,name,channel,region,address,lat,lng\n");
     // Those at which sessions are opened.
     for site in Sites::demo().iter().filter(|site| !site.id.as_str().starts_with("110000")) {

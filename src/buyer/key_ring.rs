@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
 use super::Buyer;
-use crate::ids::ProgrammeId;
+use crate::ids::{ProgrammeId, RequestId};
 use crate::museum::Mutant;
 use crate::time::Timestamp;
 
@@ -301,6 +301,14 @@ impl KeyRing {
         // No number holds a space, so this is nobody's partition either.
         let key = Zeroizing::new(digest(&self.partition, [b"key of receipts 1".as_slice()]).0);
         SecretKey::init_with_mut(|place: &mut [u8; 32]| *place = *key)
+    }
+
+    /// A mark of (request id, buyer, anything else), to see whether two that came under one id are the same sale. It does not change when
+    /// the ring turns, and without the key nobody can tell from two marks that they are of one buyer: the id is in them.
+    pub fn mark_of(&self, request: RequestId, buyer: &Buyer, said: &[u8]) -> [u8; 8] {
+        let scheme = [buyer.id.scheme.tag()];
+        let message = [b"mark of a sale ".as_slice(), request.as_bytes(), &scheme, said, &[0], buyer.id.bytes()];
+        digest(&self.partition, message).split::<U8>().0.into()
     }
 
     /// Where this buyer's record of this programme stands, and what it would be under the neighbour.

@@ -92,6 +92,19 @@ pub(super) struct Where {
     pub(super) json: bool,
 }
 
+impl Where {
+    /// The calling site, where it is named here and not by a certificate.
+    pub(super) fn site(&self) -> Result<SiteId, String> {
+        match self.site {
+            Some(site) => Ok(site),
+            None if self.address.starts_with("https") => {
+                Err("name the site with --site: a late sale says at which it was made".to_owned())
+            }
+            None => DEMO_SITE.parse().map_err(|e| format!("{e}")),
+        }
+    }
+}
+
 /// Whose allowance is charged. The number comes from a prompt or from standard input.
 #[derive(Args)]
 pub(super) struct Whose {

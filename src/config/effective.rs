@@ -68,6 +68,11 @@ impl Config {
             "look_ups_per_minute",
             self.look_ups_per_minute,
         );
+        out.value(
+            "late sales of uploaded journals that this instance takes in a second",
+            "late_sales_per_second",
+            self.late_sales_per_second,
+        );
         out.section("admin");
         out.text("where operators, metrics and health probes call", "listen", self.admin);
         out.section("feed");

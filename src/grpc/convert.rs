@@ -7,9 +7,9 @@ use super::status::{self, BadField, Fault};
 use super::v1::{self, purchase_result::Outcome as WireOutcome};
 use crate::events::{EventKind, Told};
 use crate::export::{Entry, Kind, Record, State};
-use crate::ids::{LedgerId, ProgrammeId, RequestId, SiteId};
+use crate::ids::{LedgerId, Paper, ProgrammeId, Relation, RequestId, SiteId};
 use crate::museum::Mutant;
-use crate::policy::{LineSet, Refusal};
+use crate::policy::{LineSet, Offline, Refusal};
 use crate::purchase::{
     Asked, AskedLine, Durability, Earlier, Echo, Invalid, LineAnswer, Named, Outcome, Receipt, Standing,
 };
@@ -81,22 +81,33 @@ fn line<'a>(index: usize, wire: &'a v1::Line, with_id: bool, bad: &mut Vec<BadFi
         }
         (true, text) => request_id(text, path("request_id")).map_err(|e| bad.push(e)).ok(),
     };
-    let relation = match wire.relation.as_str() {
+    let (relation, papers) = stated(&wire.relation, &wire.papers, path, bad);
+    let buyer = buyer(wire.buyer.as_ref(), &path("buyer")).map_err(|e| bad.push(e)).ok()?;
+    Some(AskedLine { request, buyer, quantity: wire.quantity, relation, papers })
+}
+
+/// What the seller stated: relation and papers.
+pub(super) fn stated(
+    relation: &str,
+    wire: &[String],
+    path: impl Fn(&str) -> String,
+    bad: &mut Vec<BadField>,
+) -> (Option<Relation>, SmallVec<[Paper; 2]>) {
+    let relation = match relation {
         "" => None,
         text => text.parse().map_err(|e| bad.push(BadField::new(path("relation"), format!("{e}")))).ok(),
     };
-    if wire.papers.len() > MAX_PAPERS {
+    if wire.len() > MAX_PAPERS {
         bad.push(BadField::new(path("papers"), format!("may name at most {MAX_PAPERS} papers")));
     }
     let mut papers = SmallVec::new();
-    for (i, text) in wire.papers.iter().take(MAX_PAPERS).enumerate() {
+    for (i, text) in wire.iter().take(MAX_PAPERS).enumerate() {
         match text.parse() {
             Ok(paper) => papers.push(paper),
             Err(e) => bad.push(BadField::new(path(&format!("papers[{i}]")), format!("{e}"))),
         }
     }
-    let buyer = buyer(wire.buyer.as_ref(), &path("buyer")).map_err(|e| bad.push(e)).ok()?;
-    Some(AskedLine { request, buyer, quantity: wire.quantity, relation, papers })
+    (relation, papers)
 }
 
 /// What the calls that follow a purchase carry.
@@ -135,7 +146,8 @@ pub(super) fn ledger(text: &str) -> Result<Option<LedgerId>, BadField> {
     if text.is_empty() { Ok(None) } else { text.parse().map(Some).map_err(unread) }
 }
 
-fn programme(text: &str) -> Result<ProgrammeId, BadField> {
+/// A programme's id.
+pub(super) fn programme(text: &str) -> Result<ProgrammeId, BadField> {
     text.parse().map_err(|e| BadField::new("programme", format!("is not a programme's id: {e}")))
 }
 
@@ -147,7 +159,8 @@ pub(super) fn request_id(text: &str, path: String) -> Result<RequestId, BadField
     text.parse().map_err(|e| BadField::new(path, format!("cannot be read: {e}")))
 }
 
-fn buyer<'a>(wire: Option<&'a v1::Buyer>, path: &str) -> Result<Named<'a>, BadField> {
+/// Whom the field names.
+pub(super) fn buyer<'a>(wire: Option<&'a v1::Buyer>, path: &str) -> Result<Named<'a>, BadField> {
     match wire.and_then(|b| b.id.as_ref()) {
         Some(v1::buyer::Id::ResidentNumber(number)) => {
             if Mutant::RequestPrinted.is_on() {
@@ -248,7 +261,8 @@ pub(super) fn failure(fault: Fault) -> v1::Failure {
     }
 }
 
-fn receipt(Receipt { of, key_id, mac }: Receipt) -> v1::Receipt {
+/// A receipt on the wire.
+pub(super) fn receipt(Receipt { of, key_id, mac }: Receipt) -> v1::Receipt {
     let durability = match of.durability {
         Durability::Synced => v1::Durability::Synced,
         Durability::Replicated => v1::Durability::Replicated,
@@ -271,20 +285,19 @@ fn receipt(Receipt { of, key_id, mac }: Receipt) -> v1::Receipt {
 }
 
 fn standing(standing: Standing, district: impl Fn(SiteId) -> String) -> v1::Standing {
-    let earlier = |e: Earlier| v1::EarlierPurchase {
-        at: Some(instant(e.at)),
-        quantity: e.quantity,
-        district: district(e.site),
-        held: e.held,
-    };
     v1::Standing {
         units_left: standing.left.units,
         purchases_left: standing.left.purchases,
         next_chance: standing
             .next
             .map(|chance| v1::NextChance { at: Some(instant(chance.at)), date: chance.date.to_string() }),
-        earlier: standing.earlier.into_iter().map(earlier).collect(),
+        earlier: standing.earlier.into_iter().map(|e| earlier(e, &district)).collect(),
     }
+}
+
+/// A purchase that counts, without its id. `district` tells where its site is.
+pub(super) fn earlier(e: Earlier, district: impl Fn(SiteId) -> String) -> v1::EarlierPurchase {
+    v1::EarlierPurchase { at: Some(instant(e.at)), quantity: e.quantity, district: district(e.site), held: e.held }
 }
 
 fn echo(echo: Echo) -> v1::Echo {
@@ -294,6 +307,15 @@ fn echo(echo: Echo) -> v1::Echo {
         masked_number: echo.masked_number,
         check_digit_warning: echo.check_digit_warning,
     }
+}
+
+/// What terminals do under a programme while nobody can be asked.
+pub(super) fn offline((programme, policy): (ProgrammeId, Offline)) -> v1::OfflinePolicy {
+    let mode = match policy {
+        Offline::SellAndRecord => v1::OfflineMode::SellAndRecord,
+        Offline::Stop => v1::OfflineMode::Stop,
+    };
+    v1::OfflinePolicy { programme: programme.to_string(), mode: mode.into() }
 }
 
 /// The wire's value of a refusal.

@@ -40,6 +40,11 @@ pub const FEED_CALLS: usize = 256;
 /// The most who watch at once: everything that becomes known is written so many times.
 pub const WATCHERS: usize = 1000;
 
+/// The most who upload journals at once: each has some messages of its own in memory, and all of them go through in turn.
+pub const UPLOADS: usize = 256;
+/// Of them of one site: its terminals, and a clerk who types in paper.
+pub const UPLOADS_OF_A_SITE: usize = 4;
+
 /// Calls under way at once on a connection, sessions' streams among them.
 pub const STREAMS: u32 = 64;
 /// Which part of all calls under way may be those of one certificate's site, operator or feed on all its connections.

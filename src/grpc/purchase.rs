@@ -7,7 +7,7 @@
 mod on_record;
 mod stream;
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
@@ -21,15 +21,15 @@ use tracing::Instrument;
 use super::connections::Link;
 use super::convert::{self, WireKnown, WireVisit};
 use super::identity::{Callers, Credentials, Peer};
+use super::manners::{Manners, Origin};
 use super::status::{self, Fault};
 use super::v1::{self, purchase_service_server::PurchaseService, purchase_stream_request::Call};
 use crate::audit::Trail;
-use crate::conduct::{Conduct, Rules};
-use crate::ids::{Channel, ProgrammeId, SiteId};
+use crate::ids::ProgrammeId;
 use crate::ledger::Ledger;
 use crate::purchase::{Caller, Known, LineAnswer, Outcome, Prepared, Purchases};
 use crate::session::{Door, Seat};
-use crate::telemetry::metrics::{Metrics, Verb, VoidedBy};
+use crate::telemetry::metrics::{Metrics, Verb};
 use crate::time::Clock;
 use on_record::OnRecord;
 
@@ -47,16 +47,12 @@ pub(super) struct PurchaseEdge<L, D, C> {
     /// Visits of several lines that are under way at once, whether or not their callers still wait for them.
     pub(super) visits: Arc<Semaphore>,
     /// What the sites have done lately.
-    pub(super) conduct: Mutex<Conduct>,
-    pub(super) look_ups_per_minute: u32,
+    pub(super) manners: Arc<Manners<D, C>>,
     /// Where every access is put on record.
     pub(super) trail: Trail,
     pub(super) clock: C,
     pub(super) metrics: Arc<Metrics>,
 }
-
-/// Where a call comes from, as far as it matters how much is called from there.
-type Origin = (SiteId, Channel);
 
 /// A call of a known caller whose every field is good. What is left is to ask the ledger.
 struct Ready {
@@ -141,7 +137,7 @@ impl<L: Ledger, D: Door, C: Clock> PurchaseEdge<L, D, C> {
                         with_ids: false,
                         ..WireVisit::of(&wire.programme, wire.agent.as_ref(), &wire.lines, &wire.family_birth_years)
                     })?;
-                    self.looks_up((caller.site, caller.place.channel), visit.lines())?;
+                    self.manners.looks_up((caller.site, caller.place.channel), visit.lines())?;
                     Ok(Ready {
                         caller,
                         seat: None,
@@ -247,33 +243,13 @@ impl<L: Ledger, D: Door, C: Clock> PurchaseEdge<L, D, C> {
         Err(status::invalid(bad))
     }
 
-    fn rules(&self, (site, channel): Origin) -> Rules {
-        Rules::of(self.look_ups_per_minute, self.callers.registry.cap(site, channel))
-    }
-
-    /// Whoever looks up many people to whom it does not sell is told to come back, and told of. Sales are never held up.
-    fn looks_up(&self, from: Origin, people: usize) -> Result<(), Fault> {
-        let (rules, now) = (self.rules(from), self.clock.monotonic());
-        let people = u32::try_from(people).unwrap_or(u32::MAX);
-        let looked = self.conduct.lock().unwrap_or_else(PoisonError::into_inner).look_up(from.0, people, rules, now);
-        looked.map_err(|slowed| {
-            self.metrics.look_up_slowed();
-            if slowed.tell {
-                tracing::warn!(site = %from.0, "a site looks up many people to whom it does not sell; it is slowed");
-            }
-            status::looks_up_too_many(slowed.retry_after)
-        })
-    }
-
     /// Who is told how somebody stands and does not sell to them has looked them up, whatever it was called. It is told all the
     /// same that it may not sell; whoever does it too often, no more than that.
     fn told(&self, answers: &mut [LineAnswer], verb: Verb, from: Origin) {
         if verb == Verb::Check {
             // That was counted before it was asked.
             let failed = answers.iter().filter(|answer| matches!(answer.outcome, Outcome::Failed(_))).count();
-            let failed = u32::try_from(failed).unwrap_or(u32::MAX);
-            let mut conduct = self.conduct.lock().unwrap_or_else(PoisonError::into_inner);
-            return conduct.give_back(from.0, failed, self.rules(from));
+            return self.manners.give_back(from, failed);
         }
         let looks = |answer: &&mut LineAnswer| {
             let sells = matches!(answer.outcome, Outcome::Approved(_) | Outcome::AlreadySold(_));
@@ -281,7 +257,7 @@ impl<L: Ledger, D: Door, C: Clock> PurchaseEdge<L, D, C> {
             answer.standing.is_some() && !sells && !holds
         };
         let people = answers.iter_mut().filter(looks).count();
-        if people > 0 && self.looks_up(from, people).is_err() {
+        if people > 0 && self.manners.looks_up(from, people).is_err() {
             answers.iter_mut().filter(looks).for_each(|answer| answer.standing = None);
         }
     }
@@ -291,19 +267,7 @@ impl<L: Ledger, D: Door, C: Clock> PurchaseEdge<L, D, C> {
         let count = |is: fn(&Outcome) -> bool| answers.iter().filter(|a| !a.replayed && is(&a.outcome)).count();
         let sold = count(|outcome| matches!(outcome, Outcome::Approved(_)));
         let voided = count(|outcome| matches!(outcome, Outcome::Voided(_)));
-        if sold + voided == 0 {
-            return;
-        }
-        let (rules, now) = (self.rules(from), self.clock.monotonic());
-        let mut conduct = self.conduct.lock().unwrap_or_else(PoisonError::into_inner);
-        conduct.sold(from.0, u32::try_from(sold).unwrap_or(u32::MAX), rules);
-        for _ in 0..voided {
-            self.metrics.voided(VoidedBy::Site);
-            if conduct.voided(from.0, rules, now) {
-                self.metrics.unusual_voids();
-                tracing::warn!(site = %from.0, "a site takes back unusually many of its sales; ask it why");
-            }
-        }
+        self.manners.came_to(from, sold, voided);
     }
 
     /// A request id means something only under the ledger that it was written down with.

@@ -30,7 +30,9 @@ const OPERATORS: &[Role] = &[Role::Operator];
 const EVERYBODY: &[Role] = &[Role::Site, Role::Gateway, Role::Operator, Role::Feed];
 
 /// Every call, and whose it is.
-pub(super) const TABLE: [(&str, &[Role]); 22] = [
+pub(super) const TABLE: [(&str, &[Role]); 24] = [
+    ("rationd.v1.JournalService/UploadSales", SELLERS),
+    ("rationd.v1.JournalService/ListUploads", SELLERS),
     ("rationd.v1.OperatorService/ExportRecords", OPERATORS),
     ("rationd.v1.OperatorService/ReadEvents", OPERATORS),
     ("rationd.v1.OperatorService/GetSwitches", OPERATORS),
@@ -59,7 +61,8 @@ pub(super) const TABLE: [(&str, &[Role]); 22] = [
 const OURS: &str = "rationd.";
 
 /// The calls whose callers say message after message.
-const STREAMED: [&str; 3] = [
+const STREAMED: [&str; 4] = [
+    "/rationd.v1.JournalService/UploadSales",
     "/rationd.v1.PurchaseService/PurchaseStream",
     "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
     "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",

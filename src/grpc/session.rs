@@ -41,6 +41,8 @@ pub(super) struct SessionEdge<D, C> {
     pub(super) lease: Duration,
     /// The ledger behind this service, once it is known.
     pub(super) ledger: Arc<dyn Fn() -> Option<LedgerId> + Send + Sync>,
+    /// What terminals do while nobody can be asked.
+    pub(super) offline: Arc<dyn Fn() -> Vec<v1::OfflinePolicy> + Send + Sync>,
     pub(super) metrics: Arc<Metrics>,
     /// Streams of terminals that waited or paused, which ask the door at once.
     pub(super) asking_again: Semaphore,
@@ -239,6 +241,7 @@ impl<D: Door, C: Clock> SessionEdge<D, C> {
             ledger_id: entrant.ledger.to_string(),
             slot: seat.key.slot.into(),
             replaced_earlier,
+            offline: (self.offline)(),
         }
     }
 

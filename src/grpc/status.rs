@@ -13,6 +13,8 @@ use crate::purchase::{Failure, LedgerError};
 /// The domain of every reason.
 pub(crate) const DOMAIN: &str = "rationd";
 
+/// Whoever may not upload yet: others have their turn first, and nobody stands at a counter for it.
+const RETRY_UPLOADS: Duration = Duration::from_secs(10);
 /// When to come back after the store was away: long enough for it to answer, short enough for a queue at a counter.
 const RETRY_STORE: Duration = Duration::from_millis(500);
 /// When to come back after load was shed.
@@ -342,6 +344,48 @@ pub(crate) fn report_not_taken(error: LedgerError) -> Fault {
         LedgerError::Corrupt(_) => status(Code::Internal, "INTERNAL", format!("internal error; {again}")).unknown(),
         other => failure(&Failure::Ledger(other)),
     }
+}
+
+/// A late sale was not taken, or nobody knows.
+pub(crate) fn sale_not_taken(error: LedgerError) -> Fault {
+    let again = "recorded or not, nobody can say yet: send the same sale again with the same request id";
+    match error {
+        LedgerError::StoreUnavailable(_) | LedgerError::OtherRing(_) => {
+            let message = "the sale cannot be taken now, and was not by this attempt; send it again later";
+            status(Code::Unavailable, "STORE_UNAVAILABLE", message).retry(RETRY_STORE)
+        }
+        LedgerError::Unconfirmed(_) => {
+            status(Code::Unavailable, "COMMIT_UNCONFIRMED", again).retry(RETRY_STORE).unknown()
+        }
+        LedgerError::Corrupt(_) => status(Code::Internal, "INTERNAL", format!("internal error; {again}")).unknown(),
+        other => failure(&Failure::Ledger(other)),
+    }
+}
+
+/// The book of a site holds so much and no more.
+pub(crate) fn book_full() -> Fault {
+    let message =
+        "the site's book of late sales is full; nothing was recorded; keep the sale and tell whoever runs the service";
+    status(Code::ResourceExhausted, "BOOK_FULL", message)
+}
+
+/// The book of a site could not be read.
+pub(crate) fn book_unread(error: LedgerError) -> Fault {
+    match error {
+        LedgerError::StoreUnavailable(_) | LedgerError::OtherRing(_) | LedgerError::Unconfirmed(_) => {
+            status(Code::Unavailable, "STORE_UNAVAILABLE", "the site's book cannot be read now").retry(RETRY_STORE)
+        }
+        LedgerError::Corrupt(_) => {
+            status(Code::Internal, "INTERNAL", "a row of the site's book cannot be read, see the service's log")
+        }
+        other => failure(&Failure::Ledger(other)),
+    }
+}
+
+/// As many upload as may.
+pub(crate) fn too_many_uploads() -> Fault {
+    let message = "as many journals are being uploaded as may be at once; send them later";
+    status(Code::ResourceExhausted, "OVERLOADED", message).retry(RETRY_UPLOADS)
 }
 
 /// The report's id is taken.

@@ -7,6 +7,7 @@
 //!
 //! Knows nothing about Redis, the wire, or what a rule is made of.
 
+pub(crate) mod beside;
 mod file;
 mod writer;
 

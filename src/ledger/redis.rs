@@ -11,6 +11,7 @@
 //!
 //! Knows nothing about programmes' rules, sessions or the wire.
 
+pub(crate) mod beside;
 mod confirming;
 mod decode;
 mod encode;
@@ -61,7 +62,7 @@ use unit::Asks;
 
 pub use lanes::{Lanes, Seen, Trip};
 pub use reader::RedisReader;
-pub(crate) use replicated::must_have;
+use replicated::must_have;
 pub use watching::FirstCheck;
 pub use witness::{BadWitness, Witness};
 

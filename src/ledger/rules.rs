@@ -10,8 +10,8 @@ use crate::policy::{Used, Window};
 use crate::time::Timestamp;
 
 use super::{
-    Call, Claim, Claimed, Confirmed, DEAD_ENTRIES_PER_SITE, Entered, Entry, Event, EventKind, Kind, Late, LedgerError,
-    Record, Released, Resolved, State, Voided,
+    Call, Claim, Claimed, Confirmed, DEAD_ENTRIES_PER_SITE, Entered, Entry, Event, EventKind, Kind,
+    LATE_ENTRIES_PER_SITE, Late, LedgerError, Record, Released, Resolved, State, Voided,
 };
 
 /// What one call does to a record.
@@ -234,6 +234,10 @@ pub fn late(record: &Record, call: &Call, late: &Late) -> Result<Step<Entered>, 
             State::Voided => return Ok(Step::replay(at, Entered::AlreadyVoided(*entry))),
             State::Held | State::Released | State::Refused => {}
         }
+    }
+    let entered = record.entries().iter().filter(|e| e.late && e.site == call.site).count();
+    if earlier.is_none() && entered >= LATE_ENTRIES_PER_SITE {
+        return Err(LedgerError::BuyerRecordFull);
     }
     let fits = late.windows.iter().all(|w| w.allows(used(record, w, at, Some(call.request)), late.quantity));
     let was_refused = earlier.is_some_and(|e| e.state == State::Refused);

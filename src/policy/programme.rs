@@ -11,6 +11,7 @@ use super::calendar::{Day, Weekday, Zone};
 use super::channels::Channels;
 use super::file::Effect;
 use super::foreigners::Foreigners;
+use super::offline::Offline;
 use super::proxy::{Proxies, WhoseDays};
 use super::rotation::{FreeDays, Rotation};
 use super::stock::StockLevels;
@@ -40,6 +41,7 @@ pub struct Programme {
     pub(super) check_digit_warning: bool,
     pub(super) demo: bool,
     pub(super) longest_hold: Duration,
+    pub(super) offline: Offline,
     pub(super) stock_levels: StockLevels,
     pub(super) other_papers: Vec<Paper>,
     /// Contiguous, by time.
@@ -236,6 +238,11 @@ impl Programme {
     /// The first instant of a civil date in the programme's zone.
     pub fn midnight(&self, date: Date) -> Timestamp {
         self.zone.midnight(date)
+    }
+
+    /// What a terminal does while nobody can be asked.
+    pub fn offline(&self) -> Offline {
+        self.offline
     }
 
     /// From how many units on a site has plenty, some, few.

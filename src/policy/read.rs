@@ -10,6 +10,7 @@
 //! | `buyer_id` | `kr_resident` or `opaque` |
 //! | `check_digit_warning`, `demo` | `false` unless given |
 //! | `max_hold_minutes` | the longest hold that may be asked for |
+//! | `offline` | what a terminal does while nobody can be asked: `sell_and_record` (unless given) or `stop` |
 //! | `[stock_levels]` | `plenty`, `some`, `few`: from how many units on a site has them; 100, 30 and 2 unless given, as in 2020 |
 //! | `other_papers` | papers that may be stated although no rule asks for them |
 //! | `[[periods]]` | `from`, `until`; `windows`; `rotation`, `holidays_free`; or `in_force = false` and `why`. Each begins where the one before it ends |
@@ -29,6 +30,7 @@ use super::calendar::Zone;
 use super::channels::Channels;
 use super::file::Table;
 use super::foreigners::Foreigners;
+use super::offline::Offline;
 use super::problems::{PolicyErrors, Problems};
 use super::programme::{BuyerIds, Period, Programme};
 use super::proxy::{Proxies, WhoseDays};
@@ -75,6 +77,10 @@ fn read(mut file: Table<'_>, problems: &mut Problems<'_>) -> Option<Programme> {
     let demo = file.flag(problems, "demo", false);
     let other_papers = file.names(problems, "other_papers");
     let longest_hold = file.integer(problems, "max_hold_minutes", 1..=MAX_HOLD_MINUTES);
+    let offline = match file.optional_text(problems, "offline") {
+        None => Some(Offline::SellAndRecord),
+        Some(word) => Offline::read(&word, problems),
+    };
     let stock_levels = match file.table(problems, "stock_levels") {
         Some(table) => StockLevels::read(table, problems),
         None => Some(StockLevels::OF_2020),
@@ -119,6 +125,7 @@ fn read(mut file: Table<'_>, problems: &mut Problems<'_>) -> Option<Programme> {
         check_digit_warning,
         demo,
         longest_hold: Duration::from_secs(60 * longest_hold?.value.unsigned_abs()),
+        offline: offline?,
         stock_levels: stock_levels?,
         other_papers,
         periods,

@@ -126,7 +126,7 @@ fn history(record: &Record, at: Timestamp) -> SmallVec<[Counted; 4]> {
 }
 
 /// What counts in these windows, but for the purchase that is being answered.
-fn earlier(windows: &[Window], record: &Record, at: Timestamp, own: Option<RequestId>) -> Vec<Earlier> {
+pub(super) fn earlier(windows: &[Window], record: &Record, at: Timestamp, own: Option<RequestId>) -> Vec<Earlier> {
     let entries = record.entries().iter();
     entries
         .filter(|e| e.counts(at) && Some(e.request) != own && windows.iter().any(|w| w.contains(e.at)))

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use smallvec::SmallVec;
 
-use super::{Asked, AskedLine, Echo, Invalid, Named, Purchases};
-use crate::buyer::{KeyRing, parse_kr_resident, parse_opaque};
+use super::{Asked, Echo, Invalid, Named, Purchases};
+use crate::buyer::{Buyer, KeyRing, parse_kr_resident, parse_opaque};
 use crate::ids::{Paper, ProgrammeId, Relation, RequestId};
 use crate::ledger::{Ledger, RecordKey};
 use crate::policy::{self, BuyerIds, Line, Person, Programme, Visit};
@@ -107,8 +107,8 @@ impl<L: Ledger, C: Clock> Purchases<L, C> {
             if !(1..=MAX_QUANTITY).contains(&line.quantity) {
                 bad.push(invalid("quantity", format!("must be from 1 to {MAX_QUANTITY}")));
             }
-            let (person, key, echo) = match self.identify(&ring, &programme, line.buyer) {
-                Ok(identified) => identified,
+            let (person, key, echo) = match self.identify(&ring, &programme, line.buyer, |_, _| ()) {
+                Ok((person, key, echo, ())) => (person, key, echo),
                 Err((field, problem)) => {
                     bad.push(invalid(field, problem));
                     continue;
@@ -126,7 +126,12 @@ impl<L: Ledger, C: Clock> Purchases<L, C> {
                 let field = if word.what == "relation" { "relation" } else { "papers" };
                 bad.push(invalid(field, word.to_string()));
             }
-            lines.push(PreparedLine { request: line.request, key, stated: stated(line), echo });
+            lines.push(PreparedLine {
+                request: line.request,
+                key,
+                stated: stated(line.relation.as_ref(), &line.papers),
+                echo,
+            });
             visit.lines.push(judged);
         }
         // With a line left out the others' places would be told wrong.
@@ -144,8 +149,8 @@ impl<L: Ledger, C: Clock> Purchases<L, C> {
         request: RequestId,
     ) -> Result<Known, Vec<Invalid>> {
         let programme = self.programme(programme).map_err(|e| vec![e])?;
-        let (person, key, echo) = self
-            .identify(&self.ring.load(), &programme, buyer)
+        let (person, key, echo, ()) = self
+            .identify(&self.ring.load(), &programme, buyer, |_, _| ())
             .map_err(|(field, problem)| vec![Invalid::visit(field, problem)])?;
         Ok(Known { programme, person, request, key, echo })
     }
@@ -153,22 +158,24 @@ impl<L: Ledger, C: Clock> Purchases<L, C> {
     /// Checks the fields of a look into a buyer's record, and says which one it is.
     pub fn record_of(&self, programme: ProgrammeId, buyer: Named<'_>) -> Result<RecordKey, Vec<Invalid>> {
         let programme = self.programme(programme).map_err(|e| vec![e])?;
-        let identified = self.identify(&self.ring.load(), &programme, buyer);
-        identified.map(|(_, key, _)| key).map_err(|(field, problem)| vec![Invalid::visit(field, problem)])
+        let identified = self.identify(&self.ring.load(), &programme, buyer, |_, _| ());
+        identified.map(|(_, key, ..)| key).map_err(|(field, problem)| vec![Invalid::visit(field, problem)])
     }
 
-    fn programme(&self, id: ProgrammeId) -> Result<Arc<Programme>, Invalid> {
+    /// The programme of this id.
+    pub(crate) fn programme(&self, id: ProgrammeId) -> Result<Arc<Programme>, Invalid> {
         let policies = self.policies.load();
         policies.get(id).cloned().ok_or_else(|| Invalid::visit("programme", policies.not_known()))
     }
 
-    /// From the number to what is left of it: facts, pseudonym and what may be echoed to the clerk.
-    fn identify(
+    /// From the number to what is left of it: facts, pseudonym, what may be echoed to the clerk, and what else is made of it.
+    pub(super) fn identify<M>(
         &self,
         ring: &KeyRing,
         programme: &Programme,
         named: Named<'_>,
-    ) -> Result<(Person, RecordKey, Echo), (&'static str, String)> {
+        mark: impl FnOnce(&KeyRing, &Buyer) -> M,
+    ) -> Result<(Person, RecordKey, Echo, M), (&'static str, String)> {
         let now = self.clock.now();
         let today = programme.date(now);
         let buyer = match (named, programme.buyer_ids()) {
@@ -193,12 +200,13 @@ impl<L: Ledger, C: Clock> Purchases<L, C> {
             masked_number: buyer.masked(),
             check_digit_warning: buyer.warning.is_some(),
         };
-        Ok((person, key, echo))
+        let mark = mark(ring, &buyer);
+        Ok((person, key, echo, mark))
     }
 }
 
 impl Invalid {
-    fn visit(field: &'static str, problem: String) -> Self {
+    pub(super) fn visit(field: &'static str, problem: String) -> Self {
         Self { line: None, field, problem }
     }
 }
@@ -239,8 +247,8 @@ fn misfits(visit: &Visit) -> Vec<Invalid> {
 }
 
 /// What the seller stated, as it stands beside the sale in the outbox: no person can be told from it.
-fn stated(line: &AskedLine<'_>) -> String {
-    let mut words: Vec<&str> = line.relation.iter().map(Relation::as_str).collect();
-    words.extend(line.papers.iter().map(Paper::as_str));
+pub(super) fn stated(relation: Option<&Relation>, papers: &[Paper]) -> String {
+    let mut words: Vec<&str> = relation.into_iter().map(Relation::as_str).collect();
+    words.extend(papers.iter().map(Paper::as_str));
     words.join(" ")
 }

@@ -1,13 +1,10 @@
 //! The shelf in Redis: a report is one Lua script, so that looking for its id and keeping it are one step on any number of instances.
 //!
-//! Behind Sentinels and in a Cluster an answer leaves when every replica that might take over has what it rests on, replays and what
-//! was read among it: a write behind it on the same connection, and `WAIT` for the replicas that must have it. A reader that finds
-//! nothing new writes nothing. One server alone has it on its disk when it answers.
+//! An answer leaves when every replica that might take over has what it rests on ([`beside`](crate::ledger::redis)). A reader that finds
+//! nothing new writes nothing.
 //!
 //! A picture is large, and Redis serves one command at a time: it goes in chunks, each a command of its own, so that sales of the
 //! same server wait for a chunk and not for the picture. One small script then points to it.
-//!
-//! A trip that fails leaves its connection behind: what is wrong with it may not heal.
 //!
 //! Knows nothing about levels, or about what a picture holds.
 
@@ -19,20 +16,19 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use redis::{Cmd, FromRedisValue, ParsingError, RedisError, Value};
+use redis::{Cmd, FromRedisValue, ParsingError, Value};
 use sha2::{Digest, Sha256};
 
 use super::{Place, REPORTS_A_DAY, REPORTS_KEPT, Recorded, Report, Reports, Shelf, packed};
 use crate::ledger::LedgerError;
-use crate::ledger::redis::{faults, must_have, wrote_nothing};
-use crate::redis_pool::{Connection, Dialled, RedisAway, RedisPool};
+use crate::ledger::redis::beside::{Beside, given_back, may_be_there, meaning};
+use crate::ledger::redis::wrote_nothing;
+use crate::redis_pool::{Dialled, RedisPool};
 
 /// The ids of a day are remembered for so long after its last report: they are looked for until the next day is over.
 const IDS_KEPT: Duration = Duration::from_secs(3 * 86_400);
 /// Milliseconds of a day.
 const DAY_MS: i64 = 86_400_000;
-/// How long replicas are waited for: within the time of a trip.
-const REPLICAS_WITHIN: Duration = Duration::from_millis(700);
 /// How much of a picture one command carries: a server takes it in well under a millisecond.
 const CHUNK: usize = 64 << 10;
 /// How long chunks stand to which nothing points.
@@ -47,8 +43,7 @@ type Message = (String, Vec<Vec<u8>>);
 /// The shelf of every instance that uses this Redis.
 #[derive(Clone)]
 pub struct RedisShelf {
-    pool: RedisPool,
-    is_volatile: bool,
+    beside: Beside,
     scripts: Arc<Scripts>,
 }
 
@@ -71,31 +66,7 @@ impl RedisShelf {
     /// store may lose what it has acknowledged, and no replica is waited for. Nothing is sent yet.
     pub fn new(pool: RedisPool, allow_volatile: bool) -> Self {
         let scripts = Scripts { record: redis::Script::new(RECORD), keep: redis::Script::new(KEEP) };
-        Self { pool, is_volatile: allow_volatile, scripts: Arc::new(scripts) }
-    }
-
-    async fn connection(&self) -> Result<Connection, LedgerError> {
-        self.pool.connection().await.map_err(|away| match away {
-            RedisAway::AllInUse => LedgerError::Overloaded,
-            away => LedgerError::StoreUnavailable(away.to_string()),
-        })
-    }
-
-    /// Returns when whoever may take over has all that this connection has written, and that it has read.
-    async fn confirm(&self, connection: &mut Dialled) -> Result<(), LedgerError> {
-        let Some(watchers) = self.pool.watchers().filter(|_| !self.is_volatile) else { return Ok(()) };
-        let primary = connection.node().clone();
-        let replicas = must_have(connection, &primary, watchers).await.map_err(meaning)?;
-        let replicas = replicas
-            .ok_or_else(|| LedgerError::Unconfirmed("nobody can say which replicas must have it".to_owned()))?;
-        let mut unit = redis::pipe();
-        unit.cmd("INCR").arg(keys::BARRIER).ignore();
-        unit.cmd("WAIT").arg(replicas).arg(REPLICAS_WITHIN.as_millis().to_string());
-        let (had,): (usize,) = unit.query_async(&mut **connection).await.map_err(meaning)?;
-        match had >= replicas {
-            true => Ok(()),
-            false => Err(LedgerError::Unconfirmed(format!("{had} of {replicas} replicas have it"))),
-        }
+        Self { beside: Beside::new(pool, allow_volatile, keys::BARRIER), scripts: Arc::new(scripts) }
     }
 
     async fn put(&self, connection: &mut Dialled, report: &Report) -> Result<Recorded, LedgerError> {
@@ -109,7 +80,7 @@ impl RedisShelf {
         script.arg(REPORTS_A_DAY);
         let stood: Option<Vec<u8>> = script.invoke_async(&mut **connection).await.map_err(meaning)?;
         // From here on it may be there.
-        self.confirm(connection).await.map_err(may_be_there)?;
+        self.beside.confirm(connection).await.map_err(may_be_there)?;
         match stood {
             None => Ok(Recorded::Stands { report: *report, replayed: false }),
             Some(stood) if stood.is_empty() => Err(LedgerError::Overloaded),
@@ -130,7 +101,7 @@ impl RedisShelf {
         let known = usize::from(!matches!(place, Place::BEGINNING | Place::FIRST));
         let is_whole = place != Place::FIRST || messages.is_empty() || is_whole(connection).await?;
         if messages.len() > known {
-            self.confirm(connection).await?;
+            self.beside.confirm(connection).await?;
         }
         let reports = messages.into_iter().map(report).collect::<Result<_, _>>()?;
         Ok(Reports::of(place, reports, is_whole, most))
@@ -162,7 +133,7 @@ impl RedisShelf {
                 _ => return Err(LedgerError::Corrupt("a reply of another shape".to_owned())),
             }
         }
-        self.confirm(connection).await.map_err(may_be_there)
+        self.beside.confirm(connection).await.map_err(may_be_there)
     }
 
     /// One that is damaged counts as none: it can be made again from what happened, while an error would keep every instance from
@@ -172,7 +143,7 @@ impl RedisShelf {
         for _ in 0..2 {
             let picture = chunks(connection, &pointer.generation).await?;
             if pointer.is_of(&picture) {
-                self.confirm(connection).await?;
+                self.beside.confirm(connection).await?;
                 return Ok(Some(picture));
             }
             match self::pointer(connection).await? {
@@ -189,25 +160,25 @@ impl RedisShelf {
 
 impl Shelf for RedisShelf {
     async fn record(&self, report: Report) -> Result<Recorded, LedgerError> {
-        let mut connection = self.connection().await?;
+        let mut connection = self.beside.connection().await?;
         let recorded = self.put(&mut connection, &report).await;
         given_back(connection, recorded)
     }
 
     async fn after(&self, place: Place, most: usize) -> Result<Reports, LedgerError> {
-        let mut connection = self.connection().await?;
+        let mut connection = self.beside.connection().await?;
         let read = self.read(&mut connection, place, most).await;
         given_back(connection, read).map_err(wrote_nothing)
     }
 
     async fn keep(&self, picture: Vec<u8>) -> Result<(), LedgerError> {
-        let mut connection = self.connection().await?;
+        let mut connection = self.beside.connection().await?;
         let kept = self.put_up(&mut connection, &picture).await;
         given_back(connection, kept)
     }
 
     async fn kept(&self) -> Result<Option<Vec<u8>>, LedgerError> {
-        let mut connection = self.connection().await?;
+        let mut connection = self.beside.connection().await?;
         let kept = self.look(&mut connection).await;
         given_back(connection, kept).map_err(wrote_nothing)
     }
@@ -216,26 +187,6 @@ impl Shelf for RedisShelf {
 impl Pointer {
     fn is_of(&self, picture: &[u8]) -> bool {
         self.length == picture.len().to_string() && self.checksum == Sha256::digest(picture).as_slice()
-    }
-}
-
-/// After a failure the connection is not used again.
-fn given_back<T>(connection: Connection, came: Result<T, LedgerError>) -> Result<T, LedgerError> {
-    if came.is_err() {
-        drop(Connection::take(connection));
-    }
-    came
-}
-
-fn meaning(error: RedisError) -> LedgerError {
-    faults::meaning(&error)
-}
-
-/// What a failure means after something was written.
-fn may_be_there(error: LedgerError) -> LedgerError {
-    match error {
-        LedgerError::Unconfirmed(_) => error,
-        other => LedgerError::Unconfirmed(other.to_string()),
     }
 }
 

@@ -220,6 +220,13 @@ const VOIDS_UNUSUAL: Row = Row {
     help: "Warnings of sites that take back unusually many of their sales; the log names the site.",
     labels: &[],
 };
+const UPLOADED: Row = Row {
+    name: "rationd.uploaded",
+    kind: Kind::Counter,
+    unit: "{sale}",
+    help: "Late sales that were uploaded, each time that they were, by what became of them.",
+    labels: &["verdict"],
+};
 const AUDIT_RECORDED: Row = Row {
     name: "rationd.audit.recorded",
     kind: Kind::Counter,
@@ -243,7 +250,7 @@ const AUDIT_FAILING: Row = Row {
 };
 
 /// Every instrument of the service.
-pub const TABLE: [Row; 29] = [
+pub const TABLE: [Row; 30] = [
     DECISIONS,
     NEAR_LIMIT,
     RPC_DURATION,
@@ -270,6 +277,7 @@ pub const TABLE: [Row; 29] = [
     LOOK_UPS_SLOWED,
     VOIDS,
     VOIDS_UNUSUAL,
+    UPLOADED,
     AUDIT_RECORDED,
     AUDIT_NOT_RECORDED,
     AUDIT_FAILING,
@@ -518,6 +526,7 @@ pub struct Metrics {
     look_ups_slowed: Counter<u64>,
     voids: Counter<u64>,
     voids_unusual: Counter<u64>,
+    uploaded: Counter<u64>,
     audit_recorded: Counter<u64>,
     audit_not_recorded: Counter<u64>,
     audit_failing: Gauge<u64>,
@@ -570,6 +579,7 @@ impl Metrics {
             look_ups_slowed: counter(LOOK_UPS_SLOWED),
             voids: counter(VOIDS),
             voids_unusual: counter(VOIDS_UNUSUAL),
+            uploaded: counter(UPLOADED),
             audit_recorded: counter(AUDIT_RECORDED),
             audit_not_recorded: counter(AUDIT_NOT_RECORDED),
             audit_failing: gauge(AUDIT_FAILING),
@@ -723,6 +733,11 @@ impl Metrics {
     /// A sale was taken back.
     pub fn voided(&self, by: VoidedBy) {
         self.voids.add(1, &[KeyValue::new("by", by.name())]);
+    }
+
+    /// A late sale was uploaded, and this became of it.
+    pub fn uploaded(&self, verdict: &'static str) {
+        self.uploaded.add(1, &[KeyValue::new("verdict", verdict)]);
     }
 
     /// A site was warned of.

@@ -144,7 +144,7 @@ impl World {
         let mut stored = BTreeMap::new();
         // How many trips there were is no record of anything, and levels of stock are made of what is recorded.
         let is_record = |key: &Vec<u8>| {
-            let is_of_others = ["{door}", "{stock}"].iter().any(|tag| key.starts_with(tag.as_bytes()));
+            let is_of_others = ["{door}", "{stock}", "{journal}"].iter().any(|tag| key.starts_with(tag.as_bytes()));
             !is_of_others && *key != rationd::ledger::redis::keys::UNITS.as_bytes()
         };
         for key in keys.into_iter().filter(is_record) {

@@ -16,7 +16,7 @@ use super::tls::Encrypted;
 fn answers(service: &str, method: &str, role: &str) -> bool {
     let is_seller = ["site", "terminal", "gateway"].contains(&role);
     match (service, method) {
-        ("PurchaseService" | "SessionService", _) | ("StockService", "ReportStock") => is_seller,
+        ("PurchaseService" | "SessionService" | "JournalService", _) | ("StockService", "ReportStock") => is_seller,
         ("OperatorService", _) => role == "operator",
         // What each site has left may be known to everybody whom the service knows.
         ("StockService", _) => true,
@@ -47,7 +47,7 @@ async fn every_call_is_answered_to_the_roles_that_it_is_for_and_to_no_other() {
             for method in &service.method {
                 let channel = match (service.name(), method.name()) {
                     ("OperatorService", _) => &admin,
-                    ("PurchaseService" | "SessionService", _) | (_, "ReportStock") => &counters,
+                    ("PurchaseService" | "SessionService" | "JournalService", _) | (_, "ReportStock") => &counters,
                     _ => &feed,
                 };
                 let path = format!("/rationd.v1.{}/{}", service.name(), method.name());

@@ -132,7 +132,15 @@ impl Model {
             return Ok(self.reply(key, "AssessAgain", None, false, now));
         }
 
-        // A site may leave 16 entries that no longer count; then it gets no new id, but paper is never turned away.
+        // Of paper a site may enter 64 for a buyer.
+        if old.is_none() && matches!(step.verb, Verb::Late(_)) {
+            let late = entries.iter().filter(|e| e.late && e.site == call.site).count();
+            if late >= rationd::ledger::LATE_ENTRIES_PER_SITE {
+                return Err(LedgerError::BuyerRecordFull);
+            }
+        }
+
+        // A site may leave 16 entries that no longer count; then it gets no new id.
         if old.is_none() && !matches!(step.verb, Verb::Late(_)) {
             let dead = entries.iter().filter(|e| e.site == call.site && !counts(e, now)).count();
             if dead >= DEAD_ENTRIES_PER_SITE {

@@ -14,7 +14,7 @@
 -- ARGV[5] windows: packed, each >I6I6I5I5 (from ms, until ms, most units, most purchases; 2^40-1: no limit)
 -- Reply: packed, >sBI6 (word; replayed, 0 or 1; at, ms since 1970) and the record after the call
 --   outcomes: SOLD ALREADY_RECORDED ALREADY_VOIDED
---   errors: REQUEST_ID_REUSED
+--   errors: REQUEST_ID_REUSED BUYER_RECORD_FULL
 --   or OTHER_RING, and behind it the ring that the partition is written under
 -- Invariants: reads everything, decides, writes everything; the event and the record in one step; an error writes
 -- nothing; times are arguments, there is no clock here.
@@ -24,7 +24,7 @@ local record, outbox, ring, previous = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local asked, origin, ours, left, windows = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 local SOLD, HELD, RELEASED, VOIDED, REFUSED, CLOSED = 1, 2, 3, 4, 5, 6
 local ENTRY, HOLD, LATE, OVER = '>c16BBBI4I6I6', 1, 2, 4
-local NO_LIMIT, OUTBOX = 1099511627775, '20000'
+local MOST_LATE, NO_LIMIT, OUTBOX = 64, 1099511627775, '20000'
 local request, length, wanted, marks, quantity, sold_at, now, rest = struct.unpack(ENTRY, asked)
 local site = string.sub(asked, rest)
 assert(#site >= 1 and #site <= 16 and length == 18 + #site and quantity >= 1 and wanted == SOLD and marks == LATE,
@@ -61,12 +61,18 @@ end
 
 -- Decide: the word, the entry that is put into the record, and its event.
 local word, replayed, entry, event = nil, 1, nil, nil
+local entered = 0
+for i = 1, #entries do
+  if entries[i].site == site and bit.band(entries[i].flags, LATE) ~= 0 then entered = entered + 1 end
+end
 if mine and mine.state ~= CLOSED and (mine.site ~= site or mine.units ~= quantity) then
   word, replayed = 'REQUEST_ID_REUSED', 0
 elseif mine and mine.state == SOLD then
   word = 'ALREADY_RECORDED'
 elseif mine and mine.state == VOIDED then
   word = 'ALREADY_VOIDED'
+elseif not mine and entered >= MOST_LATE then
+  word, replayed = 'BUYER_RECORD_FULL', 0
 else
   local fits = not mine or mine.state ~= REFUSED
   for w = 1, #windows, 22 do
