@@ -43,7 +43,7 @@
 //! | [`grpc`] | the services, errors as statuses, who is calling |
 //! | `grpc/accept`, `crowd`, `guard`, `returns`, `corked` | a connection from the kernel to its end: how it begins, who has how many, what cuts it off and how it comes back, when its answers leave |
 //! | `grpc/limits` | every limit on what a connection may do, in one place |
-//! | [`terminal`] | the client library |
+//! | [`terminal`] | the client library; [`terminal::counter`] for the program at a counter, over the [journal](terminal::journal) that it keeps on its disk |
 //! | [`load`] | the load harness and its audit |
 //! | [`config`], [`telemetry`], [`redis_pool`], [`drain`] | what their names say |
 //! | `buyer/key_ring`, `config/turning`, `ledger/redis/rings` | turning the ring: its keys and what a store under another turn means; the steps on the key file; following it while others sell |

@@ -102,11 +102,13 @@ pub enum Mutant {
     SkipsWhileAway,
     /// A late sale that is more than was allowed is answered and not recorded.
     LateOverQuotaDropped,
+    /// A terminal sends a purchase, and writes it down when it has the answer.
+    JournalWrittenAfterSending,
 }
 
 impl Mutant {
     /// Every exhibit, with the name that chooses it.
-    pub const ALL: [(Self, &'static str); 49] = [
+    pub const ALL: [(Self, &'static str); 50] = [
         (Self::Control, "control"),
         (Self::CheckThenWrite, "check-then-write"),
         (Self::SweptTooEarly, "swept-too-early"),
@@ -156,6 +158,7 @@ impl Mutant {
         (Self::KeptWithoutPlaces, "kept-without-places"),
         (Self::SkipsWhileAway, "skips-while-away"),
         (Self::LateOverQuotaDropped, "late-over-quota-dropped"),
+        (Self::JournalWrittenAfterSending, "journal-written-after-sending"),
     ];
 
     /// Whether this bug is switched on in this process (`RATIOND_MUTANT=name` in a museum build).

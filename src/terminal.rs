@@ -4,7 +4,9 @@
 //! Knows the wire, the largest message that it carries among it, and nothing of the server behind it.
 
 mod connection;
+pub mod counter;
 mod gateway;
+pub mod journal;
 mod operator;
 mod paper;
 mod retry;
@@ -12,6 +14,7 @@ mod stock;
 mod traced;
 mod upload;
 
+use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,7 +29,7 @@ pub use stock::{Stock, Watch};
 use tokio::time::{Instant, timeout_at};
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::Channel;
-use tonic::{Code, Request, Status, Streaming};
+use tonic::{Code, ConnectError, Request, Status, Streaming};
 use tonic_types::StatusExt;
 use traced::traced;
 pub use upload::Verdicts;
@@ -380,8 +383,21 @@ impl Seat {
 
     /// Sells.
     pub async fn purchase(&self, visit: v1::PurchaseRequest) -> Result<v1::PurchaseResponse, CallError> {
+        Ok(self.send(visit).await?)
+    }
+
+    /// Sells, and keeps what a failure says of whether anything was sent.
+    async fn send(&self, visit: v1::PurchaseRequest) -> Result<v1::PurchaseResponse, Status> {
         let call = |request| async move { self.terminal.purchases().purchase(request).await };
         traced("rationd.v1.PurchaseService/Purchase", self.request(visit), call).await
+    }
+
+    /// Gives the seat back at once.
+    async fn close(&self) -> Result<bool, CallError> {
+        let session_token = self.token.to_str().unwrap_or_default().to_owned();
+        let request = v1::CloseSessionRequest { session_token, place_token: String::new() };
+        let mut client = SessionServiceClient::new(self.terminal.channel.clone());
+        Ok(client.close_session(request).await?.into_inner().closed)
     }
 
     /// Holds for so long.
@@ -437,10 +453,7 @@ impl Session {
 
     /// Gives the seat back at once.
     pub async fn close(self) -> Result<bool, CallError> {
-        let session_token = self.admitted.session_token.clone();
-        let request = v1::CloseSessionRequest { session_token, place_token: String::new() };
-        let mut client = SessionServiceClient::new(self.seat.terminal.channel.clone());
-        Ok(client.close_session(request).await?.into_inner().closed)
+        self.seat.close().await
     }
 }
 
@@ -462,6 +475,18 @@ fn still_open(earlier: Option<String>, last: CallError) -> CallError {
         }
         (_, last) => last,
     }
+}
+
+/// Whether a call failed before there was a connection to send it over: then the service has nothing of it.
+fn was_not_sent(status: &Status) -> bool {
+    let mut cause = status.source();
+    while let Some(error) = cause {
+        if error.is::<ConnectError>() {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
 }
 
 /// From 0 to 1.

@@ -80,7 +80,9 @@ const FENCES: &str = "
     axum → telemetry.rs telemetry/ feed.rs feed/
     tower_http → feed.rs feed/
     rstar → sites/near.rs
-    postcard, flate2 → stock/levels.rs stock/levels/
+    postcard → stock/levels.rs stock/levels/ terminal/journal.rs terminal/journal/
+    flate2 → stock/levels.rs stock/levels/
+    chacha20poly1305 → terminal/journal/
     jiff → time.rs policy.rs policy/
     opentelemetry, opentelemetry_sdk, opentelemetry_otlp, opentelemetry_appender_tracing, opentelemetry_prometheus → telemetry.rs telemetry/
     tracing_subscriber → telemetry.rs telemetry/ config.rs
@@ -96,7 +98,7 @@ const FENCES: &str = "
 /// Parts that are pure: no I/O, no tasks, no logging.
 const PURE_LINE: usize = line!() as usize + 1;
 const PURE: &str = "
-    ids.rs policy.rs policy/ buyer/kr_resident.rs buyer/opaque.rs ledger/rules.rs ledger/packed.rs purchase/receipt.rs sites.rs tls.rs tls/ certs.rs conduct.rs audit/chain.rs stock/levels.rs stock/levels/ stock/packed.rs journal/packed.rs → tokio, tracing, std::fs, std::net, std::io
+    ids.rs policy.rs policy/ buyer/kr_resident.rs buyer/opaque.rs ledger/rules.rs ledger/packed.rs purchase/receipt.rs sites.rs tls.rs tls/ certs.rs conduct.rs audit/chain.rs stock/levels.rs stock/levels/ stock/packed.rs journal/packed.rs terminal/retry.rs terminal/journal/facts.rs terminal/journal/state.rs terminal/journal/frames.rs terminal/counter/told.rs terminal/counter/wire.rs → tokio, tracing, std::fs, std::net, std::io
 ";
 
 fn root() -> PathBuf {

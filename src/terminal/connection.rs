@@ -96,22 +96,8 @@ impl Repeats {
 impl Connection {
     /// Connects to `address` (`http://127.0.0.1:7420`, or `https://…` with TLS).
     pub async fn open(address: &str, tls: Option<&Tls>) -> Result<Self, Unreachable> {
-        let unreachable = |error: &dyn Error| {
-            let why = root_cause(error);
-            Unreachable { address: address.to_string(), advice: advice(&why), why }
-        };
-        let endpoint = Endpoint::from_shared(address.to_string()).map_err(|e| unreachable(&e))?;
-        let endpoint = endpoint.connect_timeout(CONNECT_TIMEOUT).timeout(CALL_TIMEOUT).tcp_nodelay(true);
-        // A connection of which the other side knows no more says nothing for ever, and every call on it would have to run out.
-        let endpoint = endpoint
-            .http2_keep_alive_interval(ASKED_EVERY)
-            .keep_alive_timeout(ANSWERS_WITHIN)
-            .keep_alive_while_idle(true);
-        let endpoint = match tls {
-            Some(tls) => endpoint.tls_config(tls.config()).map_err(|e| unreachable(&e))?,
-            None => endpoint,
-        };
-        let channel = endpoint.connect().await.map_err(|e| unreachable(&e))?;
+        let unreachable = |error: &dyn Error| unreachable(address, error);
+        let channel = endpoint(address, tls)?.connect().await.map_err(|e| unreachable(&e))?;
         // Over TLS 1.3 a certificate is refused only after it has been taken for accepted here. So something is asked at once,
         // for which any answer will do; or the first sale would be left without one.
         if tls.is_some()
@@ -123,6 +109,11 @@ impl Connection {
         Ok(Self { channel, repeats: Repeats::new() })
     }
 
+    /// To `address`, with the first call that is made over it: for whoever begins while the service is away.
+    pub fn lazy(address: &str, tls: Option<&Tls>) -> Result<Self, Unreachable> {
+        Ok(Self { channel: endpoint(address, tls)?.connect_lazy(), repeats: Repeats::new() })
+    }
+
     /// What generated clients call over.
     pub(crate) fn channel(&self) -> Channel {
         self.channel.clone()
@@ -131,6 +122,23 @@ impl Connection {
     pub(super) fn repeats(&self) -> Arc<Repeats> {
         self.repeats.clone()
     }
+}
+
+fn endpoint(address: &str, tls: Option<&Tls>) -> Result<Endpoint, Unreachable> {
+    let endpoint = Endpoint::from_shared(address.to_string()).map_err(|e| unreachable(address, &e))?;
+    let endpoint = endpoint.connect_timeout(CONNECT_TIMEOUT).timeout(CALL_TIMEOUT).tcp_nodelay(true);
+    // A connection of which the other side knows no more says nothing for ever, and every call on it would have to run out.
+    let endpoint =
+        endpoint.http2_keep_alive_interval(ASKED_EVERY).keep_alive_timeout(ANSWERS_WITHIN).keep_alive_while_idle(true);
+    match tls {
+        Some(tls) => endpoint.tls_config(tls.config()).map_err(|e| unreachable(address, &e)),
+        None => Ok(endpoint),
+    }
+}
+
+fn unreachable(address: &str, error: &dyn Error) -> Unreachable {
+    let why = root_cause(error);
+    Unreachable { address: address.to_string(), advice: advice(&why), why }
 }
 
 /// The transport's own message hides why it could not connect.

@@ -5,18 +5,18 @@ use std::future::Future;
 use tonic::{Code, Request, Response, Status};
 use tracing::Instrument;
 
-use super::CallError;
 use crate::grpc::code_name;
 use crate::telemetry::propagation::name_parent;
 
 /// Makes this call, which the service knows by this name.
-pub(super) async fn traced<M, R, F>(
+pub(super) async fn traced<M, R, F, E>(
     method: &'static str,
     mut request: Request<M>,
     call: impl FnOnce(Request<M>) -> F,
-) -> Result<R, CallError>
+) -> Result<R, E>
 where
     F: Future<Output = Result<Response<R>, Status>>,
+    E: From<Status>,
 {
     // Costs nothing unless somebody takes spans.
     let span = tracing::info_span!(

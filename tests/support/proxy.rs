@@ -113,6 +113,11 @@ impl Proxy {
         self.shared.weather.send_modify(|weather| weather.fault = None);
     }
 
+    /// How many connections were ever made.
+    pub fn made(&self) -> u64 {
+        self.shared.made.load(Ordering::SeqCst)
+    }
+
     /// How many connections are open.
     pub fn open(&self) -> usize {
         self.shared.open.load(Ordering::SeqCst)

@@ -1,0 +1,347 @@
+//! A counter, for the program that a clerk sits in front of: it sells while the service can be reached, goes on as the operator has
+//! said while it cannot, and makes up for it afterwards by itself.
+//!
+//! Whatever is sent has been written into the [journal](super::journal) before, with the id that it keeps, so that a terminal that
+//! loses its power at any moment knows afterwards what to ask about. A sale of which nobody can say what became of it is not tried
+//! again under another id. In an outage nobody waits: what is known to be away is not asked, and all that dials and calls over a
+//! counter's connection together makes no more attempts than a tenth above the calls.
+//!
+//! ```no_run
+//! use rationd::terminal::counter::{Answer, Counter, Settings};
+//! use rationd::terminal::journal::{Buyer, Sale, WhenAway};
+//!
+//! # async fn sell() -> Result<(), Box<dyn std::error::Error>> {
+//! let settings = Settings::new("https://rationd.example:7420", "21000002".parse()?, "window-1".parse()?, "counter.journal");
+//! let (counter, damage) = Counter::open(settings).await?;
+//! if let Some(damage) = damage {
+//!     eprintln!("{damage}");
+//! }
+//! let number = Buyer::Resident("770707-1928374".into());
+//! let sale = Sale::in_person("kr-public-mask-2020".parse()?, number, 2);
+//! match counter.sell(sale.clone()).await? {
+//!     Answer::Approved(approved) => println!("sell; receipt {}", approved.receipt.mac),
+//!     Answer::Refused(refused) => println!("do not sell: {}", refused.reasons[0].why),
+//!     Answer::NotRequired { why, .. } => println!("sell freely: {why}"),
+//!     // The service is away. The clerk sees what this terminal itself has sold to the number, and decides.
+//!     Answer::Offline(offline) if offline.rule == WhenAway::SellAndRecord && offline.earlier.is_empty() => {
+//!         counter.sell_offline(sale).await?;
+//!     }
+//!     Answer::Offline(_) => println!("nothing is sold at present"),
+//!     // It was sent and not answered. If the goods are handed over, it keeps its id.
+//!     Answer::Unknown { id, .. } => counter.hand_over(id).await?,
+//!     Answer::NotYet(line) => println!("not yet: {line:?}"),
+//!     Answer::Failed(error) => println!("{error}"),
+//! }
+//! // What was sold meanwhile goes up as soon as the service is back, and the list says what became of each.
+//! for row in counter.today() {
+//!     println!("{} {} {:?}", row.masked, row.quantity, row.stands);
+//! }
+//! # Ok(())
+//! # }
+//! ```
+
+mod catch_up;
+mod line;
+mod shared;
+mod told;
+mod wire;
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use shared::{NOBODY_TO_ASK, Shared, held};
+use tokio::sync::watch;
+use tokio::task::spawn_blocking;
+use tokio::time::{Instant, timeout};
+use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::task::TaskTracker;
+pub use told::{Answer, Approved, Checked, Line, NotSold, NotTaken, Offline, Refused, Shown, Taken};
+
+use super::journal::{
+    Became, Buyer, Damage, Entry, Fact, Journal, NotOpened, NotWritten, Row, Sale, Stands, State, Todo, WhenAway,
+};
+use super::{CallError, Connection, Terminal, Tls, Unreachable};
+use crate::ids::{RequestId, SiteId, TerminalId};
+use crate::museum::Mutant;
+use crate::time::{Clock, SystemClock, Timestamp};
+
+/// How long a clerk waits for an answer before the service is taken for away.
+const PATIENCE: Duration = Duration::from_secs(3);
+/// Korea's, where this is for.
+const UTC_OFFSET: Duration = Duration::from_secs(9 * 3_600);
+const DAY: i64 = 86_400_000;
+/// Where a counter calls, who it is, and where it keeps its journal.
+#[derive(Clone)]
+pub struct Settings {
+    /// `http://127.0.0.1:7420`, or `https://…` with TLS.
+    pub address: String,
+    /// Whom to trust and who to be on an `https://` address.
+    pub tls: Option<Tls>,
+    /// The site's code.
+    pub site: SiteId,
+    /// The terminal's name within its site.
+    pub terminal: TerminalId,
+    /// The journal's file. Its lock, and what was found damaged, stand beside it.
+    pub journal: PathBuf,
+    /// The file of the journal's key.
+    pub key: PathBuf,
+    /// How long a sale waits for an answer; then the service is taken for away.
+    pub patience: Duration,
+    /// How far the clocks at this counter are before UTC: [`Counter::today`] begins at their midnight.
+    pub utc_offset: Duration,
+    /// What sales offline are dated by.
+    pub clock: SystemClock,
+}
+
+impl Settings {
+    /// With the key beside the journal (`.key` behind its name), and the usual rest.
+    pub fn new(address: &str, site: SiteId, terminal: TerminalId, journal: impl Into<PathBuf>) -> Self {
+        let journal = journal.into();
+        let mut key = journal.clone().into_os_string();
+        key.push(".key");
+        Self {
+            address: address.to_owned(),
+            tls: None,
+            site,
+            terminal,
+            journal,
+            key: key.into(),
+            patience: PATIENCE,
+            utc_offset: UTC_OFFSET,
+            clock: SystemClock::real(),
+        }
+    }
+}
+
+/// Why a counter cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum NotOpen {
+    /// Its journal cannot.
+    #[error(transparent)]
+    Journal(#[from] NotOpened),
+    /// The address is none, or the certificates are not.
+    #[error(transparent)]
+    Address(#[from] Unreachable),
+    /// The task that opened it was broken off.
+    #[error("the journal was not opened: {0}")]
+    BrokenOff(String),
+}
+
+/// A counter that is open. Clones share it; it ends with the last of them.
+#[derive(Clone)]
+pub struct Counter {
+    shared: Arc<Shared>,
+    over: CancellationToken,
+    _ends_with_the_last: Arc<DropGuard>,
+}
+
+impl Counter {
+    /// Opens the journal and begins to call the service, which may be away. Says what was wrong with the journal, if anything was.
+    pub async fn open(settings: Settings) -> Result<(Self, Option<Damage>), NotOpen> {
+        let Settings { address, tls, site, terminal, journal, key, patience, utc_offset, clock } = settings;
+        let connection = Connection::lazy(&address, tls.as_ref())?;
+        let opened = spawn_blocking(move || Journal::open(&journal, &key, (site, terminal), clock.now())).await;
+        let (journal, damage) = opened.map_err(|error| NotOpen::BrokenOff(error.to_string()))??;
+        let shown = Shown { line: Line::Connecting, why: None, waiting: 0, unresolved: 0, trouble: None };
+        let shared = Arc::new(Shared {
+            terminal: Terminal::on(&connection, site, terminal),
+            site,
+            journal: Arc::new(journal),
+            tasks: TaskTracker::new(),
+            patience,
+            utc_offset,
+            clock,
+            seated: Mutex::default(),
+            under_way: Mutex::default(),
+            shown: watch::Sender::new(shown),
+        });
+        shared.refresh();
+        let over = CancellationToken::new();
+        shared.tasks.spawn(over.clone().run_until_cancelled_owned(line::keep(shared.clone())));
+        shared.tasks.spawn(over.clone().run_until_cancelled_owned(catch_up::keep(shared.clone())));
+        Ok((Self { shared, _ends_with_the_last: Arc::new(over.clone().drop_guard()), over }, damage))
+    }
+
+    /// What a screen shows, whenever it changes.
+    pub fn shown(&self) -> watch::Receiver<Shown> {
+        self.shared.shown.subscribe()
+    }
+
+    /// This terminal's sales since midnight, oldest first, with what became of each.
+    pub fn today(&self) -> Vec<Row> {
+        let offset = i64::try_from(self.shared.utc_offset.as_millis()).unwrap_or_default();
+        let here = self.shared.clock.now().as_millis().saturating_add(offset);
+        let midnight = here.div_euclid(DAY).saturating_mul(DAY).saturating_sub(offset);
+        self.sales(Timestamp::from_millis(midnight))
+    }
+
+    /// This terminal's sales from an instant on, oldest first. It remembers those of eight days.
+    pub fn sales(&self, since: Timestamp) -> Vec<Row> {
+        self.shared.journal.read(|state| state.rows(since))
+    }
+
+    /// What a sale would be answered now. Changes nothing, and needs no seat.
+    pub async fn check(&self, sale: &Sale) -> Checked {
+        let shared = &self.shared;
+        let mut shown = shared.shown.subscribe();
+        let known = timeout(shared.patience, shown.wait_for(|shown| shown.line != Line::Connecting)).await;
+        match known.ok().and_then(Result::ok).map(|shown| shown.line.clone()) {
+            None | Some(Line::Away) => return Checked::Offline(shared.offline(sale)),
+            Some(line) if !line.is_reached() => return Checked::NotYet(line),
+            Some(_) => {}
+        }
+        let number = held(&shared.seated).number;
+        shared.terminal.repeats.call();
+        let answer = timeout(shared.patience, shared.terminal.check(wire::check(sale))).await;
+        match answer.unwrap_or_else(|_| Err(CallError::Unknown("no answer in time".into()))) {
+            Ok(mut response) if response.results.len() == 1 => {
+                Checked::Answered(Box::new(response.results.pop().unwrap_or_default()))
+            }
+            Err(CallError::NotExecuted { reason, .. }) if NOBODY_TO_ASK.contains(&&*reason) => {
+                shared.lost(number, Line::Away, &reason);
+                Checked::Offline(shared.offline(sale))
+            }
+            Err(error @ CallError::NotExecuted { .. }) => Checked::Failed(error),
+            Err(CallError::Unknown(why)) => {
+                shared.lost(number, Line::Away, &why);
+                Checked::Offline(shared.offline(sale))
+            }
+            Ok(_) => Checked::Offline(shared.offline(sale)),
+        }
+    }
+
+    /// Sells, or says why not. The answer is there within the patience of the settings, and at once where the service is known to be
+    /// away.
+    pub async fn sell(&self, sale: Sale) -> Result<Answer, NotWritten> {
+        let shared = &self.shared;
+        let deadline = Instant::now() + shared.patience;
+        let (number, seat, ledger) = match shared.seat(deadline).await {
+            Ok(seat) => seat,
+            Err(Line::Away) => return Ok(Answer::Offline(shared.offline(&sale))),
+            Err(line) => return Ok(Answer::NotYet(line)),
+        };
+        let id = RequestId::random();
+        let visit = wire::purchase(&sale, id, ledger);
+        let _under_way = shared.goes_under_way(id);
+        let asked = Fact::Asked { id, at: shared.clock.now(), ledger, sale: sale.clone() };
+        let written = shared.write(move |_| Ok::<_, NotWritten>((vec![asked], ())));
+        if Mutant::JournalWrittenAfterSending.is_on() {
+            let heard = shared.ask((number, seat, ledger), &visit, deadline).await;
+            written.await?;
+            return Ok(shared.tell(id, &sale, heard).await);
+        }
+        written.await?;
+        let heard = shared.ask((number, seat, ledger), &visit, deadline).await;
+        Ok(shared.tell(id, &sale, heard).await)
+    }
+
+    /// Writes down a sale that was made because the service could not be reached. It is uploaded as soon as it can be, under the id
+    /// that this gives.
+    pub async fn sell_offline(&self, sale: Sale) -> Result<RequestId, NotSold> {
+        let (id, at) = (RequestId::random(), self.shared.clock.now());
+        let decide = move |state: &State| match state.when_away(sale.programme) {
+            WhenAway::Stop => Err(NotSold::Stopped),
+            WhenAway::SellAndRecord => Ok((vec![Fact::SoldOffline { id, at, sale }], id)),
+        };
+        self.shared.write(decide).await
+    }
+
+    /// Writes down that a purchase was handed over although nobody could say what became of it. It keeps its id, so that it is one
+    /// sale whether it had been recorded or not.
+    pub async fn hand_over(&self, id: RequestId) -> Result<(), NotSold> {
+        let at = self.shared.clock.now();
+        let decide = move |state: &State| {
+            let entry = state.get(id).ok_or(NotSold::NotAsked(id))?;
+            match (entry.stands(), &entry.sale) {
+                // Handed over twice is handed over.
+                (Stands::Waits, _) => Ok((Vec::new(), ())),
+                (Stands::Unknown | Stands::Became(Became::NotRecorded), Some(sale)) => {
+                    match state.when_away(entry.programme) {
+                        WhenAway::Stop => Err(NotSold::Stopped),
+                        WhenAway::SellAndRecord => Ok((vec![Fact::SoldOffline { id, at, sale: sale.clone() }], ())),
+                    }
+                }
+                (stands, _) => Err(NotSold::Known(stands)),
+            }
+        };
+        self.shared.write(decide).await
+    }
+
+    /// Takes a sale back. One that was made offline, and of which the service has not heard, is never uploaded.
+    pub async fn void(&self, id: RequestId) -> Result<Taken, NotTaken> {
+        self.take_back(id, None).await
+    }
+
+    /// The same, with the number that it was sold to: the journal keeps no number longer than an hour.
+    pub async fn void_by_number(&self, id: RequestId, buyer: Buyer) -> Result<Taken, NotTaken> {
+        self.take_back(id, Some(buyer)).await
+    }
+
+    async fn take_back(&self, id: RequestId, buyer: Option<Buyer>) -> Result<Taken, NotTaken> {
+        let shared = &self.shared;
+        let entry = match shared.write(move |state| take_back(state, id, buyer)).await? {
+            Ok(entry) => entry,
+            Err(taken) => return Ok(taken),
+        };
+        if entry.todo() != Some(Todo::Void) || !shared.shown.borrow().line.is_reached() {
+            return Ok(Taken::BackLater);
+        }
+        shared.terminal.repeats.call();
+        match timeout(shared.patience, catch_up::take_back(shared, &entry)).await {
+            Ok(Ok(Some(Became::Voided | Became::Released | Became::NotRecorded))) => {
+                shared.write(move |_| Ok::<_, NotTaken>((vec![Fact::Voided { id }], Taken::Back))).await
+            }
+            _ => Ok(Taken::BackLater),
+        }
+    }
+
+    /// Ends it for all clones, and gives the seat back. What is not settled is settled the next time.
+    pub async fn close(self) {
+        self.over.cancel();
+        self.shared.tasks.close();
+        self.shared.tasks.wait().await;
+        let seat = held(&self.shared.seated).seat.take();
+        if let Some((seat, _)) = seat {
+            let _ = timeout(self.shared.patience, seat.close()).await;
+        }
+    }
+}
+
+/// What is written down to take a sale back, and either the sale of which the service must be told, or that it need not.
+fn take_back(
+    state: &State,
+    id: RequestId,
+    buyer: Option<Buyer>,
+) -> Result<(Vec<Fact>, Result<Entry, Taken>), NotTaken> {
+    let entry = state.get(id).ok_or(NotTaken::NotOurs(id))?;
+    match entry.stands() {
+        Stands::Voided => return Ok((Vec::new(), Err(Taken::Back))),
+        Stands::Withdrawn => return Ok((Vec::new(), Err(Taken::BackUnseen))),
+        Stands::Waits if entry.asked.is_none() && !entry.uploading => {
+            return Ok((vec![Fact::Withdrawn { id }], Err(Taken::BackUnseen)));
+        }
+        stands @ Stands::Became(
+            Became::Refused(_)
+            | Became::NotRequired
+            | Became::Released
+            | Became::Voided
+            | Became::NotRecorded
+            | Became::NotExecuted(_)
+            | Became::NotYours,
+        ) => return Err(NotTaken::NotSold(stands)),
+        Stands::Unknown
+        | Stands::Waits
+        | Stands::Uploaded(_)
+        | Stands::Voiding
+        | Stands::Became(Became::Sold | Became::Held) => {}
+    }
+    match &buyer {
+        None if entry.sale.is_none() => return Err(NotTaken::NumberGone),
+        Some(buyer) if !state.was_bought_by(entry, buyer) => return Err(NotTaken::OtherNumber),
+        _ => {}
+    }
+    let mut wanted = entry.clone();
+    wanted.take_back(buyer.clone());
+    Ok((vec![Fact::VoidWanted { id, buyer }], Ok(wanted)))
+}

@@ -1,0 +1,132 @@
+//! The task that keeps a counter's line to the service: it comes in, waits in line if it must, and comes back when it was cut off.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::sleep;
+
+use super::shared::{NOBODY_TO_ASK, Shared};
+use super::{Line, Shown, wire};
+use crate::grpc::v1::{self, SessionEnd, open_session_response::Event};
+use crate::terminal::journal::{Fact, NotWritten};
+use crate::terminal::retry::comes_back_after;
+use crate::terminal::{CallError, Opened, Session, chance};
+
+/// How soon it comes back whose seat is gone and whose service is there.
+const LOGS_IN_AGAIN: Duration = Duration::from_secs(1);
+/// How long a terminal stays away for which its site has no room.
+const NO_ROOM: Duration = Duration::from_secs(5);
+/// How often is looked whether another attempt has been paid for.
+const PAID_YET: Duration = Duration::from_secs(1);
+
+/// How a session ended, for the terminal.
+enum Ended {
+    /// The stream did; the seat is kept for the lease time, and sells.
+    Stream,
+    /// The seat is gone.
+    Seat,
+    /// Somebody who wanted to sell got no answer.
+    Silent,
+}
+
+/// Goes on for as long as the counter is open.
+pub(super) async fn keep(shared: Arc<Shared>) {
+    let (mut place, mut nth) = (String::new(), 0);
+    shared.terminal.repeats.call();
+    loop {
+        let pause = come_in(&shared, &mut place, &mut nth).await;
+        sleep(pause).await;
+        // Whatever calls, sells or is dialled: together they are no storm.
+        while !shared.terminal.repeats.repeat() {
+            sleep(PAID_YET.mul_f64(1.0 + chance())).await;
+        }
+    }
+}
+
+/// One attempt, and the session that comes of it. Gives how long to stay away.
+async fn come_in(shared: &Arc<Shared>, place: &mut String, nth: &mut u32) -> Duration {
+    let mut told = |waiting: &v1::Waiting| shared.show(Line::waiting(waiting), None);
+    let asked_after = |after: Option<Duration>| after.unwrap_or_default().mul_f64(1.0 + chance());
+    let again = |nth: u32| comes_back_after(nth, chance());
+    match shared.terminal.stand_in_line(place, &mut told).await {
+        Ok(Some(Opened::Admitted(session))) => {
+            place.clear();
+            *nth = 0;
+            match sell_until_it_ends(shared, *session).await {
+                Ended::Seat => LOGS_IN_AGAIN.mul_f64(chance()),
+                Ended::Stream | Ended::Silent => {
+                    *nth = 1;
+                    again(0)
+                }
+            }
+        }
+        Ok(Some(Opened::SiteFull(v1::SiteFull { cap, holders }))) => {
+            let holders = holders.into_iter().map(|holder| holder.terminal).collect();
+            shared.has_no_seat(Line::SiteFull { cap, holders }, None);
+            NO_ROOM.mul_f64(1.0 + chance())
+        }
+        Ok(Some(Opened::Shut(shut))) => {
+            shared.has_no_seat(Line::Shut, None);
+            asked_after(shut.retry_after.and_then(|after| after.try_into().ok())).max(NO_ROOM)
+        }
+        Ok(None) => again(0),
+        Err(CallError::NotExecuted { reason, .. }) if reason == "PLACE_LOST" || reason == "PLACE_INVALID" => {
+            place.clear();
+            LOGS_IN_AGAIN.mul_f64(chance())
+        }
+        Err(error) => {
+            let why = error.to_string();
+            let (line, after) = match error {
+                CallError::NotExecuted { reason, retry_after, .. } if NOBODY_TO_ASK.contains(&&*reason) => {
+                    (Line::Away, retry_after)
+                }
+                CallError::NotExecuted { retry_after: Some(after), .. } => (Line::Busy, Some(after)),
+                CallError::NotExecuted { .. } => (Line::TurnedAway(why.clone()), None),
+                CallError::Unknown(_) => (Line::Away, None),
+            };
+            shared.has_no_seat(line, Some(why));
+            let pause = again(*nth).max(asked_after(after));
+            *nth = nth.saturating_add(1);
+            pause
+        }
+    }
+}
+
+/// Lets the counter sell for as long as the session lives.
+async fn sell_until_it_ends(shared: &Arc<Shared>, mut session: Session) -> Ended {
+    let Ok(ledger) = session.admitted.ledger_id.parse() else {
+        shared.has_no_seat(Line::TurnedAway("the service does not say which ledger it has".into()), None);
+        return Ended::Seat;
+    };
+    let when_away = wire::when_away(&session.admitted.offline);
+    let written = shared.write::<_, NotWritten>(move |state| {
+        let is_new = !state.was_told(ledger, &when_away);
+        Ok((is_new.then_some(Fact::Told { ledger, when_away }).into_iter().collect(), ()))
+    });
+    // If it was not, nothing else can be either, and so nothing is sold: the screen says so.
+    let _ = written.await;
+    let mut shown = shared.shown.subscribe();
+    let number = shared.has_seat(session.seat(), ledger, session.admitted.slot);
+    loop {
+        tokio::select! {
+            event = session.events.message() => match event.map(|told| told.and_then(|told| told.event)) {
+                Ok(Some(Event::Ended(ended))) if ended.why() != SessionEnd::Draining => {
+                    shared.lost(number, Line::Connecting, ended.why().as_str_name());
+                    return Ended::Seat;
+                }
+                Ok(Some(Event::Ended(_)) | None) | Err(_) => return Ended::Stream,
+                Ok(Some(_)) => {}
+            },
+            seat_is_gone = no_longer_sells(&mut shown) => {
+                return if seat_is_gone { Ended::Seat } else { Ended::Silent };
+            }
+        }
+    }
+}
+
+/// Waits until somebody who wanted to sell could not; says whether it was for want of a seat.
+async fn no_longer_sells(shown: &mut watch::Receiver<Shown>) -> bool {
+    let ended = shown.wait_for(|shown| !matches!(shown.line, Line::Selling { .. })).await;
+    ended.is_ok_and(|shown| shown.line == Line::Connecting)
+}

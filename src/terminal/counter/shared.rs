@@ -1,0 +1,328 @@
+//! What a counter and its tasks share, and how it asks.
+
+use std::collections::HashSet;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep, timeout_at};
+use tokio_util::task::TaskTracker;
+use tonic_types::StatusExt;
+
+use super::{Answer, Approved, Line, Offline, Refused, Shown, wire};
+use crate::grpc::v1::{self, purchase_result::Outcome};
+use crate::ids::{LedgerId, RequestId, SiteId};
+use crate::terminal::journal::{Became, Entry, Fact, Journal, NotWritten, Sale, State, Todo};
+use crate::terminal::{CallError, DOMAIN, Seat, Terminal, chance, retry, was_not_sent};
+use crate::time::{Clock, SystemClock};
+
+/// What the service says whose store cannot be asked: it is as good as away.
+pub(super) const NOBODY_TO_ASK: [&str; 3] = ["STORE_UNAVAILABLE", "REPLICAS_MISSING", "CLOCKS_APART"];
+/// What it says to a session that is no more.
+const SEAT_GONE: [&str; 4] = ["SESSION_REQUIRED", "SESSION_REPLACED", "SESSION_LOST", "SESSION_INVALID"];
+
+/// What the counter and its tasks share.
+pub(super) struct Shared {
+    pub(super) terminal: Terminal,
+    pub(super) site: SiteId,
+    pub(super) journal: Arc<Journal>,
+    /// The counter's own, and what they write.
+    pub(super) tasks: TaskTracker,
+    pub(super) patience: Duration,
+    pub(super) utc_offset: Duration,
+    pub(super) clock: SystemClock,
+    pub(super) seated: Mutex<Seated>,
+    /// Purchases that are being made: to ask about one would close its id before it arrives.
+    pub(super) under_way: Mutex<HashSet<RequestId>>,
+    pub(super) shown: watch::Sender<Shown>,
+}
+
+/// The seats that it has had.
+#[derive(Default)]
+pub(super) struct Seated {
+    /// How many.
+    pub(super) number: u64,
+    /// The last of them, if it is still good.
+    pub(super) seat: Option<(Seat, LedgerId)>,
+}
+
+/// What a purchase came to.
+pub(super) enum Heard {
+    Answer(Box<v1::PurchaseResult>),
+    /// Nothing is recorded, because nobody could be asked: the reason.
+    NobodyThere(String),
+    NotExecuted(CallError),
+    Unknown,
+}
+
+/// As long as this is there, nobody asks about the purchase.
+pub(super) struct UnderWay<'a>(&'a Shared, RequestId);
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        held(&self.0.under_way).remove(&self.1);
+        self.0.refresh();
+    }
+}
+
+impl Shared {
+    /// Writes down what is decided on how things stand. Broken off, it is written all the same.
+    pub(super) async fn write<T, E>(
+        &self,
+        decide: impl FnOnce(&State) -> Result<(Vec<Fact>, T), E> + Send + 'static,
+    ) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<NotWritten> + Send + 'static,
+    {
+        let (journal, now) = (self.journal.clone(), self.clock.now());
+        let written = self.tasks.spawn_blocking(move || {
+            let mut is_written = false;
+            let answer = journal.write::<T, Decided<E>>(|state| {
+                let (facts, answer) = decide(state).map_err(Decided::No)?;
+                is_written = !facts.is_empty();
+                Ok((facts, answer))
+            });
+            match answer {
+                Ok(answer) if is_written => (Ok(answer), Some(journal.tidy(now))),
+                Ok(answer) => (Ok(answer), None),
+                Err(Decided::No(error)) => (Err(error), None),
+                Err(Decided::NotWritten(error)) => (Err(error.clone().into()), Some(Err(error))),
+            }
+        });
+        let (answer, trouble) = written.await.unwrap_or_else(|error| {
+            let error = NotWritten { path: PathBuf::new(), why: error.to_string() };
+            (Err(error.clone().into()), Some(Err(error)))
+        });
+        if let Some(trouble) = trouble {
+            self.shown.send_modify(|shown| shown.trouble = trouble.err().map(|error| error.to_string()));
+        }
+        self.refresh();
+        answer
+    }
+
+    /// What became of a purchase. If it cannot be written down, it will be asked for once more, and the screen shows the trouble.
+    pub(super) async fn write_became(
+        &self,
+        id: RequestId,
+        what: Became,
+        echo: Option<v1::Echo>,
+    ) -> Result<(), NotWritten> {
+        let masked = echo.map(|echo| echo.masked_number).filter(|masked| !masked.is_empty());
+        self.write(move |_| Ok((vec![Fact::Became { id, what, masked }], ()))).await
+    }
+
+    /// Counts anew what the screen shows, and wakes whoever makes up for an outage.
+    pub(super) fn refresh(&self) {
+        let (waiting, unresolved) = self.journal.read(|state| (state.waiting(), state.unresolved()));
+        self.shown.send_modify(|shown| (shown.waiting, shown.unresolved) = (waiting, unresolved));
+    }
+
+    pub(super) fn show(&self, line: Line, why: Option<String>) {
+        self.shown.send_modify(|shown| (shown.line, shown.why) = (line, why));
+    }
+
+    /// What is to be done, but for purchases under way and those of which there is no hope.
+    pub(super) fn work(&self, hopeless: &HashSet<RequestId>) -> Vec<(Todo, Entry)> {
+        self.look_at_work(hopeless, |work| work.map(|(todo, entry)| (todo, entry.clone())).collect())
+    }
+
+    pub(super) fn has_work(&self, hopeless: &HashSet<RequestId>) -> bool {
+        self.look_at_work(hopeless, |work| work.next().is_some())
+    }
+
+    fn look_at_work<T>(
+        &self,
+        hopeless: &HashSet<RequestId>,
+        look: impl FnOnce(&mut dyn Iterator<Item = (Todo, &Entry)>) -> T,
+    ) -> T {
+        let under_way = held(&self.under_way).clone();
+        let is_free = |entry: &Entry| !under_way.contains(&entry.id) && !hopeless.contains(&entry.id);
+        self.journal.read(|state| look(&mut state.todo().filter(|(_, entry)| is_free(entry))))
+    }
+
+    pub(super) fn goes_under_way(&self, id: RequestId) -> UnderWay<'_> {
+        held(&self.under_way).insert(id);
+        UnderWay(self, id)
+    }
+
+    /// It may sell.
+    pub(super) fn has_seat(&self, seat: Seat, ledger: LedgerId, slot: u32) -> u64 {
+        let mut seated = held(&self.seated);
+        seated.number += 1;
+        seated.seat = Some((seat, ledger));
+        self.show(Line::Selling { slot }, None);
+        seated.number
+    }
+
+    /// It may not.
+    pub(super) fn has_no_seat(&self, line: Line, why: Option<String>) {
+        held(&self.seated).seat = None;
+        self.show(line, why);
+    }
+
+    /// The seat of this number is no good, unless it has another by now.
+    pub(super) fn lost(&self, number: u64, line: Line, why: &str) {
+        let mut seated = held(&self.seated);
+        if seated.number == number && seated.seat.take().is_some() {
+            self.show(line, Some(why.to_owned()));
+        }
+    }
+
+    /// A seat to sell with, or how the line stands. Whoever is connecting is waited for.
+    pub(super) async fn seat(&self, deadline: Instant) -> Result<(u64, Seat, LedgerId), Line> {
+        let mut shown = self.shown.subscribe();
+        loop {
+            let line = shown.borrow_and_update().line.clone();
+            match line {
+                Line::Connecting => {}
+                Line::Selling { .. } => {
+                    let seated = held(&self.seated);
+                    if let Some((seat, ledger)) = &seated.seat {
+                        return Ok((seated.number, seat.clone(), *ledger));
+                    }
+                }
+                line => return Err(line),
+            }
+            if timeout_at(deadline, shown.changed()).await.is_err() {
+                self.shown.send_if_modified(|shown| {
+                    let is_silent = shown.line == Line::Connecting;
+                    if is_silent {
+                        (shown.line, shown.why) = (Line::Away, Some("no answer in time".into()));
+                    }
+                    is_silent
+                });
+                return Err(self.shown.borrow().line.clone());
+            }
+        }
+    }
+
+    /// What a clerk is told while nobody can be asked.
+    pub(super) fn offline(&self, sale: &Sale) -> Offline {
+        self.journal.read(|state| Offline {
+            rule: state.when_away(sale.programme),
+            earlier: state.earlier(sale.programme, &sale.buyer),
+        })
+    }
+
+    /// Makes a purchase, and makes it again under the same id as far as the deadline and the budget go.
+    pub(super) async fn ask(
+        &self,
+        (mut number, mut seat, ledger): (u64, Seat, LedgerId),
+        visit: &v1::PurchaseRequest,
+        deadline: Instant,
+    ) -> Heard {
+        self.terminal.repeats.call();
+        let mut was_unknown = false;
+        for nth in 0.. {
+            let (error, is_there) = match timeout_at(deadline, seat.send(visit.clone())).await {
+                Ok(Ok(mut response)) if response.results.len() == 1 => {
+                    return Heard::Answer(Box::new(response.results.pop().unwrap_or_default()));
+                }
+                Ok(Ok(_)) => (CallError::Unknown("an answer without a result".into()), true),
+                Ok(Err(status)) if was_not_sent(&status) && !was_unknown => {
+                    self.lost(number, Line::Away, status.message());
+                    return Heard::NobodyThere("NOT_CONNECTED".into());
+                }
+                Ok(Err(status)) => {
+                    let is_ours = |info: &tonic_types::ErrorInfo| info.domain == DOMAIN;
+                    let is_there = status.get_error_details().error_info().is_some_and(is_ours);
+                    (CallError::from(status), is_there)
+                }
+                Err(_) => (CallError::Unknown("no answer in time".into()), false),
+            };
+            let again = match &error {
+                CallError::NotExecuted { reason, .. } if SEAT_GONE.contains(&&**reason) => {
+                    self.lost(number, Line::Connecting, reason);
+                    match self.seat(deadline).await {
+                        Ok(another) if another.2 == ledger => {
+                            (number, seat, _) = another;
+                            Some(Duration::ZERO)
+                        }
+                        _ => None,
+                    }
+                }
+                _ => retry::pause(&error, nth, chance()).filter(|pause| Instant::now() + *pause < deadline),
+            };
+            was_unknown |= matches!(error, CallError::Unknown(_));
+            let Some(pause) = again.filter(|_| self.terminal.repeats.repeat()) else {
+                return match error {
+                    // That the last attempt wrote nothing says nothing of the one before.
+                    error if was_unknown => {
+                        if !is_there {
+                            self.lost(number, Line::Away, &error.to_string());
+                        }
+                        Heard::Unknown
+                    }
+                    CallError::NotExecuted { reason, .. } if NOBODY_TO_ASK.contains(&&*reason) => {
+                        self.lost(number, Line::Away, &reason);
+                        Heard::NobodyThere(reason)
+                    }
+                    error => Heard::NotExecuted(error),
+                };
+            };
+            sleep(pause).await;
+        }
+        Heard::Unknown
+    }
+
+    /// Writes down what a purchase came to, and says it to the clerk.
+    pub(super) async fn tell(&self, id: RequestId, sale: &Sale, heard: Heard) -> Answer {
+        let (became, echo, answer) = match heard {
+            Heard::Unknown => return Answer::Unknown { id, offline: self.offline(sale) },
+            Heard::NobodyThere(reason) => {
+                // Without the purchase itself, which was not made.
+                let written = self.write_became(id, Became::NotExecuted(reason), None).await;
+                let _ = written;
+                return Answer::Offline(self.offline(sale));
+            }
+            Heard::NotExecuted(error) => {
+                let reason = match &error {
+                    CallError::NotExecuted { reason, .. } => reason.clone(),
+                    CallError::Unknown(why) => why.clone(),
+                };
+                (Became::NotExecuted(reason), None, Answer::Failed(error))
+            }
+            Heard::Answer(result) => {
+                let became = wire::became(&result);
+                let v1::PurchaseResult { outcome, standing, echo, .. } = *result;
+                match (became, outcome) {
+                    (Some(became), Some(Outcome::Approved(v1::Approved { receipt: Some(receipt) }))) => {
+                        let approved = Approved { id, receipt, standing, echo: echo.clone() };
+                        (became, echo, Answer::Approved(Box::new(approved)))
+                    }
+                    (Some(became), Some(Outcome::Refused(v1::Refused { reasons }))) => {
+                        let refused = Refused { id, reasons, standing, echo: echo.clone() };
+                        (became, echo, Answer::Refused(Box::new(refused)))
+                    }
+                    (Some(became), Some(Outcome::NotRequired(v1::NotRequired { why }))) => {
+                        (became, echo, Answer::NotRequired { id, why })
+                    }
+                    // No answer to a purchase under a new id.
+                    _ => return Answer::Unknown { id, offline: self.offline(sale) },
+                }
+            }
+        };
+        // What the service has decided is true whether it can be written down or not; it will be asked once more.
+        let _ = self.write_became(id, became, echo).await;
+        answer
+    }
+}
+
+/// Why a decision was not written down.
+enum Decided<E> {
+    No(E),
+    NotWritten(NotWritten),
+}
+
+impl<E> From<NotWritten> for Decided<E> {
+    fn from(error: NotWritten) -> Self {
+        Self::NotWritten(error)
+    }
+}
+
+/// What is under these locks is whole whenever they are free.
+pub(super) fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
