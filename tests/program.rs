@@ -18,6 +18,7 @@ mod program {
     mod descriptors;
     mod drain;
     mod events;
+    mod examples;
     mod files;
     mod insisting;
     mod journal;

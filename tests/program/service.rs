@@ -87,7 +87,9 @@ impl Service {
         let logs = tempfile::tempdir().unwrap();
         prepare(&mut command, directory);
         let into = |name| File::create(logs.path().join(name)).unwrap();
-        command.arg("serve").args(ANYWHERE).args(arguments).envs(variables.iter().copied());
+        // Whoever comes back to a port says which.
+        let anywhere = if arguments.contains(&"--listen") { &ANYWHERE[2..] } else { &ANYWHERE };
+        command.arg("serve").args(anywhere).args(arguments).envs(variables.iter().copied());
         let mut child = command.stdin(Stdio::null()).stdout(into("stdout")).stderr(into("stderr")).spawn().unwrap();
         let begun = Instant::now();
         let greeting = loop {
