@@ -16,6 +16,7 @@ mod receipt;
 mod sale;
 mod shown;
 mod stock;
+mod terminal;
 mod tls;
 mod traced;
 
@@ -97,6 +98,8 @@ pub enum Command {
     /// Enters sales that were made on paper, and shows what became of late sales
     #[command(subcommand)]
     Journal(journal::JournalCommand),
+    /// The counter program, on the whole screen: sells to a queue, and goes on as the programme says while the service is away
+    Terminal(Box<terminal::CounterProgram>),
     /// Makes an authority and certificates, for development
     DevCerts(dev_certs::DevCerts),
     /// Turns the key ring: prepares the next key, rotates to it, retires the previous one
@@ -228,6 +231,11 @@ pub async fn run_stock(command: stock::StockCommand) -> u8 {
 /// Runs `journal …` and gives the exit code.
 pub async fn run_journal(command: journal::JournalCommand) -> u8 {
     journal::run(command).await
+}
+
+/// Runs `terminal` and gives the exit code.
+pub async fn run_terminal(command: terminal::CounterProgram) -> u8 {
+    terminal::run(command).await
 }
 
 /// Runs `dev-certs` and gives the exit code.

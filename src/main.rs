@@ -48,6 +48,7 @@ fn main() -> ExitCode {
         Command::Events(c) => on_runtime(cli::run_events(c)),
         Command::Stock(command) => on_runtime(cli::run_stock(command)),
         Command::Journal(command) => on_runtime(cli::run_journal(command)),
+        Command::Terminal(c) => on_runtime(cli::run_terminal(*c)),
         Command::Audit(command) => cli::run_audit(command),
         Command::Keys(command) => cli::run_keys(command),
         Command::Receipt(command) => cli::run_receipt(command),

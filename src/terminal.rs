@@ -10,6 +10,7 @@ pub mod journal;
 mod operator;
 mod paper;
 mod retry;
+pub mod screen;
 mod stock;
 mod traced;
 mod upload;

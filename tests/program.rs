@@ -40,6 +40,7 @@ mod program {
     mod supervised;
     mod switch;
     mod telemetry;
+    mod terminal;
     mod tls;
     mod unfit;
 }

@@ -26,13 +26,14 @@ const IMPORTS: &str = "
     app                → config, telemetry, drain, grpc, feed, purchase, export, events, stock, journal, redis_pool, sites, tls, audit
     app                → ledger, ledger::{redis, embedded}, session, session::{redis, embedded}, stock::{redis, embedded}, journal::{redis, embedded}
     app                → buyer, policy, ids, time
-    cli                → config, policy, session::{switches, Mode, Switches}, terminal, load, grpc::{v1, PURCHASE_SERVICE}, certs, tls, sites, ids, time
+    cli                → config, policy, session::{switches, Mode, Switches}, terminal, terminal::screen, load, grpc::{v1, PURCHASE_SERVICE}, certs, tls, sites, ids, time
     cli                → purchase::receipt, telemetry, audit
     certs              → tls, ids, time
     grpc               → purchase, export, events, session, stock, journal, ledger::{Ledger, outbox::Outbox}, policy::{LineSet, Offline, Place, Refusal}
     grpc               → sites, ids, time, tls, telemetry, drain, audit, conduct
     feed               → stock, sites, ids, time
     terminal           → grpc::{v1, MAX_MESSAGE, code_name}, telemetry::propagation, ids, time
+    terminal::screen   → ids, time
     load               → terminal, grpc::{v1, PURCHASE_SERVICE}, sites, ids, time
     purchase           → buyer, policy, ledger, sites, ids, time
     audit              → buyer::{SecretKey, keyed}, ledger::RecordKey, ids, time
@@ -73,6 +74,7 @@ const FENCES: &str = "
     redis, deadpool, deadpool_redis → redis_pool.rs redis_pool/ ledger/redis.rs ledger/redis/ session/redis.rs session/redis/ stock/redis.rs stock/redis/ journal/redis.rs journal/redis/
     redb → ledger/embedded.rs ledger/embedded/ session/embedded.rs session/embedded/ stock/embedded.rs stock/embedded/ journal/embedded.rs
     clap, rpassword → cli.rs cli/
+    ratatui, unicode_width → terminal/screen.rs terminal/screen/
     rustls → tls.rs tls/ grpc/ main.rs
     webpki → tls.rs tls/ grpc/
     tokio_rustls → grpc/

@@ -13,7 +13,7 @@ use crate::ids::{LedgerId, Paper, ProgrammeId, Relation, RequestId, SiteId, Term
 use crate::terminal::{CallError, Connection, Opened, Session, Terminal, Tls};
 
 /// The first of the demo sites.
-const DEMO_SITE: &str = "11000001";
+pub(super) const DEMO_SITE: &str = "11000001";
 
 /// How long a call is made again where that helps. Whoever stands at the counter waits for it.
 pub(super) const PATIENCE: Duration = Duration::from_secs(15);

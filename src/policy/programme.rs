@@ -178,9 +178,23 @@ impl Programme {
             let known = sorted(self.proxies.relations().map(|r: Relation| r.to_string()));
             return Some(UnknownWord { what: "relation", known });
         }
-        let papers = || self.proxies.papers().chain(self.foreigners.papers()).chain(self.other_papers.iter().copied());
-        let undeclared = line.papers.iter().any(|paper| !papers().any(|known| known == *paper));
-        undeclared.then(|| UnknownWord { what: "paper", known: sorted(papers().map(|paper| paper.to_string())) })
+        let undeclared = line.papers.iter().any(|paper| !self.declared_papers().any(|known| known == *paper));
+        let known = || sorted(self.declared_papers().map(|paper| paper.to_string()));
+        undeclared.then(|| UnknownWord { what: "paper", known: known() })
+    }
+
+    /// The words for agents, each once, in the order of the programme's file.
+    pub fn relations(&self) -> Vec<Relation> {
+        once_each(self.proxies.relations())
+    }
+
+    /// The words for papers, each once, in the order of the programme's file: first those that some rule asks for.
+    pub fn papers(&self) -> Vec<Paper> {
+        once_each(self.declared_papers())
+    }
+
+    fn declared_papers(&self) -> impl Iterator<Item = Paper> {
+        self.proxies.papers().chain(self.foreigners.papers()).chain(self.other_papers.iter().copied())
     }
 
     /// The order in which the lines of a visit are claimed: lines that others lean on first, the agent's own line last.
@@ -369,6 +383,15 @@ impl Programme {
             .map_or_else(|| format!("{} is nobody's day", day.spoken()), |w| format!("{} is for {w}", day.spoken()));
         own.map_or_else(|| format!("{whose}."), |own| format!("{whose}; the day for {} is {own}.", buyer.birth_year))
     }
+}
+
+fn once_each<T: PartialEq>(words: impl Iterator<Item = T>) -> Vec<T> {
+    words.fold(Vec::new(), |mut known, word| {
+        if !known.contains(&word) {
+            known.push(word);
+        }
+        known
+    })
 }
 
 fn sorted(words: impl Iterator<Item = String>) -> Vec<String> {
