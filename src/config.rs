@@ -72,8 +72,8 @@ const DEFAULT_QUEUE: u32 = 4096;
 const DEFAULT_CONNECTION_AGE_SECONDS: u32 = 600;
 /// Four times what a trained seller manages: see `conduct`.
 const DEFAULT_LOOK_UPS_PER_MINUTE: u32 = 4;
-/// A million paper sales, each sent three times, in less than half an hour; and a fraction of what a store records.
-const DEFAULT_LATE_SALES_PER_SECOND: u32 = 2_000;
+/// What a nation wrote on paper in a morning comes in in half an hour; and a fraction of what a store records.
+const DEFAULT_LATE_SALES_PER_SECOND: u32 = 500;
 /// What is asked for at the least: two years.
 const DEFAULT_KEEP_MONTHS: u32 = 24;
 /// The audit log's name beside the data.

@@ -35,6 +35,7 @@
 //! | [`session`] | seats of terminals and the line in front of them: the limiter, pure; the doors in Redis and redb; the registry of one instance |
 //! | [`stock`] | what each site has left, from what happened: [`stock::levels`], the fold, pure; [`stock::board`], from which everybody is answered |
 //! | [`purchase`] | the use case; [`purchase::receipt`], what a receipt says and the MAC that it is checked by |
+//! | [`journal`] | sales that were made while nobody could be asked: taken in once, marked or put aside; a book of them for each site |
 //! | [`events`] | what happened to purchases, for whoever follows it |
 //! | [`export`] | the records of a programme, for an audit |
 //! | [`audit`] | the audit log: every access, in a chain of records; [`audit::chain`], what a record is; [`audit::verify`] |

@@ -105,13 +105,16 @@ fn sheet(site: usize) -> Result<v1::OfflineSale, Failure> {
     })
 }
 
-/// What became of sheets, which must all be in the ledger.
-async fn verdicts(terminal: &Terminal, sheets: Vec<v1::OfflineSale>) -> Result<u64, Failure> {
+/// What became of sheets, which must all be in the ledger. Each verdict is counted in `told` as it comes.
+async fn verdicts(terminal: &Terminal, sheets: Vec<v1::OfflineSale>, told: &AtomicU64) -> Result<u64, Failure> {
     let (sent, mut came) = (u64::try_from(sheets.len())?, 0);
     let mut verdicts = terminal.upload(sheets).await?;
     while let Some(answer) = verdicts.next().await? {
         match answer.verdict {
-            Some(Verdict::Recorded(_) | Verdict::AlreadyRecorded(_)) => came += 1,
+            Some(Verdict::Recorded(_) | Verdict::AlreadyRecorded(_)) => {
+                came += 1;
+                told.fetch_add(1, Ordering::Relaxed);
+            }
             Some(Verdict::Failure(failure)) => return Err(format!("not taken: {}", failure.message).into()),
             _ => return Err("a sheet has another verdict than it should".into()),
         }
@@ -186,7 +189,7 @@ impl Uploads {
 async fn upload_on(connections: &[Connection], site: usize, came: &AtomicU64) -> Result<(), Failure> {
     loop {
         let sheets = (0..SHEETS).map(|_| sheet(site)).collect::<Result<_, Failure>>()?;
-        came.fetch_add(verdicts(&terminal(connections, site)?, sheets).await?, Ordering::Relaxed);
+        verdicts(&terminal(connections, site)?, sheets, came).await?;
     }
 }
 
@@ -239,19 +242,11 @@ impl Outage {
             async move {
                 // Each round begins elsewhere, so that copies of a sheet are sometimes under way at once.
                 let site = (nth + nth / sites * (sites / 2)) % sites;
-                let came = verdicts(&terminal(connections, site)?, self.of_site(site)).await?;
-                let before = told.fetch_add(came, Ordering::Relaxed);
-                if before / 100_000 != (before + came) / 100_000 {
-                    eprintln!("{} verdicts", before + came);
-                }
-                Ok::<_, Failure>(came)
+                verdicts(&terminal(connections, site)?, self.of_site(site), told).await
             }
         };
-        stream::iter(0..TIMES * sites)
-            .map(upload)
-            .buffer_unordered(AT_ONCE)
-            .try_fold(0, async |all, came| Ok(all + came))
-            .await
+        let uploads = stream::iter(0..TIMES * sites).map(upload).buffer_unordered(AT_ONCE);
+        uploads.try_fold(0, async |all, came| Ok(all + came)).await
     }
 
     /// The ledger holds each sheet once, and nothing else; late where it was not sold online.

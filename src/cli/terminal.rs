@@ -2,7 +2,7 @@
 
 mod said;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -11,6 +11,8 @@ use clap::Args;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc::unbounded_channel;
 use tokio::task::spawn_blocking;
+use tokio::time::timeout;
+use tokio_util::task::TaskTracker;
 
 use super::sale::{DEMO, DEMO_SITE};
 use super::tls::TlsFiles;
@@ -27,8 +29,12 @@ use crate::time::{Clock, SystemClock, Timestamp};
 
 /// How long a purchase whose outcome is unknown is waited for when the clerk asks again.
 const ASKS_AGAIN_FOR: Duration = Duration::from_secs(2);
+/// How long the last wishes are waited for at the end, and then the counter: each is bounded by its own patience, which is shorter.
+const LEAVES_WITHIN: Duration = Duration::from_secs(5);
 /// How often it is looked whether another minute has begun.
 const LOOKS_AT_THE_CLOCK: Duration = Duration::from_secs(1);
+/// How long it is asked after a restart whether goods were handed over whose sale was not recorded.
+const ASKS_FOR_GOODS: Duration = Duration::from_secs(86_400);
 /// How far back sales are looked for that are not done with: the counter remembers no older ones.
 const LOOKS_BACK: Duration = Duration::from_secs(8 * 86_400);
 
@@ -85,8 +91,9 @@ struct Desk {
 #[derive(Default)]
 struct Known {
     rows: HashMap<RequestId, RowState>,
-    /// Purchases of which it was told that nobody knows what became of them.
-    unanswered: HashSet<RequestId>,
+    /// Purchases of which nobody knew what became of them and nobody has said whether the goods were handed over; with what the programme
+    /// says for that.
+    open: HashMap<RequestId, Offline>,
     /// Since when the service is away.
     away: Option<Moment>,
     /// What was last said of the time when it is.
@@ -174,12 +181,19 @@ async fn serve(command: CounterProgram, counter: Counter, damage: Option<Damage>
             return exit::FAILED;
         }
     };
+    let (closed, is_closed) = std::sync::mpsc::channel::<()>();
     let shown_on = spawn_blocking(move || {
-        screen::run(&mut screen, &happenings, &clock, |wished| {
+        let wish = move |wished| {
             // Whoever carries wishes out ends after the screen.
             let _ = wish.send(wished);
-        })
+        };
+        // Nobody sends: it is over when the other end is dropped.
+        let leave = || {
+            let _ = is_closed.recv();
+        };
+        screen::run(&mut screen, &happenings, &clock, wish, leave)
     });
+    let carried_out = TaskTracker::new();
     let mut shown = counter.shown();
     shown.mark_changed();
     let mut ticks = tokio::time::interval(LOOKS_AT_THE_CLOCK);
@@ -189,7 +203,7 @@ async fn serve(command: CounterProgram, counter: Counter, damage: Option<Damage>
             wished = wishes.recv() => match wished {
                 None | Some(Wish::Quit) => break,
                 Some(wished) => {
-                    tokio::spawn(desk.clone().carry_out(wished, clock));
+                    carried_out.spawn(desk.clone().carry_out(wished, clock));
                 }
             },
             () = stopped(&mut stops) => teller.end(),
@@ -205,9 +219,13 @@ async fn serve(command: CounterProgram, counter: Counter, damage: Option<Damage>
             }
         }
     }
-    let ended = shown_on.await;
+    // What the clerk wished for last is done before it is closed, and the terminal is held until then.
+    carried_out.close();
+    let _ = timeout(LEAVES_WITHIN, carried_out.wait()).await;
     let left = counter.shown().borrow().clone();
-    counter.close().await;
+    let _ = timeout(LEAVES_WITHIN, counter.close()).await;
+    drop(closed);
+    let ended = shown_on.await;
     match ended {
         Ok(Ok(())) => {
             if left.waiting + left.unresolved > 0 {
@@ -276,17 +294,33 @@ impl Desk {
             }
             Wish::HandedOver { ask, row } => {
                 let answer = match self.counter.hand_over(row).await {
-                    Ok(()) => Answer::WrittenDown { row },
-                    Err(NotSold::Known(stands)) => said::known(row, &stands),
-                    Err(NotSold::Stopped) => Answer::Unknown { row, offline: Offline::Stop },
+                    Ok(()) => {
+                        self.known().open.remove(&row);
+                        Answer::WrittenDown { row }
+                    }
+                    Err(NotSold::Known(stands)) => said::known(row, &stands, self.rule(row)),
+                    Err(NotSold::Stopped) => {
+                        self.known().open.insert(row, Offline::Stop);
+                        self.stands(row, clock)
+                    }
                     Err(NotSold::NotAsked(_)) => Answer::Failed(Failure::NotOurs),
                     // What is wrong with the journal is shown by itself; the goods are gone, and the question stays open.
-                    Err(NotSold::NotWritten(_)) => Answer::Unknown { row, offline: Offline::SellAndRecord },
+                    Err(NotSold::NotWritten(_)) => self.stands(row, clock),
                 };
                 self.tell_rows(clock.now(), false);
                 self.answer(ask, answer);
             }
-            Wish::NotHandedOver { row } => self.take_back(row, None, clock).await,
+            Wish::NotHandedOver { row } => {
+                let taken = self.counter.void(row).await;
+                match taken {
+                    // Where there is no sale, nothing is left to be done.
+                    Ok(_) | Err(NotTaken::NotSold(_)) => {
+                        self.known().open.remove(&row);
+                    }
+                    Err(error) => self.teller.tell(Told::NotVoided { row, why: said::not_taken(&error) }),
+                }
+                self.tell_rows(clock.now(), false);
+            }
             Wish::Void { row, number } => self.take_back(row, number, clock).await,
             // The loop has seen to it.
             Wish::Quit => {}
@@ -328,8 +362,11 @@ impl Desk {
             counter::Answer::NotRequired { why, .. } => Answer::NotRequired { why },
             counter::Answer::Offline(offline) => self.unasked(&offline),
             counter::Answer::Unknown { id, offline } => {
-                self.known().unanswered.insert(id);
-                Answer::Unknown { row: id, offline: said::offline(offline.rule) }
+                let offline = said::offline(offline.rule);
+                let mut known = self.known();
+                known.offline = Some(offline);
+                known.open.insert(id, offline);
+                Answer::Unknown { row: id, offline }
             }
             counter::Answer::NotYet(_) => Answer::Failed(Failure::NoSession),
             counter::Answer::Failed(error) => Answer::Failed(said::failure(&error)),
@@ -349,28 +386,35 @@ impl Desk {
         Answer::Unasked { offline: rule, own: offline.earlier.iter().map(|sale| self.local.earlier(sale)).collect() }
     }
 
+    /// What the programme says of goods that are handed over without an answer; nothing may be, where nobody has said anything.
+    fn rule(&self, row: RequestId) -> Offline {
+        self.known().open.get(&row).copied().unwrap_or(Offline::Stop)
+    }
+
+    /// How a purchase stands whose outcome is or was unknown.
+    fn stands(&self, row: RequestId, clock: SystemClock) -> Answer {
+        let rows = self.counter.sales(clock.now().minus(LOOKS_BACK));
+        let stands = rows.into_iter().find(|sale| sale.id == row).map(|sale| sale.stands);
+        stands.map_or(Answer::Failed(Failure::NotOurs), |stands| said::known(row, &stands, self.rule(row)))
+    }
+
     /// The counter asks by itself, as soon as it can.
     async fn resolve(&self, row: RequestId, clock: SystemClock) -> Answer {
         let mut shown = self.counter.shown();
-        let stands = || {
-            let rows = self.counter.sales(clock.now().minus(LOOKS_BACK));
-            rows.into_iter().find(|sale| sale.id == row).map(|sale| sale.stands)
-        };
         let settled = async {
             loop {
                 shown.borrow_and_update();
-                match stands() {
-                    Some(Stands::Unknown) => {}
-                    Some(stands) => return said::known(row, &stands),
-                    None => return Answer::Failed(Failure::NotOurs),
+                let answer = self.stands(row, clock);
+                if !matches!(answer, Answer::Unknown { .. }) {
+                    return answer;
                 }
                 if shown.changed().await.is_err() {
                     return Answer::Failed(Failure::Unreachable);
                 }
             }
         };
-        let offline = self.known().offline.unwrap_or(Offline::SellAndRecord);
-        tokio::time::timeout(ASKS_AGAIN_FOR, settled).await.unwrap_or(Answer::Unknown { row, offline })
+        let still_unknown = Answer::Unknown { row, offline: self.rule(row) };
+        timeout(ASKS_AGAIN_FOR, settled).await.unwrap_or(still_unknown)
     }
 
     /// The line, the sheets and the journal; what has become of sales.
@@ -398,15 +442,20 @@ impl Desk {
     }
 
     /// What the screen does not know yet of today's sales and of those that are not done with. A purchase that is under way is none yet:
-    /// one of which nobody knows is told when that is the answer, or `at_start`.
+    /// one of which nobody knows is told when that is the answer, or `at_start`. What is no sale need not be known, unless it was unknown.
     fn tell_rows(&self, now: Timestamp, at_start: bool) {
         let mut known = self.known();
         for sale in self.counter.sales(now.minus(LOOKS_BACK)) {
             let before = known.rows.get(&sale.id).copied();
-            let Some(state) = said::state(&sale.stands, before.is_some()) else { continue };
-            let is_under_way =
-                state == RowState::Unknown && before.is_none() && !at_start && !known.unanswered.contains(&sale.id);
-            if before == Some(state) || is_under_way {
+            let is_recent = sale.stands == Stands::Unknown || now.since(sale.at) < ASKS_FOR_GOODS;
+            if at_start && is_recent && said::was_unknown(&sale.stands) {
+                // The counter says whether it may be entered, when that is wished for.
+                known.open.insert(sale.id, Offline::SellAndRecord);
+            }
+            let is_open = known.open.contains_key(&sale.id);
+            let state = said::state(&sale.stands, is_open);
+            let is_none_yet = before.is_none() && !is_open && matches!(state, RowState::Unknown | RowState::NotSold);
+            if before == Some(state) || is_none_yet {
                 continue;
             }
             if before == Some(RowState::Waiting) {

@@ -37,8 +37,8 @@ use crate::time::Clock;
 
 /// How many sales are taken together. The store does them in one go, and whoever sells waits for no more than that.
 const BATCH: usize = 16;
-/// Batches under way at once, of all uploads of this instance.
-const BATCHES: usize = 2;
+/// Batches under way at once, of all uploads of this instance: while one waits for the store, sales go by.
+const BATCHES: usize = 1;
 /// How long the next sale of an upload may be late: a client that has no more closes its side.
 const NEXT_WITHIN: Duration = Duration::from_secs(30);
 

@@ -62,7 +62,7 @@ use super::journal::{
     Became, Buyer, Damage, Entry, Fact, Journal, NotOpened, NotWritten, Row, Sale, Stands, State, Todo, WhenAway,
 };
 use super::{CallError, Connection, Terminal, Tls, Unreachable};
-use crate::ids::{RequestId, SiteId, TerminalId};
+use crate::ids::{ProgrammeId, RequestId, SiteId, TerminalId};
 use crate::museum::Mutant;
 use crate::time::{Clock, SystemClock, Timestamp};
 
@@ -71,6 +71,8 @@ const PATIENCE: Duration = Duration::from_secs(3);
 /// Korea's, where this is for.
 const UTC_OFFSET: Duration = Duration::from_secs(9 * 3_600);
 const DAY: i64 = 86_400_000;
+/// For what the service takes a sale back neither now nor later.
+const NEVER_TAKEN: [&str; 2] = ["INVALID_REQUEST", "BUYER_RECORD_FULL"];
 /// Where a counter calls, who it is, and where it keeps its journal.
 #[derive(Clone)]
 pub struct Settings {
@@ -143,7 +145,8 @@ impl Counter {
         let connection = Connection::lazy(&address, tls.as_ref())?;
         let opened = spawn_blocking(move || Journal::open(&journal, &key, (site, terminal), clock.now())).await;
         let (journal, damage) = opened.map_err(|error| NotOpen::BrokenOff(error.to_string()))??;
-        let shown = Shown { line: Line::Connecting, why: None, waiting: 0, unresolved: 0, trouble: None };
+        let line = Line::Connecting;
+        let shown = Shown { line, why: None, waiting: 0, unresolved: 0, to_mend: 0, trouble: None };
         let shared = Arc::new(Shared {
             terminal: Terminal::on(&connection, site, terminal),
             site,
@@ -168,7 +171,8 @@ impl Counter {
         self.shared.shown.subscribe()
     }
 
-    /// This terminal's sales since midnight, oldest first, with what became of each.
+    /// This terminal's sales since midnight, oldest first, with what became of each; and older ones that wait for their upload or for
+    /// a person.
     pub fn today(&self) -> Vec<Row> {
         let offset = i64::try_from(self.shared.utc_offset.as_millis()).unwrap_or_default();
         let here = self.shared.clock.now().as_millis().saturating_add(offset);
@@ -176,9 +180,15 @@ impl Counter {
         self.sales(Timestamp::from_millis(midnight))
     }
 
-    /// This terminal's sales from an instant on, oldest first. It remembers those of eight days.
+    /// This terminal's sales from an instant on, oldest first, and older ones that wait for their upload or for a person. It remembers
+    /// those of eight days.
     pub fn sales(&self, since: Timestamp) -> Vec<Row> {
         self.shared.journal.read(|state| state.rows(since))
+    }
+
+    /// What the operator has said for a programme while the service is away; [`WhenAway::Stop`] where nothing was said.
+    pub fn when_away(&self, programme: ProgrammeId) -> WhenAway {
+        self.shared.journal.read(|state| state.when_away(programme))
     }
 
     /// What a sale would be answered now. Changes nothing, and needs no seat.
@@ -239,10 +249,10 @@ impl Counter {
     /// Writes down a sale that was made because the service could not be reached. It is uploaded as soon as it can be, under the id
     /// that this gives.
     pub async fn sell_offline(&self, sale: Sale) -> Result<RequestId, NotSold> {
-        let (id, at) = (RequestId::random(), self.shared.clock.now());
+        let (id, now) = (RequestId::random(), self.shared.clock.now());
         let decide = move |state: &State| match state.when_away(sale.programme) {
             WhenAway::Stop => Err(NotSold::Stopped),
-            WhenAway::SellAndRecord => Ok((vec![Fact::SoldOffline { id, at, sale }], id)),
+            WhenAway::SellAndRecord => Ok((vec![Fact::SoldOffline { id, at: dated(state, now), sale }], id)),
         };
         self.shared.write(decide).await
     }
@@ -250,22 +260,8 @@ impl Counter {
     /// Writes down that a purchase was handed over although nobody could say what became of it. It keeps its id, so that it is one
     /// sale whether it had been recorded or not.
     pub async fn hand_over(&self, id: RequestId) -> Result<(), NotSold> {
-        let at = self.shared.clock.now();
-        let decide = move |state: &State| {
-            let entry = state.get(id).ok_or(NotSold::NotAsked(id))?;
-            match (entry.stands(), &entry.sale) {
-                // Handed over twice is handed over.
-                (Stands::Waits, _) => Ok((Vec::new(), ())),
-                (Stands::Unknown | Stands::Became(Became::NotRecorded), Some(sale)) => {
-                    match state.when_away(entry.programme) {
-                        WhenAway::Stop => Err(NotSold::Stopped),
-                        WhenAway::SellAndRecord => Ok((vec![Fact::SoldOffline { id, at, sale: sale.clone() }], ())),
-                    }
-                }
-                (stands, _) => Err(NotSold::Known(stands)),
-            }
-        };
-        self.shared.write(decide).await
+        let now = self.shared.clock.now();
+        self.shared.write(move |state| Ok((hand_over(state, id, now)?, ()))).await
     }
 
     /// Takes a sale back. One that was made offline, and of which the service has not heard, is never uploaded.
@@ -292,7 +288,8 @@ impl Counter {
             Ok(Ok(Some(Became::Voided | Became::Released | Became::NotRecorded))) => {
                 shared.write(move |_| Ok::<_, NotTaken>((vec![Fact::Voided { id }], Taken::Back))).await
             }
-            _ => Ok(Taken::BackLater),
+            Ok(answer) => never_taken(answer).map_or(Ok(Taken::BackLater), |why| Err(NotTaken::NotSold(why))),
+            Err(_) => Ok(Taken::BackLater),
         }
     }
 
@@ -305,6 +302,43 @@ impl Counter {
         if let Some((seat, _)) = seat {
             let _ = timeout(self.shared.patience, seat.close()).await;
         }
+    }
+}
+
+/// Why a sale is not taken back later either; `None`: it may be.
+fn never_taken(answer: Result<Option<Became>, CallError>) -> Option<Stands> {
+    match answer {
+        Ok(Some(Became::NotYours)) => Some(Stands::Became(Became::NotYours)),
+        Err(CallError::NotExecuted { reason, .. }) if NEVER_TAKEN.contains(&&*reason) => {
+            Some(Stands::Became(Became::NotExecuted(reason)))
+        }
+        _ => None,
+    }
+}
+
+/// When a sale offline is made. No sale comes before one that is written down already: the clock has gone back, and is not believed.
+fn dated(state: &State, now: Timestamp) -> Timestamp {
+    state.newest().map_or(now, |newest| newest.max(now))
+}
+
+/// What is written down of a purchase that was handed over. Whatever the service has said meanwhile, the goods are gone: unless the
+/// sale stands there, it is entered late under its id.
+fn hand_over(state: &State, id: RequestId, now: Timestamp) -> Result<Vec<Fact>, NotSold> {
+    let entry = state.get(id).ok_or(NotSold::NotAsked(id))?;
+    match (entry.stands(), &entry.sale) {
+        // Handed over twice is handed over.
+        (Stands::Waits, _) => Ok(Vec::new()),
+        (
+            Stands::Unknown
+            | Stands::Became(
+                Became::Refused(_) | Became::Released | Became::Voided | Became::NotRecorded | Became::NotYours,
+            ),
+            Some(sale),
+        ) => match state.when_away(entry.programme) {
+            WhenAway::Stop => Err(NotSold::Stopped),
+            WhenAway::SellAndRecord => Ok(vec![Fact::SoldOffline { id, at: dated(state, now), sale: sale.clone() }]),
+        },
+        (stands, _) => Err(NotSold::Known(stands)),
     }
 }
 
@@ -344,4 +378,90 @@ fn take_back(
     let mut wanted = entry.clone();
     wanted.take_back(buyer.clone());
     Ok((vec![Fact::VoidWanted { id, buyer }], Ok(wanted)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::LedgerId;
+    use crate::terminal::journal::Verdict;
+
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp::from_millis(1_583_884_800_000 + seconds * 1_000)
+    }
+
+    fn ledger(nth: u8) -> LedgerId {
+        LedgerId::from_bytes([nth + 1; 16]).unwrap()
+    }
+
+    fn id() -> RequestId {
+        RequestId::from_bytes([7; 16]).unwrap()
+    }
+
+    fn sale() -> Sale {
+        Sale::in_person("kr-public-mask-2020".parse().unwrap(), Buyer::Resident("770707-1928374".into()), 2)
+    }
+
+    fn told(nth: u8) -> Fact {
+        Fact::Told { ledger: ledger(nth), when_away: vec![(sale().programme, WhenAway::SellAndRecord)] }
+    }
+
+    fn asked() -> Fact {
+        Fact::Asked { id: id(), at: at(0), ledger: ledger(0), sale: sale() }
+    }
+
+    /// What a journal of these facts comes to.
+    fn after(facts: Vec<Fact>) -> State {
+        let directory = tempfile::tempdir().unwrap();
+        let [journal, key] = ["journal", "key"].map(|name| directory.path().join(name));
+        let whose = ("21000002".parse().unwrap(), "window-1".parse().unwrap());
+        let (journal, _) = Journal::open(&journal, &key, whose, at(0)).unwrap();
+        journal.write::<_, NotWritten>(|_| Ok((facts, ()))).unwrap();
+        journal.read(State::clone)
+    }
+
+    #[test]
+    fn what_was_handed_over_is_entered_unless_the_sale_stands() {
+        let became = |what| Fact::Became { id: id(), what, masked: None };
+        let refused = Became::Refused(vec!["QUOTA_EXHAUSTED".into()]);
+        for what in [refused, Became::Released, Became::Voided, Became::NotRecorded, Became::NotYours] {
+            let state = after(vec![told(0), asked(), became(what)]);
+            assert!(hand_over(&state, id(), at(5)).is_ok_and(|facts| facts.len() == 1));
+        }
+        for what in [Became::Sold, Became::Held, Became::NotRequired, Became::NotExecuted("OVERLOADED".into())] {
+            let state = after(vec![told(0), asked(), became(what.clone())]);
+            assert!(hand_over(&state, id(), at(5)).err() == Some(NotSold::Known(Stands::Became(what))));
+        }
+    }
+
+    #[test]
+    fn a_sale_offline_is_dated_no_earlier_than_what_is_written_down() {
+        let later = Fact::SoldOffline { id: id(), at: at(9), sale: sale() };
+        assert_eq!([5, 20].map(|now| dated(&after(vec![asked(), later.clone()]), at(now))), [at(9), at(20)]);
+        assert_eq!(dated(&after(Vec::new()), at(5)), at(5));
+    }
+
+    #[test]
+    fn a_definite_no_is_not_promised_for_later() {
+        let no = |reason: &str| {
+            let (reason, message) = (reason.to_owned(), String::new());
+            never_taken(Err(CallError::NotExecuted { reason, message, retry_after: None }))
+        };
+        let why = |reason: &str| Some(Stands::Became(Became::NotExecuted(reason.into())));
+        for reason in NEVER_TAKEN {
+            assert_eq!(no(reason), why(reason));
+        }
+        assert_eq!(["DEADLINE_PASSED", "STORE_UNAVAILABLE", "OTHER_LEDGER"].map(no), [None, None, None]);
+        assert_eq!(never_taken(Err(CallError::Unknown("silent".into()))), None);
+        assert_eq!(never_taken(Ok(Some(Became::NotYours))), Some(Stands::Became(Became::NotYours)));
+    }
+
+    #[test]
+    fn what_was_uploaded_is_taken_back_under_any_ledger() {
+        let sold = || Fact::SoldOffline { id: id(), at: at(1), sale: sale() };
+        let judged = Fact::Judged { id: id(), verdict: Verdict::Recorded };
+        let ledger_of = |state: &State| wire::void(state.get(id()).unwrap()).unwrap().ledger_id;
+        assert_eq!(ledger_of(&after(vec![asked(), sold()])), ledger(0).to_string());
+        assert_eq!(ledger_of(&after(vec![asked(), sold(), judged])), "");
+    }
 }

@@ -216,8 +216,10 @@ impl Journal {
             Some(damage) => Some(Damage { copy: copy_aside(path).map_err(failed("copied aside"))?, ..damage }),
         };
         // Without what nobody needs any more, and without the holes.
-        let state = state.still_needed(now);
+        let mut state = state.still_needed(now);
         let book = Book::rewrite(path, &seal, &state, now).map_err(failed("written anew"))?;
+        // Not in the file: until there is another verdict, the old one is true.
+        state.try_again();
         Ok((Self::of(path, seal, book, state, lock), damage))
     }
 

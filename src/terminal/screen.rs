@@ -77,6 +77,8 @@ pub struct Screen {
     clock: Option<Moment>,
     door: Door,
     journal: Journal,
+    /// What it was found to have lost: that is so whatever happens to it later.
+    lost: Option<u32>,
     waiting: u32,
     unresolved: u32,
     uploaded: Option<Uploaded>,
@@ -87,6 +89,8 @@ pub struct Screen {
     over: Option<Over>,
     remark: Option<Remark>,
     asked: u64,
+    /// The last wish to enter what was handed over, while it has no answer.
+    entering: Option<Ask>,
     /// When Enter was pressed last.
     entered: Option<Duration>,
     /// When the last digit came of what is not listened to.
@@ -170,7 +174,7 @@ impl Answer {
         match self {
             Self::Sold { .. } | Self::NotRequired { .. } | Self::Refused { .. } | Self::WrittenDown { .. } => true,
             Self::Unasked { offline, .. } => *offline == Offline::Stop,
-            Self::MayBuy(_) | Self::Unknown { .. } | Self::Failed(_) => false,
+            Self::MayBuy(_) | Self::Unknown { .. } | Self::NotSold { .. } | Self::Failed(_) => false,
         }
     }
 
@@ -191,6 +195,7 @@ impl Screen {
             clock: None,
             door: Door::Connecting,
             journal: Journal::Sound,
+            lost: None,
             waiting: 0,
             unresolved: 0,
             uploaded: None,
@@ -200,6 +205,7 @@ impl Screen {
             over: None,
             remark: None,
             asked: 0,
+            entering: None,
             entered: None,
             deaf: None,
         }
@@ -243,10 +249,13 @@ impl Screen {
         match told {
             Told::Clock(at) => self.clock = Some(at),
             Told::Door(door) => self.door = door,
-            Told::Answer { ask, answer } => match &mut self.stage {
-                Stage::Serving(customer) if customer.ask == ask => customer.step = Step::Told(answer),
-                Stage::Serving(_) | Stage::Typing { .. } => {}
-            },
+            Told::Answer { ask, answer } => {
+                if self.entering == Some(ask) {
+                    self.entering = None;
+                    self.remark = Some(Remark::Say(Text::of_entering(&answer)));
+                }
+                self.answered(ask, answer);
+            }
             Told::Row(row) => {
                 self.learn(row.id, row.state);
                 if row.state == RowState::Voided && matches!(self.remark, Some(Remark::Say(Text::VoidAsked))) {
@@ -260,17 +269,40 @@ impl Screen {
             Told::NotVoided { why, .. } => self.remark = Some(Remark::NotVoided(why)),
             Told::Sheets { waiting, unresolved } => (self.waiting, self.unresolved) = (waiting, unresolved),
             Told::Uploaded(uploaded) => self.uploaded = Some(uploaded),
-            Told::Journal(journal) => self.journal = journal,
+            Told::Journal(journal) => {
+                if let Journal::Damaged { lost } = journal {
+                    self.lost = Some(lost);
+                }
+                self.journal = match (journal, self.lost) {
+                    (Journal::Sound, Some(lost)) => Journal::Damaged { lost },
+                    (journal, _) => journal,
+                };
+            }
         }
     }
 
-    /// What was unknown may become known by itself, while the customer still waits.
+    /// Nobody is shown an answer but the customer who waits for it.
+    fn answered(&mut self, ask: Ask, answer: Answer) {
+        let Stage::Serving(customer) = &mut self.stage else { return };
+        if customer.ask != ask {
+            return;
+        }
+        customer.step = Step::Told(answer);
+        // It may have become known before the answer was told.
+        let known: Vec<_> = self.rows.iter().map(|row| (row.id, row.state)).collect();
+        known.into_iter().for_each(|(id, state)| self.learn(id, state));
+    }
+
+    /// What was unknown may become known by itself, while the customer still waits. That it is no sale does not answer whether the goods
+    /// are gone.
     fn learn(&mut self, id: RequestId, state: RowState) {
         if let Stage::Serving(Customer { step: Step::Told(answer), .. }) = &mut self.stage
-            && matches!(answer, Answer::Unknown { row, .. } if *row == id)
+            && let Answer::Unknown { row, offline } | Answer::NotSold { row, offline } = *answer
+            && row == id
         {
             match state {
                 RowState::Sold => *answer = Answer::Sold { row: id, standing: None },
+                RowState::Unsettled => *answer = Answer::NotSold { row, offline },
                 RowState::NotSold => *answer = Answer::Failed(Failure::NotRecorded),
                 RowState::Waiting | RowState::Late | RowState::OverQuota => *answer = Answer::WrittenDown { row: id },
                 RowState::Unknown | RowState::Voiding | RowState::Voided | RowState::PutAside | RowState::ToMend => {}
@@ -305,12 +337,19 @@ impl Screen {
         }
     }
 
-    /// Why a number is not taken now: a sale is under way, or its outcome is unknown and nobody has said what became of the goods.
+    /// Whether this terminal may sell, so that nothing is sold unchecked.
+    fn is_open(&self) -> bool {
+        matches!(self.door, Door::Open { .. })
+    }
+
+    /// Why a number is not taken now: a sale is under way, or its outcome is or was unknown and nobody has said what became of the goods.
     fn takes_no_number(&self) -> Option<Text> {
         match &self.stage {
             _ if self.over.is_some() => None,
             Stage::Serving(Customer { step: Step::Selling, .. }) => Some(Text::NotTaken),
-            Stage::Serving(Customer { step: Step::Told(Answer::Unknown { .. }), .. }) => Some(Text::SayFirst),
+            Stage::Serving(Customer { step: Step::Told(Answer::Unknown { .. } | Answer::NotSold { .. }), .. }) => {
+                Some(Text::SayFirst)
+            }
             Stage::Serving(_) | Stage::Typing { .. } => None,
         }
     }
@@ -328,6 +367,7 @@ impl Screen {
             }
             _ => {}
         }
+        let is_back = self.is_open();
         match &mut self.stage {
             Stage::Typing { typed, slip } => match key {
                 Key::Digit(digit) => {
@@ -349,9 +389,20 @@ impl Screen {
             },
             Stage::Serving(customer) => match &customer.step {
                 Step::Selling => None,
-                Step::Told(Answer::Unknown { row, offline }) => {
+                Step::Told(Answer::NotSold { .. }) if key == Key::Enter => {
+                    self.remark = Some(Remark::Say(Text::SayFirst));
+                    None
+                }
+                Step::Told(Answer::Unknown { row, offline } | Answer::NotSold { row, offline }) => {
                     let (row, offline) = (*row, *offline);
                     self.unknown(row, offline, key)
+                }
+                // What was true when nobody could be asked is not sold on: the service is there, and is asked.
+                Step::Told(Answer::Unasked { .. })
+                    if is_back && (key == Key::Enter || command == Some(Command::HandedOver)) =>
+                {
+                    let (number, quantity) = (customer.number.clone(), customer.quantity.value().max(1));
+                    self.look_up(number, quantity)
                 }
                 Step::Told(answer) if answer.is_settled() => match key {
                     Key::Digit(digit) => self.next_customer([digit]),
@@ -424,15 +475,19 @@ impl Screen {
         None
     }
 
-    /// Nobody knows what became of the purchase: one key says what became of the goods.
+    /// Nobody knows what became of the purchase, or knew: one key says what became of the goods.
     fn unknown(&mut self, row: RequestId, offline: Offline, key: Key) -> Option<Wish> {
         match (key, Command::of(key)) {
             (Key::Enter, _) => Some(Wish::Resolve { ask: self.wait()?, row }),
             (_, Some(Command::HandedOver)) if offline == Offline::Stop => {
-                self.remark = Some(Remark::Say(Text::MayNotHandOver));
+                self.remark = Some(Remark::Say(Text::EnteringStopped));
                 None
             }
-            (_, Some(Command::HandedOver)) => Some(Wish::HandedOver { ask: self.wait()?, row }),
+            (_, Some(Command::HandedOver)) => {
+                let ask = self.wait()?;
+                self.entering = Some(ask);
+                Some(Wish::HandedOver { ask, row })
+            }
             (_, Some(Command::NotHandedOver)) => {
                 self.next_customer([]);
                 self.remark = Some(Remark::Say(Text::Noted));
@@ -474,7 +529,8 @@ impl Screen {
         Some(Wish::Check { ask, purchase })
     }
 
-    /// Sells what is asked for; `all_the_same`: although this terminal has sold to the same number before.
+    /// Sells what is asked for, also where the journal is told to be broken: what cannot be written down is not sold by whoever writes it,
+    /// and that it can be written again is found out by trying. `all_the_same`: although this terminal has sold to the same number before.
     fn sell(&mut self, all_the_same: bool) -> Option<Wish> {
         let Stage::Serving(customer) = &self.stage else { return None };
         let unasked = match &customer.step {
@@ -483,8 +539,6 @@ impl Screen {
         };
         let hindrance = match unasked {
             _ if customer.quantity.value() == 0 => Some(Text::QuantityZero),
-            // What is told of the journal stands above.
-            _ if matches!(self.journal, Journal::Broken { .. }) => return None,
             Some(sold_before) if sold_before && !all_the_same => Some(Text::SoldHereBefore),
             None if all_the_same => return None,
             Some(_) | None => None,
@@ -556,6 +610,10 @@ impl Screen {
                 }
                 Some(row.map_or(Over::List(at), Over::Void))
             }
+            (_, Some(command @ (Command::HandedOver | Command::NotHandedOver))) => {
+                self.over = Some(Over::List(at));
+                return self.settle(at, command);
+            }
             (_, Some(Command::Language)) => {
                 self.language = self.language.other();
                 Some(Over::List(at))
@@ -568,9 +626,25 @@ impl Screen {
         None
     }
 
+    /// Says of a row of the list what became of the goods.
+    fn settle(&mut self, at: usize, command: Command) -> Option<Wish> {
+        let Some(row) = self.today().nth(at).filter(|row| row.state.is_open()).map(|row| row.id) else {
+            self.remark = Some(Remark::Say(Text::SettleNotThis));
+            return None;
+        };
+        if command == Command::NotHandedOver {
+            self.remark = Some(Remark::Say(Text::Noted));
+            return Some(Wish::NotHandedOver { row });
+        }
+        let ask = self.next_ask();
+        self.entering = Some(ask);
+        self.remark = Some(Remark::Say(Text::Entering));
+        Some(Wish::HandedOver { ask, row })
+    }
+
     /// Today's rows and those that are not done with, newest first.
     fn today(&self) -> impl Iterator<Item = &Row> {
-        let is_open = |row: &Row| matches!(row.state, RowState::Unknown | RowState::Waiting | RowState::ToMend);
+        let is_open = |row: &Row| row.state.is_open() || matches!(row.state, RowState::Waiting | RowState::ToMend);
         let is_todays = |row: &Row| self.clock.is_none_or(|now| row.at.date == now.date);
         self.rows.iter().rev().filter(move |row| is_open(row) || is_todays(row))
     }

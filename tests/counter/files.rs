@@ -12,9 +12,10 @@ use rationd::terminal::journal::{Became, Damage, Fact, Journal, NoKey, NotOpened
 use tempfile::TempDir;
 
 use super::scene::{asked, key_of, open, open_at, rows, sale, selling, sold_offline, start, told, write};
-use super::workers::{Worker, listen, say};
+use super::workers;
 use crate::service::Service;
 use crate::shops::{SATURDAY, SITES, bought, number};
+use crate::support::workers::{listen, say};
 
 /// Sales of one full disk.
 const BLOCKS: u32 = 40;
@@ -239,7 +240,7 @@ pub fn fill(path: &str) {
 fn on_a_full_disk_nothing_is_pretended_and_nothing_lost() {
     let (_directory, path) = place();
     let (mut has, mut why, mut shows) = (Vec::new(), String::new(), 0);
-    let mut worker = Worker::start_on_a_full_disk(BLOCKS, &format!("fill {}", path.display()));
+    let mut worker = workers::start_on_a_full_disk(BLOCKS, &format!("fill {}", path.display()));
     while let Some(said) = worker.hear() {
         let (what, rest) = said.split_once(' ').unwrap();
         match what {
@@ -260,7 +261,7 @@ fn on_a_full_disk_nothing_is_pretended_and_nothing_lost() {
     assert_eq!(rows(&journal).iter().map(|row| row.id.to_string()).collect::<Vec<_>>(), has);
 
     let (_directory, path) = place();
-    let mut worker = Worker::start_on_a_full_disk(0, &format!("fill {}", path.display()));
+    let mut worker = workers::start_on_a_full_disk(0, &format!("fill {}", path.display()));
     let said = worker.hear().unwrap();
     println!("{said}");
     assert!(said.starts_with("refused ") && said.contains("cannot be"), "{said}");
@@ -296,7 +297,7 @@ async fn a_counter_whose_disk_is_full_sends_nothing_and_says_so() {
     let (directory, path) = place();
     let service = Service::start(directory.path(), &["--clock", SATURDAY], &[]);
     let order = format!("sell-until-full {} {}", service.address, path.display());
-    let mut worker = Worker::start_on_a_full_disk(BLOCKS, &order);
+    let mut worker = workers::start_on_a_full_disk(BLOCKS, &order);
     let (mut sold, mut refused, mut why) = (Vec::new(), Vec::new(), String::new());
     while let Some(said) = worker.hear().filter(|said| said != "done") {
         let mut words = said.splitn(3, ' ');

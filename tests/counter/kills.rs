@@ -17,10 +17,11 @@ use super::scene::{
     asked, in_front_of, is_settled, may_sell, open_at, recorded, rows, sale, selling, settings, sold_offline, start,
     told, until, write,
 };
-use super::workers::{Worker, listen, say, setting};
+use super::workers;
 use crate::service::Service;
 use crate::shops::{SATURDAY, SITES, bought, number};
 use crate::support::proxy::Fault;
+use crate::support::workers::{listen, say, setting};
 
 const KILLS: u64 = 120;
 const DAY: Duration = Duration::from_secs(86_400);
@@ -97,7 +98,7 @@ fn the_journal_keeps_what_it_has_written_through_kill_9() {
     let (mut written, mut unsaid, mut torn, mut before_the_first) = (0_u64, 0_u64, 0_u64, 0_u64);
     let mut known = BTreeSet::new();
     for today in 0..kills {
-        let mut worker = Worker::start(&format!("write {} {today}", path.display()));
+        let mut worker = workers::start(&format!("write {} {today}", path.display()));
         // Every second one while it opens the journal and writes it anew, or soon afterwards; the others while facts are written.
         let mut first = if today % 2 == 1 { worker.hear() } else { None };
         std::thread::sleep(chance.within((Duration::from_millis(1), Duration::from_millis(60))));
@@ -173,7 +174,7 @@ async fn what_was_sent_is_in_the_journal_of_a_terminal_that_is_killed() {
     let service = Service::start(directory.path(), &["--clock", SATURDAY], &[]);
     let (proxy, address) = in_front_of(&service).await;
     let journal = directory.path().join("counter.journal");
-    let mut worker = Worker::start(&format!("sell {address} {}", journal.display()));
+    let mut worker = workers::start(&format!("sell {address} {}", journal.display()));
     assert_eq!(worker.hear().as_deref(), Some("may sell"));
     proxy.strike(Fault::Mute);
     worker.tell("sell");

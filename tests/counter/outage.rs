@@ -121,6 +121,26 @@ async fn a_counter_opens_while_the_service_is_away_and_comes_in_by_itself() {
     tokio::task::block_in_place(|| service.stop());
 }
 
+/// Two windows of one name do not put each other out for ever.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_terminal_whose_name_another_has_taken_stays_away() {
+    let directory = tempfile::tempdir().unwrap();
+    let service = start(&directory);
+    let first = selling(&service.address, &directory.path().join("first.journal")).await;
+    let second = selling(&service.address, &directory.path().join("second.journal")).await;
+    let mut shown = first.shown();
+    let turned_away = shown.wait_for(|shown| matches!(shown.line, Line::TurnedAway(_)));
+    tokio::time::timeout(PATIENCE, turned_away).await.expect("it hears of it").unwrap();
+    tokio::time::sleep(PATIENCE).await;
+    assert!(matches!(first.shown().borrow().line, Line::TurnedAway(_)));
+    assert!(matches!(second.shown().borrow().line, Line::Selling { .. }));
+    let programme = sale(0).programme;
+    assert_eq!([first.when_away(programme), second.when_away(programme)], [WhenAway::SellAndRecord; 2]);
+    first.close().await;
+    second.close().await;
+    tokio::task::block_in_place(|| service.stop());
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_terminal_that_was_told_nothing_sells_nothing_offline() {
     let directory = tempfile::tempdir().unwrap();

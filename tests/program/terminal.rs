@@ -111,3 +111,30 @@ fn without_a_terminal_it_says_what_it_takes() {
     assert_eq!(ran.code, 2, "{ran:?}");
     assert!(ran.err.contains("takes a terminal, with a keyboard"), "{ran:?}");
 }
+
+/// The state of a process, as the kernel tells it; `None`: it is gone.
+fn state(process: &str) -> Option<char> {
+    let status = std::fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
+    status.rsplit_once(") ")?.1.chars().next()
+}
+
+/// A window that is closed under it, or a line to it that is cut.
+#[test]
+fn it_ends_with_its_terminal() {
+    let directory = tempfile::tempdir().unwrap();
+    let service = Service::start(directory.path(), &["--clock", SATURDAY], &[]);
+    let mut clerk = Clerk::sits_down(directory.path(), &service);
+    clerk.sees("Type or scan");
+    let script = clerk.program.id();
+    let children = std::fs::read_to_string(format!("/proc/{script}/task/{script}/children")).unwrap();
+    let program = children.split_whitespace().next().unwrap().to_owned();
+    assert_eq!(state(&program).filter(|state| ['S', 'R'].contains(state)), state(&program));
+    clerk.program.kill().unwrap();
+    clerk.program.wait().unwrap();
+    let begun = Instant::now();
+    while state(&program).is_some_and(|state| state != 'Z') {
+        assert!(begun.elapsed() < PATIENCE, "it goes on without a terminal");
+        thread::sleep(Duration::from_millis(50));
+    }
+    service.stop();
+}

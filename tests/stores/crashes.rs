@@ -19,7 +19,8 @@ use super::disk::{Disk, Fate};
 use super::histories::setting;
 use super::places::{self, terms};
 use super::steps::{Reply, Step, Verb, at, buyer, call, sale, week};
-use super::workers::{Worker, say};
+use super::workers;
+use crate::support::workers::say;
 
 const KILLS: u64 = 8;
 /// Sellers at work at the same time.
@@ -73,7 +74,7 @@ async fn embedded_keeps_what_it_acknowledged_through_kill_9() {
     let mut acknowledged: BTreeMap<u64, State> = BTreeMap::new();
     let (mut identity, mut from, mut unheard) = (None, 0, 0);
     for _ in 0..kills() {
-        let mut worker = Worker::start(&format!("sell {} {from}", directory.path().display()));
+        let mut worker = workers::start(&format!("sell {} {from}", directory.path().display()));
         std::thread::sleep(Duration::from_millis(20) + random_moment(400));
         worker.kill();
         let mut last = from;

@@ -12,7 +12,8 @@ use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 
 use super::places::terms;
 use super::steps::{Step, Verb, at, buyer, call, sale};
-use super::workers::{Worker, listen, say};
+use super::workers;
+use crate::support::workers::{listen, say};
 
 /// What another process does: opens the ledger and keeps it until it is told to end.
 pub fn keep_open(directory: &str) {
@@ -63,7 +64,7 @@ async fn a_ledger_is_born_private_and_comes_back_the_same() {
 #[test]
 fn a_second_process_is_refused() {
     let directory = tempfile::tempdir().unwrap();
-    let mut worker = Worker::start(&format!("keep-open {}", directory.path().display()));
+    let mut worker = workers::start(&format!("keep-open {}", directory.path().display()));
     assert_eq!(worker.hear().as_deref(), Some("open"));
     assert!(matches!(refused(directory.path(), "another directory"), OpenError::InUse { .. }));
     worker.tell("end");

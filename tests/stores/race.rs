@@ -8,7 +8,8 @@ use rationd::ledger::{Ledger, LedgerError, State};
 use super::histories::setting;
 use super::places;
 use super::steps::{Step, Verb, at, buyer, call, hold, sale, week};
-use super::workers::{Worker, listen, say};
+use super::workers;
+use crate::support::workers::{Worker, listen, say};
 
 /// `RATIOND_RACE_ROUNDS` asks for more.
 const ROUNDS: u64 = 2_000;
@@ -96,7 +97,8 @@ async fn judge<L: Ledger>(store: &str, ledger: &L, processes: u64, won: &BTreeMa
 /// Several processes of the service on one store: rounds are called out to all of them, in blocks.
 async fn between_processes<L: Ledger>(store: &str, ledger: &L, order: &str) {
     const PROCESSES: u64 = 3;
-    let mut workers: Vec<Worker> = (0..PROCESSES).map(|process| Worker::start(&format!("{order} {process}"))).collect();
+    let mut workers: Vec<Worker> =
+        (0..PROCESSES).map(|process| workers::start(&format!("{order} {process}"))).collect();
     for worker in &mut workers {
         assert_eq!(worker.hear().as_deref(), Some("ready"));
     }

@@ -15,3 +15,4 @@ pub mod proxy;
 pub mod raw;
 pub mod redis;
 pub mod replicas;
+pub mod workers;

@@ -141,14 +141,14 @@ pub(super) fn not_taken(error: &NotTaken) -> Failure {
     }
 }
 
-/// How a sale stands; `None`: it is none, and the list need not know of it unless it does already.
-pub(super) fn state(stands: &Stands, is_listed: bool) -> Option<RowState> {
-    Some(match stands {
+/// How a sale stands. `is_open`: it was unknown, and nobody has said what became of the goods.
+pub(super) fn state(stands: &Stands, is_open: bool) -> RowState {
+    match stands {
         Stands::Unknown => RowState::Unknown,
         Stands::Became(Became::Sold | Became::Held) => RowState::Sold,
+        Stands::Became(_) if is_open => RowState::Unsettled,
         Stands::Became(Became::Voided) | Stands::Voided | Stands::Withdrawn => RowState::Voided,
-        Stands::Became(_) if is_listed => RowState::NotSold,
-        Stands::Became(_) => return None,
+        Stands::Became(_) => RowState::NotSold,
         Stands::Waits => RowState::Waiting,
         Stands::Voiding => RowState::Voiding,
         Stands::Uploaded(Verdict::Recorded) => RowState::Late,
@@ -158,18 +158,24 @@ pub(super) fn state(stands: &Stands, is_listed: bool) -> Option<RowState> {
         Stands::Uploaded(Verdict::AlreadyRecorded { over_quota: true, .. }) => RowState::OverQuota,
         Stands::Uploaded(Verdict::AlreadyRecorded { .. }) => RowState::Late,
         Stands::Uploaded(Verdict::Invalid(_)) => RowState::ToMend,
-    })
+    }
+}
+
+/// Whether only an answer that did not come can have ended so: of any other purchase it was told what became of it.
+pub(super) fn was_unknown(stands: &Stands) -> bool {
+    matches!(stands, Stands::Unknown | Stands::Became(Became::NotRecorded | Became::Released))
 }
 
 /// What a purchase whose outcome was unknown is answered now.
-pub(super) fn known(row: RequestId, stands: &Stands) -> Answer {
+pub(super) fn known(row: RequestId, stands: &Stands, offline: Offline) -> Answer {
     match state(stands, true) {
-        Some(RowState::Sold) => Answer::Sold { row, standing: None },
-        Some(RowState::Waiting | RowState::Late | RowState::OverQuota | RowState::PutAside | RowState::ToMend) => {
+        RowState::Sold => Answer::Sold { row, standing: None },
+        RowState::Waiting | RowState::Late | RowState::OverQuota | RowState::PutAside | RowState::ToMend => {
             Answer::WrittenDown { row }
         }
-        Some(RowState::Unknown) => Answer::Unknown { row, offline: Offline::SellAndRecord },
-        Some(RowState::NotSold | RowState::Voiding | RowState::Voided) | None => Answer::Failed(Failure::NotRecorded),
+        RowState::Unknown => Answer::Unknown { row, offline },
+        RowState::Unsettled => Answer::NotSold { row, offline },
+        RowState::NotSold | RowState::Voiding | RowState::Voided => Answer::Failed(Failure::NotRecorded),
     }
 }
 
@@ -181,7 +187,12 @@ pub(super) fn count(uploaded: &mut Uploaded, state: RowState) {
         RowState::OverQuota => over_quota,
         RowState::PutAside => put_aside,
         RowState::ToMend => to_mend,
-        RowState::Unknown | RowState::NotSold | RowState::Waiting | RowState::Voiding | RowState::Voided => return,
+        RowState::Unknown
+        | RowState::Unsettled
+        | RowState::NotSold
+        | RowState::Waiting
+        | RowState::Voiding
+        | RowState::Voided => return,
     };
     *counted = counted.saturating_add(1);
 }
@@ -208,25 +219,33 @@ mod tests {
 
     #[test]
     fn only_what_the_service_has_recorded_is_told_as_sold() {
-        let row = RequestId::random();
+        let (row, offline) = (RequestId::random(), Offline::Stop);
         let voided = Verdict::AlreadyRecorded { voided: true, over_quota: false };
         for (stands, expected) in [
             (Stands::Became(Became::Sold), Answer::Sold { row, standing: None }),
-            (Stands::Became(Became::NotRecorded), Answer::Failed(Failure::NotRecorded)),
-            (Stands::Became(Became::Refused(Vec::new())), Answer::Failed(Failure::NotRecorded)),
+            // The goods may be gone: the question stays open.
+            (Stands::Became(Became::NotRecorded), Answer::NotSold { row, offline }),
+            (Stands::Became(Became::Refused(Vec::new())), Answer::NotSold { row, offline }),
+            (Stands::Became(Became::Released), Answer::NotSold { row, offline }),
+            (Stands::Became(Became::Voided), Answer::NotSold { row, offline }),
             (Stands::Voiding, Answer::Failed(Failure::NotRecorded)),
             (Stands::Waits, Answer::WrittenDown { row }),
             (Stands::Uploaded(voided), Answer::WrittenDown { row }),
-            (Stands::Unknown, Answer::Unknown { row, offline: Offline::SellAndRecord }),
+            (Stands::Unknown, Answer::Unknown { row, offline }),
         ] {
-            assert_eq!(known(row, &stands), expected, "{stands:?}");
+            assert_eq!(known(row, &stands, offline), expected, "{stands:?}");
         }
     }
 
     #[test]
-    fn a_refused_purchase_is_no_row_unless_it_was_one() {
-        let refused = Stands::Became(Became::Refused(Vec::new()));
-        assert_eq!([state(&refused, false), state(&refused, true)], [None, Some(RowState::NotSold)]);
+    fn what_is_no_sale_is_a_question_where_it_was_unknown() {
+        for became in [Became::Refused(Vec::new()), Became::NotRecorded, Became::Released, Became::NotRequired] {
+            let stands = Stands::Became(became);
+            assert_eq!([false, true].map(|open| state(&stands, open)), [RowState::NotSold, RowState::Unsettled]);
+        }
+        let voided = Stands::Became(Became::Voided);
+        assert_eq!([false, true].map(|open| state(&voided, open)), [RowState::Voided, RowState::Unsettled]);
+        assert_eq!(state(&Stands::Voided, true), RowState::Voided, "taken back by this terminal");
     }
 
     #[test]

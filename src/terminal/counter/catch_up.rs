@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::time::sleep;
 
-use super::shared::Shared;
+use super::shared::{Hopeless, Shared, held};
 use super::wire;
 use crate::ids::RequestId;
 use crate::terminal::journal::{Became, Entry, Fact, NotWritten, State, Todo};
@@ -40,12 +40,16 @@ impl From<NotWritten> for TryAgain {
 /// Goes on for as long as the counter is open.
 pub(super) async fn keep(shared: Arc<Shared>) {
     let mut shown = shared.shown.subscribe();
-    // About these the service has nothing to say, and never will.
-    let mut hopeless = HashSet::new();
-    let mut failed = 0;
+    let mut hopeless = Hopeless::new();
+    let (mut failed, mut session) = (0, 0);
     loop {
-        let is_needed = shown.borrow_and_update().line.is_reached() && shared.has_work(&hopeless);
-        if !is_needed {
+        let is_reached = shown.borrow_and_update().line.is_reached();
+        // What had no hope may have some now: it was perhaps the certificate, the site or the hurry that was wrong.
+        let number = held(&shared.seated).number;
+        if std::mem::replace(&mut session, number) != number {
+            hopeless.clear();
+        }
+        if !(is_reached && shared.has_work(&hopeless)) {
             if shown.changed().await.is_err() {
                 return;
             }
@@ -57,7 +61,7 @@ pub(super) async fn keep(shared: Arc<Shared>) {
             sleep(PAID_YET.mul_f64(1.0 + chance())).await;
             continue;
         }
-        match make_up(&shared, &mut hopeless).await {
+        match make_up(&shared, &mut hopeless, failed).await {
             Ok(()) => failed = 0,
             Err(TryAgain(after)) => {
                 sleep(comes_back_after(failed, chance()).max(after.mul_f64(1.0 + chance()))).await;
@@ -67,18 +71,32 @@ pub(super) async fn keep(shared: Arc<Shared>) {
     }
 }
 
-async fn make_up(shared: &Arc<Shared>, hopeless: &mut HashSet<RequestId>) -> Result<(), TryAgain> {
-    for (todo, entry) in shared.work(hopeless) {
+/// Whatever comes of the questions, sales are uploaded.
+async fn make_up(shared: &Arc<Shared>, hopeless: &mut Hopeless, failed: u32) -> Result<(), TryAgain> {
+    let asked = ask(shared, hopeless, failed).await;
+    match (asked, upload(shared).await) {
+        (Err(TryAgain(one)), Err(TryAgain(other))) => Err(TryAgain(one.max(other))),
+        (asked, uploaded) => asked.and(uploaded),
+    }
+}
+
+/// Asks about purchases, and takes back what is to be taken back, until one fails.
+async fn ask(shared: &Arc<Shared>, hopeless: &mut Hopeless, failed: u32) -> Result<(), TryAgain> {
+    let mut work = shared.questions(hopeless);
+    // It begins with another one each time: one that always fails does not keep the others from their turn.
+    let first = usize::try_from(failed).unwrap_or_default() % work.len().max(1);
+    work.rotate_left(first);
+    for (todo, entry) in work {
         let has_answer = match todo {
             Todo::Resolve => resolve(shared, &entry).await?,
             Todo::Void => void(shared, &entry).await?,
             Todo::Upload => true,
         };
         if !has_answer {
-            hopeless.insert(entry.id);
+            hopeless.insert((todo, entry.id));
         }
     }
-    upload(shared, hopeless).await
+    Ok(())
 }
 
 /// Asks what became of a purchase. `false`: there is no answer, nor will there be.
@@ -113,21 +131,22 @@ async fn void(shared: &Arc<Shared>, entry: &Entry) -> Result<bool, TryAgain> {
     }
 }
 
-async fn upload(shared: &Arc<Shared>, hopeless: &HashSet<RequestId>) -> Result<(), TryAgain> {
-    let (site, hopeless) = (shared.site, hopeless.clone());
+async fn upload(shared: &Arc<Shared>) -> Result<(), TryAgain> {
+    let site = shared.site;
     // What is withdrawn until here is not sent; from here on it is taken back by the service.
     let choose = move |state: &State| {
-        let waiting = state.todo().filter(|(todo, entry)| *todo == Todo::Upload && !hopeless.contains(&entry.id));
-        let batch: Vec<&Entry> = waiting.map(|(_, entry)| entry).take(BATCH).collect();
-        let ids: Vec<RequestId> = batch.iter().filter(|entry| !entry.uploading).map(|entry| entry.id).collect();
-        let sales = batch.iter().filter_map(|entry| Some((entry.id, wire::offline_sale(entry, site)?)));
-        let sales: (Vec<_>, Vec<_>) = sales.unzip();
-        let facts = if ids.is_empty() { Vec::new() } else { vec![Fact::Uploading { ids }] };
-        Ok::<_, NotWritten>((facts, sales))
+        let waiting = state.todo().filter(|(todo, _)| *todo == Todo::Upload);
+        let sales = waiting.filter_map(|(_, entry)| Some((entry, wire::offline_sale(entry, site)?)));
+        let (batch, sales): (Vec<&Entry>, Vec<_>) = sales.take(BATCH).unzip();
+        let new: Vec<RequestId> = batch.iter().filter(|entry| !entry.uploading).map(|entry| entry.id).collect();
+        let facts = if new.is_empty() { Vec::new() } else { vec![Fact::Uploading { ids: new }] };
+        let ids: Vec<RequestId> = batch.iter().map(|entry| entry.id).collect();
+        Ok::<_, NotWritten>((facts, (ids, sales, state.waiting())))
     };
-    let (ids, sales) = shared.write(choose).await?;
+    let (ids, sales, waiting) = shared.write(choose).await?;
     if ids.is_empty() {
-        return Ok(());
+        // Of what waits and cannot be sent nothing is gained by trying at once.
+        return if waiting == 0 { Ok(()) } else { Err(TryAgain(Duration::ZERO)) };
     }
     let mut missing: HashSet<RequestId> = ids.iter().copied().collect();
     let mut again = None;

@@ -17,6 +17,8 @@ use crate::terminal::{CallError, Opened, Session, chance};
 const LOGS_IN_AGAIN: Duration = Duration::from_secs(1);
 /// How long a terminal stays away for which its site has no room.
 const NO_ROOM: Duration = Duration::from_secs(5);
+/// How long a terminal stays away whose name another one has taken: two of one name would put each other out for ever.
+const REPLACED: Duration = Duration::from_secs(60);
 /// How often is looked whether another attempt has been paid for.
 const PAID_YET: Duration = Duration::from_secs(1);
 
@@ -26,6 +28,8 @@ enum Ended {
     Stream,
     /// The seat is gone.
     Seat,
+    /// Another terminal of this name has it.
+    Replaced,
     /// Somebody who wanted to sell got no answer.
     Silent,
 }
@@ -55,6 +59,11 @@ async fn come_in(shared: &Arc<Shared>, place: &mut String, nth: &mut u32) -> Dur
             *nth = 0;
             match sell_until_it_ends(shared, *session).await {
                 Ended::Seat => LOGS_IN_AGAIN.mul_f64(chance()),
+                Ended::Replaced => {
+                    let why = "another terminal has come in under this name: two windows need two names";
+                    shared.has_no_seat(Line::TurnedAway(why.into()), None);
+                    REPLACED.mul_f64(1.0 + chance())
+                }
                 Ended::Stream | Ended::Silent => {
                     *nth = 1;
                     again(0)
@@ -104,13 +113,17 @@ async fn sell_until_it_ends(shared: &Arc<Shared>, mut session: Session) -> Ended
         let is_new = !state.was_told(ledger, &when_away);
         Ok((is_new.then_some(Fact::Told { ledger, when_away }).into_iter().collect(), ()))
     });
-    // If it was not, nothing else can be either, and so nothing is sold: the screen says so.
-    let _ = written.await;
+    // Under a ledger that the journal does not know nothing could be asked about afterwards.
+    if let Err(error) = written.await {
+        shared.has_no_seat(Line::TurnedAway(error.to_string()), None);
+        return Ended::Silent;
+    }
     let mut shown = shared.shown.subscribe();
     let number = shared.has_seat(session.seat(), ledger, session.admitted.slot);
     loop {
         tokio::select! {
             event = session.events.message() => match event.map(|told| told.and_then(|told| told.event)) {
+                Ok(Some(Event::Ended(ended))) if ended.why() == SessionEnd::Replaced => return Ended::Replaced,
                 Ok(Some(Event::Ended(ended))) if ended.why() != SessionEnd::Draining => {
                     shared.lost(number, Line::Connecting, ended.why().as_str_name());
                     return Ended::Seat;
@@ -118,15 +131,20 @@ async fn sell_until_it_ends(shared: &Arc<Shared>, mut session: Session) -> Ended
                 Ok(Some(Event::Ended(_)) | None) | Err(_) => return Ended::Stream,
                 Ok(Some(_)) => {}
             },
-            seat_is_gone = no_longer_sells(&mut shown) => {
-                return if seat_is_gone { Ended::Seat } else { Ended::Silent };
-            }
+            ended = no_longer_sells(&mut shown) => return ended,
         }
     }
 }
 
-/// Waits until somebody who wanted to sell could not; says whether it was for want of a seat.
-async fn no_longer_sells(shown: &mut watch::Receiver<Shown>) -> bool {
-    let ended = shown.wait_for(|shown| !matches!(shown.line, Line::Selling { .. })).await;
-    ended.is_ok_and(|shown| shown.line == Line::Connecting)
+/// Waits until somebody who wanted to sell could not; says for want of what.
+async fn no_longer_sells(shown: &mut watch::Receiver<Shown>) -> Ended {
+    let Ok(shown) = shown.wait_for(|shown| !matches!(shown.line, Line::Selling { .. })).await else {
+        return Ended::Silent;
+    };
+    match (&shown.line, shown.why.as_deref()) {
+        // A sale may hear of it before the session does.
+        (Line::Connecting, Some("SESSION_REPLACED")) => Ended::Replaced,
+        (Line::Connecting, _) => Ended::Seat,
+        _ => Ended::Silent,
+    }
 }

@@ -38,6 +38,9 @@ pub(super) struct Shared {
     pub(super) shown: watch::Sender<Shown>,
 }
 
+/// What the service has nothing to say about, in this session: no upload is ever among it.
+pub(super) type Hopeless = HashSet<(Todo, RequestId)>;
+
 /// The seats that it has had.
 #[derive(Default)]
 pub(super) struct Seated {
@@ -115,31 +118,33 @@ impl Shared {
 
     /// Counts anew what the screen shows, and wakes whoever makes up for an outage.
     pub(super) fn refresh(&self) {
-        let (waiting, unresolved) = self.journal.read(|state| (state.waiting(), state.unresolved()));
-        self.shown.send_modify(|shown| (shown.waiting, shown.unresolved) = (waiting, unresolved));
+        let counted = self.journal.read(|state| (state.waiting(), state.unresolved(), state.to_mend()));
+        self.shown.send_modify(|shown| (shown.waiting, shown.unresolved, shown.to_mend) = counted);
     }
 
     pub(super) fn show(&self, line: Line, why: Option<String>) {
         self.shown.send_modify(|shown| (shown.line, shown.why) = (line, why));
     }
 
-    /// What is to be done, but for purchases under way and those of which there is no hope.
-    pub(super) fn work(&self, hopeless: &HashSet<RequestId>) -> Vec<(Todo, Entry)> {
-        self.look_at_work(hopeless, |work| work.map(|(todo, entry)| (todo, entry.clone())).collect())
+    /// What is to be asked and taken back, but for purchases under way and what there is no hope for.
+    pub(super) fn questions(&self, hopeless: &Hopeless) -> Vec<(Todo, Entry)> {
+        self.look_at_work(hopeless, |work| {
+            work.filter(|(todo, _)| Todo::Upload != *todo).map(|(todo, entry)| (todo, entry.clone())).collect()
+        })
     }
 
-    pub(super) fn has_work(&self, hopeless: &HashSet<RequestId>) -> bool {
+    pub(super) fn has_work(&self, hopeless: &Hopeless) -> bool {
         self.look_at_work(hopeless, |work| work.next().is_some())
     }
 
     fn look_at_work<T>(
         &self,
-        hopeless: &HashSet<RequestId>,
+        hopeless: &Hopeless,
         look: impl FnOnce(&mut dyn Iterator<Item = (Todo, &Entry)>) -> T,
     ) -> T {
         let under_way = held(&self.under_way).clone();
-        let is_free = |entry: &Entry| !under_way.contains(&entry.id) && !hopeless.contains(&entry.id);
-        self.journal.read(|state| look(&mut state.todo().filter(|(_, entry)| is_free(entry))))
+        let is_free = |todo, id| !under_way.contains(&id) && !hopeless.contains(&(todo, id));
+        self.journal.read(|state| look(&mut state.todo().filter(|(todo, entry)| is_free(*todo, entry.id))))
     }
 
     pub(super) fn goes_under_way(&self, id: RequestId) -> UnderWay<'_> {

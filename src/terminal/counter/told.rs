@@ -66,6 +66,9 @@ pub struct Shown {
     pub waiting: usize,
     /// Of how many purchases nobody has said yet what became of them.
     pub unresolved: usize,
+    /// How many uploaded sales the service has not taken as they are, so that a person must look at them. Each is uploaded once more
+    /// whenever the counter is opened.
+    pub to_mend: usize,
     /// Why nothing can be written down, and so nothing is sold.
     pub trouble: Option<String>,
 }
@@ -187,7 +190,7 @@ pub enum NotTaken {
     /// It was sold to another number.
     #[error("it was not sold to this number")]
     OtherNumber,
-    /// Nothing was sold.
-    #[error("there is nothing to take back: {0:?}")]
+    /// Nothing was sold, or the service will not take it back, for this reason.
+    #[error("it cannot be taken back: {0:?}")]
     NotSold(Stands),
 }

@@ -52,7 +52,7 @@ pub(super) fn void(entry: &Entry) -> Option<v1::VoidPurchaseRequest> {
         programme: entry.programme.to_string(),
         buyer: Some((&entry.sale.as_ref()?.buyer).into()),
         request_id: entry.id.to_string(),
-        ledger_id: entry.asked.map(|ledger| ledger.to_string()).unwrap_or_default(),
+        ledger_id: entry.asked_only().map(|ledger| ledger.to_string()).unwrap_or_default(),
     })
 }
 

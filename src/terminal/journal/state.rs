@@ -41,7 +41,7 @@ pub struct Entry {
 }
 
 /// What is still to be done about a sale, once the service can be reached.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(in crate::terminal) enum Todo {
     /// To ask what became of it.
     Resolve,
@@ -110,7 +110,8 @@ pub struct State {
 
 impl Entry {
     pub(in crate::terminal) fn todo(&self) -> Option<Todo> {
-        let is_uploaded_first = self.uploading && self.verdict.is_none();
+        // If the fact that it was sold is lost, there is nothing to upload.
+        let is_uploaded_first = self.uploading && self.sold_offline.is_some() && self.verdict.is_none();
         match self {
             Self { voided: true, .. } | Self { withdrawn: true, .. } => None,
             // What may be under way to the service must have arrived before it is taken back, or it would arrive afterwards.
@@ -119,6 +120,11 @@ impl Entry {
             Self { sold_offline: None, asked: Some(_), became: None, .. } => Some(Todo::Resolve),
             _ => None,
         }
+    }
+
+    /// The ledger under which alone its id means something: what was uploaded is known under it to whoever judged it.
+    pub(in crate::terminal) fn asked_only(&self) -> Option<LedgerId> {
+        self.asked.filter(|_| self.verdict.is_none())
     }
 
     /// How it stands.
@@ -153,7 +159,12 @@ impl Entry {
 
     /// Nobody could say what it is, so a person must, who needs all of it.
     fn needs_a_person(&self) -> bool {
-        matches!(self.verdict, Some(Verdict::Invalid(_) | Verdict::Quarantined(_)))
+        matches!(self.stands(), Stands::Uploaded(Verdict::Invalid(_) | Verdict::Quarantined(_)))
+    }
+
+    /// Whether it is listed whatever its age.
+    fn is_always_listed(&self) -> bool {
+        self.needs_a_person() || self.stands() == Stands::Waits
     }
 
     fn row(&self) -> Row {
@@ -242,9 +253,9 @@ impl State {
     }
 
     /// What is to be done, in the order in which it came about. About a purchase that was asked for under another ledger nothing
-    /// can be asked of this one: there its id means nothing.
+    /// can be asked of this one: there its id means nothing, until it was uploaded to this one.
     pub(in crate::terminal) fn todo(&self) -> impl Iterator<Item = (Todo, &Entry)> {
-        let means_something = |entry: &Entry| entry.asked.is_none() || entry.asked == self.ledger;
+        let means_something = |entry: &Entry| entry.asked_only().is_none() || entry.asked_only() == self.ledger;
         self.entries
             .iter()
             .filter_map(|entry| entry.todo().map(|todo| (todo, entry)))
@@ -261,9 +272,27 @@ impl State {
         self.entries.iter().filter(|entry| entry.todo() == Some(Todo::Resolve)).count()
     }
 
+    /// How many uploaded sales the service has not taken as they are, so that a person must look at them.
+    pub fn to_mend(&self) -> usize {
+        self.entries.iter().filter(|entry| entry.needs_a_person()).count()
+    }
+
+    /// What was not taken is uploaded once more: a programme or a word may be known by now, and a day that was to come be there.
+    pub(super) fn try_again(&mut self) {
+        for entry in self.entries.iter_mut().filter(|entry| entry.needs_a_person() && entry.sale.is_some()) {
+            entry.verdict = None;
+        }
+    }
+
     /// The ledger of the service that this terminal was let in by last.
     pub fn ledger(&self) -> Option<LedgerId> {
         self.ledger
+    }
+
+    /// The latest instant that it speaks of.
+    pub(in crate::terminal) fn newest(&self) -> Option<Timestamp> {
+        let instants = |entry: &Entry| [Some(entry.at), entry.sold_offline.map(Timestamp::from_millis)];
+        self.entries.iter().flat_map(instants).flatten().max()
     }
 
     /// What is done under a programme while the service is away.
@@ -276,9 +305,10 @@ impl State {
         self.ledger == Some(ledger) && self.when_away == when_away.iter().copied().collect()
     }
 
-    /// Sales from an instant on, oldest first.
+    /// Sales from an instant on, oldest first, and whatever waits for its upload or for a person.
     pub fn rows(&self, since: Timestamp) -> Vec<Row> {
-        self.entries.iter().filter(|entry| entry.at >= since).map(Entry::row).collect()
+        let is_listed = |entry: &&Entry| entry.at >= since || entry.is_always_listed();
+        self.entries.iter().filter(is_listed).map(Entry::row).collect()
     }
 
     /// This terminal's own sales to a buyer under a programme, oldest first.
@@ -406,6 +436,11 @@ mod tests {
         let moved = after([told(), asked(0), asked(1), sold_offline(1), other]);
         assert_eq!(todo(&moved), [(Todo::Upload, id(1))]);
         assert_eq!(moved.unresolved(), 1, "and is not forgotten");
+        let other = || Fact::Told { ledger: ledger(1), when_away: vec![] };
+        let wanted = || Fact::VoidWanted { id: id(0), buyer: None };
+        assert_eq!(todo(&after([told(), asked(0), other(), wanted()])), []);
+        let uploaded = after([told(), asked(0), sold_offline(0), other(), judged(0), wanted()]);
+        assert_eq!(todo(&uploaded), [(Todo::Void, id(0))], "what was uploaded to it means something there");
     }
 
     #[test]
@@ -418,6 +453,8 @@ mod tests {
         assert_eq!(todo(&judged), [(Todo::Void, id(0))]);
         let voided = after([sold_offline(0), uploading(), wanted(), self::judged(0), Fact::Voided { id: id(0) }]);
         assert_eq!((todo(&voided), stands(&voided)), (vec![], Stands::Voided));
+        // Of one whose sale was lost there is nothing to upload.
+        assert_eq!(todo(&after([told(), asked(0), uploading(), wanted()])), [(Todo::Void, id(0))]);
         // A purchase that was only ever asked for needs no upload.
         assert_eq!(todo(&after([told(), asked(0), sold_offline(0), wanted()])), [(Todo::Void, id(0))]);
         let withdrawn = after([sold_offline(0), Fact::Withdrawn { id: id(0) }]);
@@ -458,6 +495,32 @@ mod tests {
         let long_after = state.still_needed(at(86_400 * 30));
         assert_eq!([0, 1, 2].map(|nth| has_number(&long_after, nth)), [None, Some(true), Some(true)]);
         assert_eq!(after(long_after.facts()).rows(Timestamp::EPOCH), long_after.rows(Timestamp::EPOCH));
+    }
+
+    #[test]
+    fn what_the_service_has_not_taken_is_never_forgotten_and_uploaded_once_more() {
+        let verdicts = [Verdict::Invalid(vec![]), Verdict::Quarantined("it lies in the future".into())];
+        for verdict in verdicts {
+            let judged = || Fact::Judged { id: id(0), verdict: verdict.clone() };
+            let mut state = after([sold_offline(0), Fact::Uploading { ids: vec![id(0)] }, judged()]);
+            let long_after = at(86_400 * 30);
+            assert_eq!((todo(&state), state.to_mend()), (vec![], 1));
+            state = state.still_needed(long_after);
+            assert_eq!(state.rows(long_after).len(), 1, "also among the newest");
+            state.try_again();
+            assert_eq!((todo(&state), state.to_mend()), (vec![(Todo::Upload, id(0))], 0));
+            assert_eq!(state.rows(long_after).len(), 1, "also while it waits");
+            state.apply(judged());
+            assert_eq!((todo(&state), state.to_mend()), (vec![], 1));
+            let taken_back = [Fact::VoidWanted { id: id(0), buyer: None }, Fact::Voided { id: id(0) }];
+            taken_back.into_iter().for_each(|fact| state.apply(fact));
+            state.try_again();
+            assert_eq!((todo(&state), state.to_mend()), (vec![], 0), "taken back is done with");
+            assert_eq!(state.still_needed(long_after).rows(Timestamp::EPOCH).len(), 0);
+        }
+        let mut taken = after([sold_offline(0), judged(0)]);
+        taken.try_again();
+        assert_eq!(todo(&taken), []);
     }
 
     #[test]

@@ -11,7 +11,7 @@ use ratatui::style::{Color, Modifier, Style};
 
 use super::number::Slip;
 use super::texts::{Language, Text, fill, spoken};
-use super::vocabulary::{Answer, Door, Failure, Journal, Moment, Offline, Weekday};
+use super::vocabulary::{Answer, Door, Failure, Journal, Moment, Offline, RowState, Weekday};
 use super::{Over, Remark, Row, Screen, Stage, Step};
 use canvas::Canvas;
 
@@ -123,6 +123,7 @@ fn door(door: &Door, language: Language) -> String {
 /// What is wrong with the journal, or what became of the last upload.
 fn draw_trouble(screen: &Screen, canvas: &mut Canvas<'_>, row: Rect) {
     let room = row.width.saturating_sub(2 * MARGIN);
+    let to_mend = screen.rows.iter().filter(|row| row.state == RowState::ToMend).count();
     let (said, style) = match (&screen.journal, &screen.uploaded) {
         (Journal::Broken { why }, _) => {
             let said = fill(canvas.say(Text::JournalBroken), &[why]);
@@ -131,6 +132,10 @@ fn draw_trouble(screen: &Screen, canvas: &mut Canvas<'_>, row: Rect) {
             return;
         }
         (Journal::Damaged { lost }, _) => (fill(canvas.say(Text::JournalDamaged), &[lost]), BAD),
+        // The last upload's own count is newer than the sum, and stands for it.
+        (Journal::Sound, sent) if to_mend > 0 && sent.is_none_or(|sent| sent.to_mend == 0) => {
+            (fill(canvas.say(Text::ToMend), &[&to_mend]), CARE)
+        }
         (Journal::Sound, Some(sent)) => {
             let counts: [&dyn std::fmt::Display; 4] =
                 [&sent.recorded, &sent.over_quota, &sent.put_aside, &sent.to_mend];
@@ -218,6 +223,9 @@ fn draw_keys(screen: &Screen, canvas: &mut Canvas<'_>, area: Rect) {
             Step::Selling => Text::KeysWait,
             Step::Told(Answer::Unknown { offline: Offline::Stop, .. }) => Text::KeysUnknownStop,
             Step::Told(Answer::Unknown { .. }) => Text::KeysUnknown,
+            Step::Told(Answer::NotSold { offline: Offline::Stop, .. }) => Text::KeysNotSoldStop,
+            Step::Told(Answer::NotSold { .. }) => Text::KeysNotSold,
+            Step::Told(Answer::Unasked { .. }) if screen.is_open() => Text::KeysBack,
             Step::Told(Answer::Unasked { offline: Offline::SellAndRecord, own }) if own.is_empty() => Text::KeysUnasked,
             Step::Told(Answer::Unasked { offline: Offline::SellAndRecord, .. }) => Text::KeysSoldHere,
             Step::Told(answer) if answer.less_is_left(customer.quantity.value()).is_some() => Text::KeysRefused,

@@ -26,6 +26,9 @@ use crate::time::Clock;
 /// How long after the end the keyboard is still listened to, at most.
 const LISTENS: Duration = Duration::from_millis(100);
 
+/// How often it is looked whether it is.
+const LOOKS: Duration = Duration::from_millis(10);
+
 /// What happens to a screen.
 enum Happening {
     Key(KeyEvent),
@@ -67,17 +70,31 @@ impl Teller {
 }
 
 /// Runs the screen on this process's terminal until the clerk leaves or it is ended. `wish` hears every wish, [`Wish::Quit`] as the last one, and must
-/// not wait.
-pub fn run(screen: &mut Screen, happenings: &Happenings, clock: &impl Clock, wish: impl FnMut(Wish)) -> io::Result<()> {
+/// not wait. `leave` is called when it has heard the last one, and may: what is typed until it comes back is nobody's, and the terminal is
+/// given back after it.
+pub fn run(
+    screen: &mut Screen,
+    happenings: &Happenings,
+    clock: &impl Clock,
+    wish: impl FnMut(Wish),
+    leave: impl FnOnce(),
+) -> io::Result<()> {
     let taken = Taken::over()?;
     let mut terminal = Terminal::new(CrosstermBackend::new(io::stdout()))?;
-    thread::scope(|scope| {
-        let (ends, keys) = (Ends(&taken.is_taken), happenings.sender.clone());
-        scope.spawn(|| listen(keys, &taken.is_taken));
-        let ended = serve(screen, &mut terminal, &happenings.receiver, || clock.monotonic(), wish);
-        drop(ends);
-        ended
-    })?
+    let (keys, is_taken) = (happenings.sender.clone(), taken.is_taken.clone());
+    let listening = thread::spawn(move || listen(&keys, &is_taken));
+    let ended = serve(screen, &mut terminal, &happenings.receiver, || clock.monotonic(), wish);
+    leave();
+    taken.is_taken.store(false, Ordering::Relaxed);
+    // What is typed from now on is for whoever comes next. A terminal that has gone away under it is read for ever: that is not waited
+    // for, and ends with the process.
+    for _ in 0..LISTENS.as_millis() / LOOKS.as_millis() + 1 {
+        if listening.is_finished() {
+            break;
+        }
+        thread::sleep(LOOKS);
+    }
+    ended?
 }
 
 /// Draws, waits until something happens, and goes on. Gives what the keyboard failed with, if it did.
@@ -111,7 +128,7 @@ fn serve<B: Backend>(
 }
 
 /// Reads keys until the screen has ended.
-fn listen(happenings: Sender<Happening>, is_taken: &AtomicBool) {
+fn listen(happenings: &Sender<Happening>, is_taken: &AtomicBool) {
     while is_taken.load(Ordering::Relaxed) {
         let happening =
             match event::poll(LISTENS).and_then(|came| if came { event::read().map(Some) } else { Ok(None) }) {
@@ -165,15 +182,6 @@ impl Drop for Taken {
 fn give_back() {
     let _ = disable_raw_mode();
     let _ = execute!(io::stdout(), LeaveAlternateScreen, Show);
-}
-
-/// Lets the thread that listens end when this is dropped, by a panic too: a scope waits for its threads.
-struct Ends<'a>(&'a AtomicBool);
-
-impl Drop for Ends<'_> {
-    fn drop(&mut self) {
-        self.0.store(false, Ordering::Relaxed);
-    }
 }
 
 #[cfg(test)]

@@ -116,8 +116,12 @@ impl Counter {
         self.key(KeyCode::F(n), HAND)
     }
 
-    /// Answers the question that is open.
+    /// Answers the question that is open. Where nobody could be asked, the service is away.
     fn answer(&mut self, answer: Answer) {
+        if let Answer::Unasked { offline, .. } = answer {
+            let since = moment("2020-03-11", 9, 1);
+            self.screen.told(Told::Door(Door::Away { since, offline: Some(offline) }));
+        }
         self.screen.told(Told::Answer { ask: Ask(self.screen.asked), answer });
     }
 
@@ -135,6 +139,14 @@ impl Counter {
         assert!(matches!(counter.press("\n"), Some(Wish::Sell { .. })));
         counter.answer(answer);
         counter
+    }
+
+    /// The question that is open before the customer.
+    fn open(&self) -> Ask {
+        match &self.screen.stage {
+            Stage::Serving(customer) => customer.ask,
+            Stage::Typing { .. } => Ask(self.screen.asked),
+        }
     }
 
     fn buffer(&self, (width, height): (u16, u16)) -> Buffer {
@@ -524,6 +536,24 @@ fn offline_a_second_sale_to_the_same_number_takes_another_key() {
 }
 
 #[test]
+fn once_the_service_is_back_it_is_asked_and_nothing_is_sold_unchecked() {
+    for answer in
+        [unasked(Offline::SellAndRecord, false), unasked(Offline::SellAndRecord, true), unasked(Offline::Stop, false)]
+    {
+        for key in [KeyCode::Enter, KeyCode::F(8)] {
+            let mut counter = Counter::looked_up(Language::English, answer.clone());
+            counter.screen.told(Told::Door(Door::Open { slot: 0 }));
+            assert!(counter.shows("UNCHECKED: The service is back, and was not asked yet."));
+            let wish = counter.key(key, HAND);
+            assert!(matches!(wish, Some(Wish::Check { .. })));
+            assert_eq!(purchase(wish).unwrap().quantity, 2);
+            counter.answer(Answer::MayBuy(standing(2)));
+            assert!(matches!(counter.press("\n"), Some(Wish::Sell { .. })));
+        }
+    }
+}
+
+#[test]
 fn offline_a_programme_may_say_stop() {
     let mut counter = Counter::looked_up(Language::Korean, unasked(Offline::Stop, false));
     assert_eq!(counter.ground(), Color::Red);
@@ -564,6 +594,7 @@ fn an_unknown_outcome_is_settled_by_one_key() {
 fn what_was_unknown_may_become_known_by_itself() {
     for (state, said) in [
         (RowState::Sold, "SELL: Recorded. Hand over 2."),
+        (RowState::Unsettled, "It is known now: no sale is recorded. Were the goods handed over?"),
         (RowState::NotSold, "It is known now: nothing was recorded."),
         (RowState::Waiting, "UNCHECKED: Written down"),
         (RowState::Unknown, "WAIT: No answer"),
@@ -577,11 +608,71 @@ fn what_was_unknown_may_become_known_by_itself() {
 }
 
 #[test]
+fn the_list_settles_what_was_unknown_once_somebody_else_is_served() {
+    for state in [RowState::Unknown, RowState::Unsettled] {
+        let mut counter = Counter::new(Language::English);
+        let yesterday = Row { at: moment("2020-03-10", 9, 9), ..row(3, state) };
+        counter.screen.told(Told::Row(yesterday));
+        counter.screen.told(Told::Row(row(4, RowState::Sold)));
+        counter.scan(OTHER);
+        counter.answer(Answer::Sold { row: id(5), standing: None });
+        counter.function(6);
+        assert!(counter.press("h").is_none() && counter.shows("It is known what became of this one."));
+        counter.key(KeyCode::Down, HAND);
+        for (answer, said) in [
+            (Answer::NotSold { row: id(3), offline: Offline::Stop }, "Not entered: the programme allows no sale"),
+            (unknown(3), "Not entered as handed over: try again."),
+            (Answer::Sold { row: id(3), standing: None }, "It was recorded: nothing is left to enter."),
+            (Answer::WrittenDown { row: id(3) }, "Noted: handed over."),
+        ] {
+            assert!(matches!(counter.function(8), Some(Wish::HandedOver { row, .. }) if row == id(3)), "{state:?}");
+            counter.answer(answer);
+            assert!(counter.shows(said), "{said}");
+        }
+        assert!(matches!(counter.press("n"), Some(Wish::NotHandedOver { row }) if row == id(3)));
+        counter.press("t");
+        assert!(counter.shows("SELL: Recorded"), "the customer is another one");
+    }
+}
+
+#[test]
+fn what_turned_out_to_be_no_sale_is_still_asked_about() {
+    let no_sale = || {
+        let mut counter = Counter::sold(Language::English, unknown(3));
+        counter.screen.told(Told::Row(row(3, RowState::Unsettled)));
+        counter
+    };
+    let mut counter = no_sale();
+    assert!(counter.press("\n").is_none() && counter.scan(OTHER).is_none());
+    assert!(counter.shows("First say whether the goods were handed over"));
+    assert!(matches!(counter.function(8), Some(Wish::HandedOver { row, .. }) if row == id(3)));
+    counter.answer(Answer::WrittenDown { row: id(3) });
+    assert!(counter.shows("UNCHECKED: Written down"));
+    let mut counter = no_sale();
+    assert!(matches!(counter.press("n"), Some(Wish::NotHandedOver { row }) if row == id(3)));
+    assert!(matches!(counter.scan(OTHER), Some(Wish::Check { .. })));
+    // It may become known before anybody is told that it is not.
+    let mut counter = Counter::new(Language::English);
+    counter.screen.told(Told::Row(row(3, RowState::Unsettled)));
+    counter.scan(BUYER);
+    counter.press("\n");
+    counter.answer(unknown(3));
+    assert!(counter.shows("no sale is recorded") && matches!(counter.press("h"), Some(Wish::HandedOver { .. })));
+}
+
+#[test]
 fn where_the_programme_says_stop_nothing_is_handed_over_without_an_answer() {
     let mut counter = Counter::sold(Language::English, Answer::Unknown { row: id(3), offline: Offline::Stop });
-    assert!(!counter.shows("F8") && counter.function(8).is_none());
-    assert!(counter.shows("Policy: stop selling. Do not hand over, and press F7."));
+    assert!(!counter.shows("F8") && counter.shows("Policy: stop selling. Do not hand over, and press F7."));
+    assert!(counter.function(8).is_none() && counter.shows("Not entered: the programme allows no sale"));
     assert!(matches!(counter.press("n"), Some(Wish::NotHandedOver { .. })));
+    // The service may say so only when it is asked.
+    let mut counter = Counter::sold(Language::English, unknown(3));
+    assert!(matches!(counter.press("h"), Some(Wish::HandedOver { .. })));
+    counter.answer(Answer::Unknown { row: id(3), offline: Offline::Stop });
+    assert!(
+        counter.shows("Not entered: the programme allows no sale") && counter.shows("Do not hand over, and press F7.")
+    );
 }
 
 #[test]
@@ -593,15 +684,36 @@ fn a_failure_is_no_decision_and_is_tried_again() {
 }
 
 #[test]
-fn where_the_journal_cannot_be_written_nothing_is_sold() {
+fn where_the_journal_could_not_be_written_a_sale_is_tried_and_nothing_is_sold_unwritten() {
     let mut counter = Counter::looked_up(Language::English, Answer::MayBuy(standing(2)));
     counter.screen.told(Told::Journal(Journal::Broken { why: "the disk is full".into() }));
     assert!(counter.shows("The journal cannot be written, so nothing can be sold: the disk is full"));
-    assert!(counter.press("\n").is_none());
-    counter.answer(unasked(Offline::SellAndRecord, true));
-    assert!(counter.function(8).is_none());
+    assert!(matches!(counter.press("\n"), Some(Wish::Sell { .. })), "nobody knows otherwise that it can be again");
+    counter.answer(Answer::Failed(Failure::Other { reason: "JOURNAL".into(), message: "the disk is full".into() }));
+    assert!(counter.shows("WAIT: No decision. Nothing was recorded"));
     counter.screen.told(Told::Journal(Journal::Sound));
-    assert!(matches!(counter.function(8), Some(Wish::SellOffline { .. })));
+    assert!(!counter.shows("nothing can be sold"));
+}
+
+#[test]
+fn a_journal_that_is_written_again_is_as_damaged_as_before() {
+    let mut counter = Counter::new(Language::English);
+    for journal in [Journal::Damaged { lost: 7 }, Journal::Broken { why: "the disk is full".into() }, Journal::Sound] {
+        counter.screen.told(Told::Journal(journal));
+    }
+    assert!(counter.shows("Journal damaged: 7 sheets cannot be read.") && !counter.shows("the disk is full"));
+}
+
+#[test]
+fn it_is_said_how_many_sales_are_to_be_mended() {
+    let mut counter = Counter::new(Language::English);
+    for (n, state) in (1..).zip([RowState::ToMend, RowState::Sold, RowState::ToMend]) {
+        counter.screen.told(Told::Row(row(n, state)));
+    }
+    counter.screen.told(Told::Uploaded(Uploaded { recorded: 1, ..Uploaded::default() }));
+    assert!(counter.rows((80, 24))[2].starts_with("  2 to mend"));
+    counter.screen.told(Told::Uploaded(Uploaded { to_mend: 1, ..Uploaded::default() }));
+    assert!(counter.rows((80, 24))[2].contains("1 to mend"));
 }
 
 #[test]
@@ -710,6 +822,7 @@ fn scenes(language: Language) -> Vec<(&'static str, Counter)> {
             RowState::Voiding,
             RowState::Voided,
             RowState::Unknown,
+            RowState::Unsettled,
             RowState::NotSold,
             RowState::Waiting,
             RowState::Late,
@@ -743,6 +856,14 @@ fn scenes(language: Language) -> Vec<(&'static str, Counter)> {
     let mut deaf = looked_up(Answer::MayBuy(standing(2)));
     deaf.press("\n6");
     let stopped = || Answer::Unknown { row: id(1), offline: Offline::Stop };
+    let mut back = looked_up(unasked(Offline::SellAndRecord, true));
+    back.screen.told(Told::Door(Door::Open { slot: 0 }));
+    let open = || told(Told::Row(row(1, RowState::Unknown)));
+    let entered = |answer| {
+        let mut counter = then(open(), "th");
+        counter.answer(answer);
+        counter
+    };
     let refusals = [
         Refusal::ChannelNotEnrolled,
         Refusal::NotEligible,
@@ -794,12 +915,20 @@ fn scenes(language: Language) -> Vec<(&'static str, Counter)> {
         ("unasked", looked_up(unasked(Offline::SellAndRecord, false))),
         ("sold before", looked_up(unasked(Offline::SellAndRecord, true))),
         ("stopped", looked_up(unasked(Offline::Stop, false))),
+        ("back", back),
         ("written down", sold(Answer::WrittenDown { row: id(1) })),
         ("unknown", sold(unknown(1))),
         ("say first", then(sold(unknown(1)), "6")),
         ("unknown and stopped", sold(stopped())),
         ("must not be handed over", then(sold(stopped()), "h")),
+        ("no sale", sold(Answer::NotSold { row: id(1), offline: Offline::SellAndRecord })),
+        ("no sale and stopped", sold(Answer::NotSold { row: id(1), offline: Offline::Stop })),
         ("noted", then(sold(unknown(1)), "n")),
+        ("no question", then(with_rows(), "th")),
+        ("entering", then(open(), "th")),
+        ("entered", entered(Answer::WrittenDown { row: id(1) })),
+        ("entered before", entered(Answer::Sold { row: id(1), standing: None })),
+        ("not entered", entered(unknown(1))),
         ("leaving", then(Counter::new(language), "q")),
         ("leaving something", leaving),
         ("away", busy),
@@ -921,6 +1050,7 @@ fn some_answer() -> impl Strategy<Value = Answer> {
         2 => (offline(), any::<bool>()).prop_map(|(offline, before)| unasked(offline, before)),
         1 => (1_u8..5).prop_map(|n| Answer::WrittenDown { row: id(n) }),
         1 => (1_u8..5, offline()).prop_map(|(n, offline)| Answer::Unknown { row: id(n), offline }),
+        1 => (1_u8..5, offline()).prop_map(|(n, offline)| Answer::NotSold { row: id(n), offline }),
         1 => ("\\PC{0,40}", "\\PC{0,190}").prop_map(failed),
     ]
 }
@@ -934,7 +1064,14 @@ fn some_told() -> impl Strategy<Value = Told> {
         Door::TurnedAway("가나다".repeat(60)),
         Door::Away { since: moment("2020-03-11", 9, 1), offline: Some(Offline::SellAndRecord) },
     ];
-    let states = vec![RowState::Sold, RowState::NotSold, RowState::Voided, RowState::Unknown, RowState::Waiting];
+    let states = vec![
+        RowState::Sold,
+        RowState::Unsettled,
+        RowState::NotSold,
+        RowState::Voided,
+        RowState::Unknown,
+        RowState::Waiting,
+    ];
     let journals = vec![Journal::Sound, Journal::Damaged { lost: u32::MAX }, Journal::Broken { why: "가".repeat(200) }];
     prop_oneof![
         prop::sample::select(doors).prop_map(Told::Door),
@@ -978,6 +1115,8 @@ proptest! {
         let mut counter = Counter::new(if korean { Language::Korean } else { Language::English });
         let mut looked_up: Option<Number> = None;
         let mut said: Option<(Ask, bool)> = None;
+        // The purchase that the open question is about, and those of which it was told that they are recorded.
+        let (mut unknown, mut recorded) = (None, std::collections::HashSet::new());
         for happening in happens {
             let mut wishes = Vec::new();
             let is_seen = matches!(happening, Happens::Answer(..) | Happens::Drawn(..));
@@ -990,13 +1129,22 @@ proptest! {
                     }
                 }
                 Happens::Answer(ago, answer) => {
-                    let ask = Ask(counter.screen.asked.saturating_sub(ago));
+                    let ask = Ask(counter.open().0.saturating_sub(ago));
                     if ago == 0 {
                         said = Some((ask, matches!(answer, Answer::Sold { .. } | Answer::NotRequired { .. })));
+                        unknown = match answer {
+                            Answer::Unknown { row, .. } | Answer::NotSold { row, .. } => Some(row),
+                            _ => None,
+                        };
                     }
                     counter.screen.told(Told::Answer { ask, answer });
                 }
-                Happens::Told(told) => counter.screen.told(told),
+                Happens::Told(told) => {
+                    if let Told::Row(Row { id, state: RowState::Sold, .. }) = told {
+                        recorded.insert(id);
+                    }
+                    counter.screen.told(told);
+                }
                 Happens::Drawn(width, height) => {
                     counter.rows((width, height));
                 }
@@ -1022,7 +1170,8 @@ proptest! {
                 }
             }
             let is_green = is_seen && counter.ground() == Color::Green;
-            let may_be_green = said.is_some_and(|(ask, sell)| sell && ask == Ask(counter.screen.asked));
+            let sells = |sell| sell || unknown.is_some_and(|row| recorded.contains(&row));
+            let may_be_green = said.is_some_and(|(ask, sell)| sells(sell) && ask == counter.open());
             prop_assert!(!is_green || may_be_green);
         }
     }

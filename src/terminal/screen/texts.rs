@@ -6,6 +6,8 @@
 use std::borrow::Cow;
 use std::fmt::Display;
 
+use super::vocabulary::{Answer, Offline};
+
 /// What the screen speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Language {
@@ -86,10 +88,13 @@ catalogue! {
     UnaskedDo: ROW, "조회 불가. 방침: 판매하고 기록. Enter를 누르면 {0}개 판매를 기록합니다.", "Nobody could be asked. Policy: sell, write down. Enter writes down {0}.";
     UnaskedStop: ROW, "조회할 수 없습니다. 방침: 판매 중지.", "Nobody could be asked. Policy: stop selling.";
     SoldHereBefore: ROW, "이 창구에서 같은 번호로 이미 판매했습니다. 그래도 판매하려면 F8을 누르세요.", "This counter has sold to this number before. F8 sells all the same.";
+    BackDo: ROW, "다시 접속되었습니다. Enter를 누르면 조회합니다.", "The service is back, and was not asked yet. Enter asks it.";
     WrittenDownDo: ROW, "미확인 판매로 기록했습니다. {0}개를 건네주세요. 연결되면 전송합니다.", "Written down, not checked. Hand over {0}. It is sent later.";
     UnknownDo: ROW, "응답이 없어 등록되었는지 알 수 없습니다. 아직 건네지 마세요.", "No answer: recorded or not, nobody knows. Do not hand over yet.";
     UnknownHandedOver: ROW, "F8: 건넸음. 등록되지 않았으면 나중에 등록합니다.", "F8: handed over all the same. It is entered late.";
     UnknownNotHandedOver: ROW, "F7: 건네지 않음. 등록되었으면 취소합니다.", "F7: not handed over. It is undone if it was recorded.";
+    NotSoldDo: ROW, "등록되지 않은 것으로 확인되었습니다. 물건을 건넸나요?", "It is known now: no sale is recorded. Were the goods handed over?";
+    NotSoldNotHandedOver: ROW, "F7: 건네지 않음. 취소할 것이 없습니다.", "F7: not handed over. There is nothing to undo.";
     FailedDo: ROW, "판정을 받지 못했습니다. 건네지 마세요. Enter로 다시 시도합니다.", "No decision. Nothing was recorded: do not hand over. Enter tries again.";
     TakenBackDo: ROW, "판매가 취소되었습니다. 물건을 돌려받으세요.", "The sale was taken back. Get the goods back.";
 
@@ -156,6 +161,7 @@ catalogue! {
     Unresolved: ROW, "결과 미확인 {0}건", "{0} unresolved";
     JournalDamaged: ROW, "기록장 손상: {0}건을 읽을 수 없습니다. 관리자에게 알리세요.", "Journal damaged: {0} sheets cannot be read. Tell your administrator.";
     JournalBroken: ROW, "기록장에 쓸 수 없어 판매할 수 없습니다: {0}", "The journal cannot be written, so nothing can be sold: {0}";
+    ToMend: ROW, "수정 필요 {0}건 (F6 목록). 관리자에게 알리세요.", "{0} to mend: the service cannot read them (F6). Tell your administrator.";
     Sent: ROW, "전송 완료: 등록 {0}, 한도 초과 {1}, 보류 {2}, 수정 필요 {3}", "Sent: {0} recorded, {1} over the limit, {2} put aside, {3} to mend";
 
     // Today's list.
@@ -167,6 +173,7 @@ catalogue! {
     StateVoiding: CELL, "취소 예정", "to be voided";
     StateVoided: CELL, "취소", "taken back";
     StateUnknown: CELL, "결과 미확인", "unknown";
+    StateUnsettled: CELL, "물건 확인 필요", "not sold, goods?";
     StateNotSold: CELL, "판매 안 됨", "not sold";
     StateWaiting: CELL, "미전송", "to be sent";
     StateLate: CELL, "사후 등록", "entered late";
@@ -191,6 +198,12 @@ catalogue! {
     NotTaken: ROW, "응답을 기다리는 동안의 입력은 무시했습니다. 다시 스캔하세요.", "What was typed while waiting was not taken: scan again.";
     MayNotHandOver: ROW, "방침: 판매 중지. 건네지 말고 F7을 누르세요.", "Policy: stop selling. Do not hand over, and press F7.";
     SayFirst: ROW, "먼저 물건을 건넸는지 F8 또는 F7로 알려 주세요.", "First say whether the goods were handed over: F8 or F7.";
+    SettleNotThis: ROW, "결과를 모르는 판매가 아닙니다.", "It is known what became of this one.";
+    Entering: ROW, "건넸음으로 기록하고 있습니다...", "Being entered as handed over...";
+    Entered: ROW, "건넸음으로 기록했습니다. 나중에 등록합니다.", "Noted: handed over. It is entered late.";
+    EnteredBefore: ROW, "이미 등록된 판매입니다.", "It was recorded: nothing is left to enter.";
+    EnteringStopped: ROW, "방침: 판매 중지. 응답 없이 건넨 판매는 등록할 수 없습니다.", "Not entered: the programme allows no sale without an answer.";
+    NotEntered: ROW, "건넸음으로 기록하지 못했습니다. 다시 시도하세요.", "Not entered as handed over: try again.";
     QuantityZero: ROW, "수량은 1개 이상이어야 합니다.", "The quantity must be at least 1.";
     MoreThanLeft: ROW, "남은 수량({0}개)보다 많습니다.", "More than is left ({0}).";
     Noted: ROW, "건네지 않음으로 기록했습니다. 등록되었으면 취소합니다.", "Noted: not handed over. It is undone if it was recorded.";
@@ -201,14 +214,31 @@ catalogue! {
     KeysServing: ROW, "Enter 판매   0-9 +/- 수량   Esc 다음 손님", "Enter sell   0-9 +/- quantity   Esc next customer";
     KeysUnasked: ROW, "Enter 기록하고 판매   0-9 +/- 수량   Esc 다음 손님", "Enter sell and write down   0-9 +/- quantity   Esc next customer";
     KeysSoldHere: ROW, "F8/H 그래도 판매   0-9 +/- 수량   Esc 다음 손님", "F8/H sell all the same   0-9 +/- quantity   Esc next customer";
+    KeysBack: ROW, "Enter 조회   Esc 다음 손님", "Enter look up   Esc next customer";
     KeysRefused: ROW, "0-9 다음 손님   - 수량 줄임   Esc 지움", "0-9 next customer   - ask for less   Esc clear";
     KeysSettled: ROW, "0-9 다음 손님   Esc 지움", "0-9 next customer   Esc clear";
     KeysUnknownStop: ROW, "Enter 다시 확인   F7/N 건네지 않음", "Enter ask again   F7/N not handed over";
     KeysUnknown: ROW, "Enter 다시 확인   F8/H 건넸음   F7/N 건네지 않음", "Enter ask again   F8/H handed over   F7/N not handed over";
+    KeysNotSoldStop: ROW, "F7/N 건네지 않음", "F7/N not handed over";
+    KeysNotSold: ROW, "F8/H 건넸음   F7/N 건네지 않음", "F8/H handed over   F7/N not handed over";
     KeysForm: ROW, "0-9 관계, 출생연도   A-Z 서류   위/아래 이동   Enter 다음   Esc 닫기", "0-9 relation, year   A-Z papers   Up/Down   Enter next   Esc close";
-    KeysList: ROW, "위/아래 선택   F5/V 취소   0-9 다음 손님   F6/T 닫기", "Up/Down choose   F5/V take back   0-9 next customer   F6/T close";
+    KeysList: ROW, "위/아래   F5/V 취소   F8/H 건넸음   F7/N 안 건넴   0-9 다음   F6/T 닫기", "Up/Down   F5/V void   F8/H handed over   F7/N not   0-9 next   F6/T close";
     KeysWait: ROW, "기다려 주세요...", "Please wait...";
     TooSmall: CELL, "창 크기: 80x24", "Needs 80x24";
+}
+
+impl Text {
+    /// What is said when it was to be entered that goods were handed over.
+    pub(super) fn of_entering(answer: &Answer) -> Self {
+        match answer {
+            Answer::WrittenDown { .. } => Self::Entered,
+            Answer::Sold { .. } => Self::EnteredBefore,
+            Answer::Unknown { offline: Offline::Stop, .. } | Answer::NotSold { offline: Offline::Stop, .. } => {
+                Self::EnteringStopped
+            }
+            _ => Self::NotEntered,
+        }
+    }
 }
 
 /// Puts what is said into a text.

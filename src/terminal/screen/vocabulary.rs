@@ -293,6 +293,13 @@ pub enum Answer {
         /// What the programme says of goods that are handed over without an answer.
         offline: Offline,
     },
+    /// What was unknown is known: it is no sale. The goods may be gone by now, and nobody has said yet whether they are.
+    NotSold {
+        /// The purchase.
+        row: RequestId,
+        /// As above.
+        offline: Offline,
+    },
     /// No decision, and nothing was recorded.
     Failed(Failure),
 }
@@ -403,6 +410,8 @@ pub enum RowState {
     Voided,
     /// Nobody can say yet whether it was recorded.
     Unknown,
+    /// It was unknown and is no sale, and nobody has said whether the goods were handed over.
+    Unsettled,
     /// Nothing was recorded, and nothing was handed over.
     NotSold,
     /// Written down; the service has it not yet.
@@ -418,11 +427,22 @@ pub enum RowState {
 }
 
 impl RowState {
+    /// Whether somebody must say what became of the goods.
+    pub(super) fn is_open(self) -> bool {
+        matches!(self, Self::Unknown | Self::Unsettled)
+    }
+
     /// Whether it can be taken back.
     pub(super) fn is_voidable(self) -> bool {
         match self {
             Self::Sold | Self::Waiting | Self::Late | Self::OverQuota => true,
-            Self::Voiding | Self::Voided | Self::Unknown | Self::NotSold | Self::PutAside | Self::ToMend => false,
+            Self::Voiding
+            | Self::Voided
+            | Self::Unknown
+            | Self::Unsettled
+            | Self::NotSold
+            | Self::PutAside
+            | Self::ToMend => false,
         }
     }
 }

@@ -23,6 +23,7 @@ pub(super) fn state(state: RowState) -> Text {
         RowState::Voiding => Text::StateVoiding,
         RowState::Voided => Text::StateVoided,
         RowState::Unknown => Text::StateUnknown,
+        RowState::Unsettled => Text::StateUnsettled,
         RowState::NotSold => Text::StateNotSold,
         RowState::Waiting => Text::StateWaiting,
         RowState::Late => Text::StateLate,
@@ -35,7 +36,7 @@ pub(super) fn state(state: RowState) -> Text {
 /// Whether somebody should look at it.
 fn wants_care(state: RowState) -> bool {
     match state {
-        RowState::Unknown | RowState::OverQuota | RowState::PutAside | RowState::ToMend => true,
+        RowState::Unknown | RowState::Unsettled | RowState::OverQuota | RowState::PutAside | RowState::ToMend => true,
         RowState::Sold
         | RowState::Voiding
         | RowState::Voided

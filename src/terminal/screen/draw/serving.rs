@@ -99,11 +99,13 @@ fn face(screen: &Screen, customer: &Customer) -> Face {
         Answer::Sold { .. } => face(Text::Sell, GOOD, with_count(Text::SoldDo)),
         Answer::NotRequired { .. } => face(Text::Sell, GOOD, say(Text::FreelyDo)),
         Answer::Refused { .. } => face(Text::DoNotSell, BAD, say(Text::RefusedDo)),
+        Answer::Unasked { .. } if screen.is_open() => face(Text::Unchecked, CARE, say(Text::BackDo)),
         Answer::Unasked { offline: Offline::Stop, .. } => face(Text::DoNotSell, BAD, say(Text::UnaskedStop)),
         Answer::Unasked { own, .. } if own.is_empty() => face(Text::Unchecked, CARE, with_count(Text::UnaskedDo)),
         Answer::Unasked { .. } => face(Text::Unchecked, CARE, say(Text::SoldHereBefore)),
         Answer::WrittenDown { .. } => face(Text::Unchecked, CARE, with_count(Text::WrittenDownDo)),
         Answer::Unknown { .. } => face(Text::Wait, CARE, say(Text::UnknownDo)),
+        Answer::NotSold { .. } => face(Text::Wait, CARE, say(Text::NotSoldDo)),
         Answer::Failed(_) => face(Text::Wait, CARE, say(Text::FailedDo)),
     }
 }
@@ -144,8 +146,20 @@ fn details(screen: &Screen, customer: &Customer) -> Vec<Told> {
         }
         Answer::Unasked { own, .. } => own.iter().map(|sale| earlier(sale, language)).collect(),
         Answer::WrittenDown { .. } => Vec::new(),
-        Answer::Unknown { offline: Offline::Stop, .. } => vec![plain(Text::UnknownNotHandedOver)],
+        Answer::Unknown { offline: Offline::Stop, .. } => {
+            vec![
+                Told::new(None, Text::MayNotHandOver.say(language).to_owned(), CARE),
+                plain(Text::UnknownNotHandedOver),
+            ]
+        }
         Answer::Unknown { .. } => vec![plain(Text::UnknownHandedOver), plain(Text::UnknownNotHandedOver)],
+        Answer::NotSold { offline: Offline::Stop, .. } => {
+            vec![
+                Told::new(None, Text::MayNotHandOver.say(language).to_owned(), CARE),
+                plain(Text::NotSoldNotHandedOver),
+            ]
+        }
+        Answer::NotSold { .. } => vec![plain(Text::UnknownHandedOver), plain(Text::NotSoldNotHandedOver)],
         Answer::Failed(why) => vec![Told::new(Some(Text::Why), failure(why, language), PLAIN)],
     }
 }
