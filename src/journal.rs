@@ -323,16 +323,18 @@ impl<L: Ledger, C: Clock, B: Book> Journals<L, C, B> {
         caller: &Caller,
         tells: &(impl Fn() -> bool + Sync),
     ) -> (Taken, Option<Row>) {
-        match (arrived, &row.verdict) {
-            (Arrived::Full, _) => (Taken::Full, None),
-            (Arrived::Differently, _) => (Taken::Quarantined(Why::EnteredDifferently), None),
-            (Arrived::First, Verdict::Quarantined(why)) => (Taken::Quarantined(*why), None),
-            (Arrived::First | Arrived::Again(Said::Pending), Verdict::Pending) => {
+        match arrived {
+            Arrived::Full => (Taken::Full, None),
+            Arrived::Differently => (Taken::Quarantined(Why::EnteredDifferently), None),
+            Arrived::First => match row.verdict {
+                Verdict::Quarantined(why) => (Taken::Quarantined(why), None),
+                _ => self.enter(sale, row, caller, tells).await,
+            },
+            Arrived::Again(Said::Pending) if row.verdict == Verdict::Pending => {
                 self.enter(sale, row, caller, tells).await
             }
             // It is not judged again, whatever it is dated now: what was said stands, and the ledger says whether it still does.
-            (Arrived::Again(said), verdict) => self.again(sale, row, said, verdict).await,
-            (Arrived::First, _) => (Taken::Quarantined(Why::EnteredDifferently), None),
+            Arrived::Again(said) => self.again(sale, row, said, &row.verdict).await,
         }
     }
 

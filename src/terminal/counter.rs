@@ -73,6 +73,7 @@ const UTC_OFFSET: Duration = Duration::from_secs(9 * 3_600);
 const DAY: i64 = 86_400_000;
 /// For what the service takes a sale back neither now nor later.
 const NEVER_TAKEN: [&str; 2] = ["INVALID_REQUEST", "BUYER_RECORD_FULL"];
+
 /// Where a counter calls, who it is, and where it keeps its journal.
 #[derive(Clone)]
 pub struct Settings {

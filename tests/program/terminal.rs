@@ -128,7 +128,7 @@ fn it_ends_with_its_terminal() {
     let script = clerk.program.id();
     let children = std::fs::read_to_string(format!("/proc/{script}/task/{script}/children")).unwrap();
     let program = children.split_whitespace().next().unwrap().to_owned();
-    assert_eq!(state(&program).filter(|state| ['S', 'R'].contains(state)), state(&program));
+    assert!(state(&program).is_some_and(|state| state != 'Z'), "it runs");
     clerk.program.kill().unwrap();
     clerk.program.wait().unwrap();
     let begun = Instant::now();
