@@ -301,7 +301,7 @@ impl Scene {
         self.until(words, async |scene| scene.service().log().contains(words)).await;
     }
 
-    async fn until(&mut self, what: &str, mut is_so: impl AsyncFnMut(&mut Self) -> bool) {
+    pub async fn until(&mut self, what: &str, mut is_so: impl AsyncFnMut(&mut Self) -> bool) {
         let begun = Instant::now();
         while !is_so(self).await {
             assert!(begun.elapsed() < PATIENCE, "waited for {what}\n{}", self.service().log());
