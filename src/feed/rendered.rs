@@ -1,5 +1,6 @@
-//! What answers are put together from: every site and every stock as JSON, made once for each version of the board, so that an
-//! answer is a joining of texts. One request makes the next version; the others are answered from the one before meanwhile.
+//! What answers are put together from: every site and every stock as JSON, made once for a version of the board, so that an
+//! answer is a joining of texts. At most once a second one request makes the next version; the others are answered from the one
+//! before meanwhile.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -22,6 +23,9 @@ use super::addresses::Addresses;
 
 /// When nothing has been read for so long, whatever the board says may be otherwise: then every figure is stale.
 const BEHIND: Duration = Duration::from_secs(60);
+
+/// For so long answers are put together from what was made last: what changes every moment is not made anew every moment.
+const MADE_EVERY: Duration = Duration::from_secs(1);
 
 /// A site as it stands in answers, without the braces around it.
 #[derive(Debug)]
@@ -49,6 +53,7 @@ pub(super) struct Rendered {
     sites: Arc<Sites>,
     version: u64,
     read_until: Option<Timestamp>,
+    made: Timestamp,
     behind: bool,
     /// In the order of the codes.
     pub(super) places: Arc<[Place]>,
@@ -62,7 +67,7 @@ pub(super) struct Rendered {
 
 /// What one request is answered from.
 pub(super) struct View {
-    rendered: Arc<Rendered>,
+    pub(super) rendered: Arc<Rendered>,
     /// Until when everything that happened is in it; `None`: nothing was read yet.
     pub(super) read_until: Option<Timestamp>,
 }
@@ -86,9 +91,18 @@ impl Rendered {
         self.stocks.get(&programme).map(Vec::as_slice).unwrap_or_default()
     }
 
+    /// Made anew it would be the same.
     fn is_of(&self, now: &Moment) -> bool {
-        self.version == now.picture.version
-            && self.behind == now.behind
+        self.version == now.picture.version && self.is_of_the_kind(now)
+    }
+
+    /// Levels may have changed, and it has only just been made.
+    fn is_good_for(&self, now: &Moment) -> bool {
+        (self.made..self.made.plus(MADE_EVERY)).contains(&now.at) && self.is_of_the_kind(now)
+    }
+
+    fn is_of_the_kind(&self, now: &Moment) -> bool {
+        self.behind == now.behind
             && Arc::ptr_eq(&self.sites, &now.sites)
             && self.stocks.keys().copied().eq(now.programmes.keys().copied())
     }
@@ -96,6 +110,7 @@ impl Rendered {
 
 /// What there is to be rendered.
 struct Moment {
+    at: Timestamp,
     picture: Arc<Picture>,
     behind: bool,
     sites: Arc<Sites>,
@@ -122,6 +137,9 @@ impl Cache {
             Some(rendered) if rendered.is_of(&moment) => {
                 return Ok(View { rendered, read_until: moment.picture.read_until });
             }
+            Some(rendered) if rendered.is_good_for(&moment) => {
+                return Ok(View { read_until: rendered.read_until, rendered });
+            }
             Some(rendered) => match self.making.clone().try_lock_owned() {
                 Ok(making) => making,
                 Err(_) => return Ok(View { read_until: rendered.read_until, rendered }),
@@ -142,7 +160,7 @@ impl Cache {
         let picture = self.stocks.board.picture();
         let behind = picture.read_until.is_none_or(|until| now.since(until) > BEHIND);
         let programmes = self.stocks.programmes().into_iter().map(|(code, id, _)| (code, id)).collect();
-        Moment { picture, behind, sites: self.stocks.sites(), programmes }
+        Moment { at: now, picture, behind, sites: self.stocks.sites(), programmes }
     }
 
     fn make(&self, moment: &Moment) -> View {
@@ -167,8 +185,9 @@ impl Cache {
             (*code, self.stocks_of(*code, *id, moment, &places, before))
         });
         let stocks = stocks.collect();
-        let (version, behind) = (moment.picture.version, moment.behind);
-        let rendered = Arc::new(Rendered { sites, version, read_until, behind, places, nth, map, addresses, stocks });
+        let (version, made, behind) = (moment.picture.version, moment.at, moment.behind);
+        let rendered =
+            Arc::new(Rendered { sites, version, read_until, made, behind, places, nth, map, addresses, stocks });
         self.kept.store(Some(rendered.clone()));
         View { rendered, read_until }
     }

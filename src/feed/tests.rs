@@ -471,6 +471,8 @@ async fn whoever_has_the_answer_already_is_not_sent_it_again() {
     let mut rows = invented();
     rows[0].1.level = Level::Some;
     tried.board.publish(rows, Some(noon()));
+    assert_eq!(tried.send("GET", GEO, &[("if-none-match", &tag)]).await.status, 304, "a second has not passed");
+    tried.at(noon().plus(Duration::from_secs(1)));
     let now = tried.send("GET", GEO, &[("if-none-match", &tag)]).await;
     assert_eq!((now.status.as_u16(), &now.json()["stores"][0]["remain_stat"]), (200, &json!("some")));
 }
@@ -546,7 +548,9 @@ async fn what_changes_is_seen_and_what_does_not_is_not_made_again() {
     rows.remove(1);
     rows[0].1.level = Level::Few;
     tried.board.publish(rows, Some(noon()));
-    let after = cache.view(noon()).await.unwrap();
+    let [soon, late] = [999, 1_000].map(|millis| noon().plus(Duration::from_millis(millis)));
+    assert!(Arc::ptr_eq(&before.rendered, &cache.view(soon).await.unwrap().rendered), "made once a second at most");
+    let after = cache.view(late).await.unwrap();
     assert!(Arc::ptr_eq(&before.places, &after.places));
     let same = before.of(code).iter().zip(after.of(code)).map(|(before, after)| Arc::ptr_eq(before, after));
     let others: Vec<_> = same.enumerate().filter(|(_, same)| !same).map(|(nth, _)| nth).collect();
@@ -554,7 +558,7 @@ async fn what_changes_is_seen_and_what_does_not_is_not_made_again() {
     assert_eq!(after.of(code)[1].shown, None, "what is not on the board is not known");
     // Other sites: nothing is where it was.
     tried.sites.store(Arc::new(many(5)));
-    let moved = cache.view(noon()).await.unwrap();
+    let moved = cache.view(late).await.unwrap();
     assert_eq!((moved.places.len(), moved.of(code).len()), (5, 5));
     assert!(tried.ok(GEO).await["stores"].as_array().unwrap().is_empty());
 }
