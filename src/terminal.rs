@@ -384,13 +384,23 @@ impl Seat {
 
     /// Sells.
     pub async fn purchase(&self, visit: v1::PurchaseRequest) -> Result<v1::PurchaseResponse, CallError> {
-        Ok(self.send(visit).await?)
+        Ok(self.send_purchase(visit).await?)
     }
 
-    /// Sells, and keeps what a failure says of whether anything was sent.
-    async fn send(&self, visit: v1::PurchaseRequest) -> Result<v1::PurchaseResponse, Status> {
+    /// Sells. Like all that sends, it keeps what a failure says of whether anything was sent.
+    async fn send_purchase(&self, visit: v1::PurchaseRequest) -> Result<v1::PurchaseResponse, Status> {
         let call = |request| async move { self.terminal.purchases().purchase(request).await };
         traced("rationd.v1.PurchaseService/Purchase", self.request(visit), call).await
+    }
+
+    async fn send_hold(&self, visit: v1::HoldPurchaseRequest) -> Result<v1::HoldPurchaseResponse, Status> {
+        let call = |request| async move { self.terminal.purchases().hold_purchase(request).await };
+        traced("rationd.v1.PurchaseService/HoldPurchase", self.request(visit), call).await
+    }
+
+    async fn send_confirm(&self, hold: v1::ConfirmHoldRequest) -> Result<v1::ConfirmHoldResponse, Status> {
+        let call = |request| async move { self.terminal.purchases().confirm_hold(request).await };
+        traced("rationd.v1.PurchaseService/ConfirmHold", self.request(hold), call).await
     }
 
     /// Gives the seat back at once.
@@ -407,17 +417,12 @@ impl Seat {
         visit: v1::PurchaseRequest,
         span: Duration,
     ) -> Result<v1::HoldPurchaseResponse, CallError> {
-        let v1::PurchaseRequest { programme, agent, lines, family_birth_years, ledger_id } = visit;
-        let hold_for = prost_types::Duration::try_from(span).ok();
-        let visit = v1::HoldPurchaseRequest { programme, agent, lines, family_birth_years, hold_for, ledger_id };
-        let call = |request| async move { self.terminal.purchases().hold_purchase(request).await };
-        traced("rationd.v1.PurchaseService/HoldPurchase", self.request(visit), call).await
+        Ok(self.send_hold(for_so_long(visit, span)).await?)
     }
 
     /// Makes a hold a sale.
     pub async fn confirm(&self, hold: v1::ConfirmHoldRequest) -> Result<v1::ConfirmHoldResponse, CallError> {
-        let call = |request| async move { self.terminal.purchases().confirm_hold(request).await };
-        traced("rationd.v1.PurchaseService/ConfirmHold", self.request(hold), call).await
+        Ok(self.send_confirm(hold).await?)
     }
 
     fn request<M>(&self, message: M) -> Request<M> {
@@ -456,6 +461,13 @@ impl Session {
     pub async fn close(self) -> Result<bool, CallError> {
         self.seat.close().await
     }
+}
+
+/// A visit that is only held, for so long.
+fn for_so_long(visit: v1::PurchaseRequest, span: Duration) -> v1::HoldPurchaseRequest {
+    let v1::PurchaseRequest { programme, agent, lines, family_birth_years, ledger_id } = visit;
+    let hold_for = prost_types::Duration::try_from(span).ok();
+    v1::HoldPurchaseRequest { programme, agent, lines, family_birth_years, hold_for, ledger_id }
 }
 
 /// The wait is over, and not because the terminal was admitted.

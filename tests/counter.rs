@@ -16,6 +16,7 @@ mod shops;
 
 mod counter {
     mod files;
+    mod holds;
     mod kills;
     mod outage;
     mod scene;

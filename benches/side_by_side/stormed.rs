@@ -13,6 +13,7 @@ use rationd::ids::RequestId;
 use rationd::sites::Sites;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::runtime::{Builder, Runtime};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 use tonic::transport::Endpoint;
@@ -168,8 +169,11 @@ async fn pairs(name: &str, service: &OnRedis, feed: &str, span: Duration) -> Res
     Spread::of_ratios(ratios).ok_or_else(|| "no pair".into())
 }
 
-/// Those who read, until they are told to stop.
+/// Those who read, until they are told to stop. On threads of their own, which yield: elsewhere they would be on other machines, and
+/// what they cost themselves is no part of a sale.
 struct Readers {
+    /// `None` only while it is dropped.
+    runtime: Option<Runtime>,
     tasks: JoinSet<Result<(), String>>,
     answered: Arc<AtomicU64>,
     largest: Arc<AtomicU64>,
@@ -181,18 +185,23 @@ impl Readers {
     async fn begin(feed: &str, per_second: Option<f64>) -> Result<Self, Failure> {
         let (answered, largest) = (Arc::<AtomicU64>::default(), Arc::<AtomicU64>::default());
         let mut tasks = JoinSet::new();
+        let threads = if per_second.is_some() { 1 } else { 2 };
+        let runtime = Builder::new_multi_thread()
+            .worker_threads(threads)
+            .enable_all()
+            .on_thread_start(|| _ = rustix::process::nice(10))
+            .build()?;
         let begun = Instant::now();
         for nth in 0..CONNECTIONS {
-            let stream = TcpStream::connect(feed).await?;
-            stream.set_nodelay(true)?;
+            let feed = feed.to_owned();
             let gap = per_second.map(|rate| Duration::from_secs_f64(CONNECTIONS as f64 / rate));
             let first = begun + gap.unwrap_or_default() * u32::try_from(nth)? / u32::try_from(CONNECTIONS)?;
             let (answered, largest) = (answered.clone(), largest.clone());
-            tasks.spawn(
-                async move { read(stream, nth, first, gap, &answered, &largest).await.map_err(|e| e.to_string()) },
-            );
+            let reading =
+                async move { read(&feed, nth, first, gap, &answered, &largest).await.map_err(|e| e.to_string()) };
+            tasks.spawn_on(reading, runtime.handle());
         }
-        Ok(Self { tasks, answered, largest, begun })
+        Ok(Self { runtime: Some(runtime), tasks, answered, largest, begun })
     }
 
     /// Answers a second, and the bytes of the largest.
@@ -207,14 +216,24 @@ impl Readers {
     }
 }
 
+impl Drop for Readers {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
 async fn read(
-    mut stream: TcpStream,
+    feed: &str,
     nth: usize,
     first: Instant,
     gap: Option<Duration>,
     answered: &AtomicU64,
     largest: &AtomicU64,
 ) -> Result<(), Failure> {
+    let mut stream = TcpStream::connect(feed).await?;
+    stream.set_nodelay(true)?;
     let (mut due, mut buffer) = (first, Vec::with_capacity(64 * 1024));
     for round in nth.. {
         if let Some(gap) = gap {

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
 use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
 
 use super::sale::{self, DEMO, Trouble, Where};
 use super::{complain, exit, print, traced};
@@ -62,7 +63,7 @@ struct Sheets {
     /// What a time without an offset is ahead of UTC
     #[arg(long, value_name = "OFFSET", default_value = "+09:00", allow_hyphen_values = true)]
     offset: String,
-    /// How long, in seconds, sales are sent again that cannot be taken
+    /// How long, in seconds, the service is waited for, and sales are sent again that cannot be taken
     #[arg(long, value_name = "SECONDS", default_value_t = 600)]
     within: u64,
 }
@@ -278,10 +279,36 @@ impl NoVerdict {
     }
 }
 
-/// Uploads sheets, and sends those again that could not be taken, for as long as `within`: each time after twice as long, and never at a
-/// fixed moment, for others were told the same.
+/// For how long it is waited after the nth failure, and no less than this: each time twice as long, and never for a fixed time, for others
+/// were told the same.
+fn pause(nth: u32, least: Duration) -> Duration {
+    let chance = f64::from(getrandom::u32().unwrap_or(u32::MAX)) / f64::from(u32::MAX);
+    let least = AGAIN_AFTER.saturating_mul(2_u32.saturating_pow(nth)).min(AGAIN_AT_THE_LATEST).max(least);
+    least.mul_f64(1.0 + chance)
+}
+
+/// Connects; where nobody answers, again and again for as long as `within`.
+async fn connect(at: &Where, within: Duration) -> Result<Terminal, Trouble> {
+    let give_up = Instant::now() + within;
+    let mut nth = 0;
+    loop {
+        let pause = pause(nth, Duration::ZERO);
+        match sale::connect(at).await {
+            Err(Trouble::Away(why)) if Instant::now() + pause < give_up => {
+                if nth == 0 {
+                    complain(format_args!("waiting for {} s at the most: {why}", within.as_secs()));
+                }
+                tokio::time::sleep(pause).await;
+                nth += 1;
+            }
+            answer => return answer,
+        }
+    }
+}
+
+/// Uploads sheets, and sends those again that could not be taken, for as long as `within`.
 async fn upload(terminal: &Terminal, sheets: Vec<Sheet>, within: Duration, json: bool, came: &mut Came) {
-    let give_up = tokio::time::Instant::now() + within;
+    let give_up = Instant::now() + within;
     let (mut waiting, mut said) = (sheets, None);
     for nth in 0.. {
         let failed = round(terminal, &mut waiting, json, came).await;
@@ -291,10 +318,7 @@ async fn upload(terminal: &Terminal, sheets: Vec<Sheet>, within: Duration, json:
         let silent =
             || NoVerdict { code: exit::UNKNOWN, why: "no verdict came".to_owned(), again: Some(Duration::ZERO) };
         let NoVerdict { code, why, again } = failed.unwrap_or_else(silent);
-        let chance = f64::from(getrandom::u32().unwrap_or(u32::MAX)) / f64::from(u32::MAX);
-        let least = AGAIN_AFTER.saturating_mul(2_u32.saturating_pow(nth)).min(AGAIN_AT_THE_LATEST);
-        let pause = again.map(|after| after.max(least).mul_f64(1.0 + chance));
-        let pause = pause.filter(|pause| tokio::time::Instant::now() + *pause < give_up);
+        let pause = again.map(|after| pause(nth, after)).filter(|pause| Instant::now() + *pause < give_up);
         let left = waiting.len();
         let Some(pause) = pause else {
             waiting.iter().for_each(|sheet| came.not_taken(sheet, code, &why));
@@ -391,11 +415,12 @@ async fn import(command: Import) -> u8 {
         return came.code;
     }
     let json = command.sheets.at.json;
-    let terminal = match sale::connect(&command.sheets.at).await {
+    let within = Duration::from_secs(command.sheets.within);
+    let terminal = match connect(&command.sheets.at, within).await {
         Ok(terminal) => terminal,
         Err(trouble) => return tell(trouble, json),
     };
-    upload(&terminal, sheets, Duration::from_secs(command.sheets.within), json, &mut came).await;
+    upload(&terminal, sheets, within, json, &mut came).await;
     sum(&came, json);
     came.code
 }
@@ -431,7 +456,8 @@ async fn enter(command: Enter) -> u8 {
         Ok(site) => site,
         Err(why) => return tell(Trouble::Usage(why), json),
     };
-    let terminal = match sale::connect(&command.sheets.at).await {
+    let within = Duration::from_secs(command.sheets.within);
+    let terminal = match connect(&command.sheets.at, within).await {
         Ok(terminal) => terminal,
         Err(trouble) => return tell(trouble, json),
     };
@@ -443,7 +469,6 @@ async fn enter(command: Enter) -> u8 {
                 let number = line.line;
                 match command.sheets.sheet(site, line) {
                     Ok(sheet) => {
-                        let within = Duration::from_secs(command.sheets.within);
                         upload(&terminal, vec![sheet], within, json, &mut came).await;
                         next = number.saturating_add(1);
                     }

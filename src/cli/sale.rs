@@ -218,8 +218,10 @@ pub struct Health {
 pub(super) enum Trouble {
     /// The arguments or the number.
     Usage(String),
-    /// Nothing was sent.
+    /// Nothing was sent, and nothing can be before somebody has looked at the address or the certificates.
     Unreachable(String),
+    /// Nothing was sent: nobody answers, and somebody may in a moment.
+    Away(String),
     /// The call failed.
     Call(CallError),
     /// Every seat of the site is taken.
@@ -265,7 +267,7 @@ fn tell(trouble: Trouble, json: bool) -> u8 {
 pub(super) fn tell_with(trouble: Trouble, json: bool, advice: &str) -> u8 {
     let (code, name, message) = match trouble {
         Trouble::Usage(message) => (exit::USAGE, "INVALID_REQUEST".to_string(), message),
-        Trouble::Unreachable(message) => (exit::NOT_EXECUTED, "UNREACHABLE".into(), message),
+        Trouble::Unreachable(message) | Trouble::Away(message) => (exit::NOT_EXECUTED, "UNREACHABLE".into(), message),
         Trouble::Call(CallError::NotExecuted { reason, message, retry_after }) => {
             let retry =
                 retry_after.map(|after| format!(" (try again in {} ms)", after.as_millis())).unwrap_or_default();
@@ -407,7 +409,10 @@ pub(super) async fn connect(at: &Where) -> Result<Terminal, Trouble> {
 }
 
 pub(super) async fn reach(address: &str, tls: Option<&Tls>, files: &TlsFiles) -> Result<Connection, Trouble> {
-    Connection::open(address, tls).await.map_err(|unreachable| Trouble::Unreachable(files.beside(&unreachable)))
+    Connection::open(address, tls).await.map_err(|unreachable| {
+        let why = files.beside(&unreachable);
+        if unreachable.may_pass() { Trouble::Away(why) } else { Trouble::Unreachable(why) }
+    })
 }
 
 async fn open(terminal: &Terminal) -> Result<Session, Trouble> {

@@ -351,7 +351,8 @@ impl Stopped {
 
     fn message(&self) -> String {
         match self {
-            Self::Trouble(Trouble::Usage(why) | Trouble::Unreachable(why)) | Self::NotWritten(why) => why.clone(),
+            Self::Trouble(Trouble::Usage(why) | Trouble::Unreachable(why) | Trouble::Away(why))
+            | Self::NotWritten(why) => why.clone(),
             Self::Trouble(Trouble::Call(error)) => error.to_string(),
             Self::Trouble(Trouble::SiteFull(_)) | Self::NobodyReads => String::new(),
             Self::Unread(why) => why.to_string(),

@@ -2,7 +2,7 @@
 
 mod said;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -19,7 +19,7 @@ use super::tls::TlsFiles;
 use super::{complain, exit};
 use crate::ids::{ProgrammeId, RequestId, SiteId, TerminalId};
 use crate::policy::{BuyerIds, Policies};
-use crate::terminal::counter::{self, Checked, Counter, Line, NotOpen, NotSold, NotTaken, Settings};
+use crate::terminal::counter::{self, Checked, Counter, Line, NotHandedOver, NotOpen, NotSold, NotTaken, Settings};
 use crate::terminal::journal::{Buyer, Damage, Sale, Stands};
 use crate::terminal::screen::{
     self, Answer, Ask, Door, Failure, Journal, Language, Moment, Number, Offline, Row, RowState, Screen, Setup, Teller,
@@ -91,13 +91,10 @@ struct Desk {
 #[derive(Default)]
 struct Known {
     rows: HashMap<RequestId, RowState>,
-    /// Purchases of which nobody knew what became of them and nobody has said whether the goods were handed over; with what the programme
-    /// says for that.
-    open: HashMap<RequestId, Offline>,
+    /// Purchases of which nobody knew what became of them and nobody has said whether the goods were handed over.
+    open: HashSet<RequestId>,
     /// Since when the service is away.
     away: Option<Moment>,
-    /// What was last said of the time when it is.
-    offline: Option<Offline>,
     /// What became of the uploads since the last sheet was waiting.
     uploaded: Uploaded,
 }
@@ -272,10 +269,7 @@ impl Desk {
                 self.answer(ask, answer);
             }
             Wish::Sell { ask, purchase } => {
-                let answer = match self.counter.sell(said::sale(self.programme, &purchase)).await {
-                    Ok(answer) => self.sold(answer),
-                    Err(error) => Answer::Failed(said::journal(&error)),
-                };
+                let answer = self.sell(said::sale(self.programme, &purchase)).await;
                 self.tell_rows(clock.now(), false);
                 self.answer(ask, answer);
             }
@@ -283,7 +277,9 @@ impl Desk {
                 let answer = match self.counter.sell_offline(said::sale(self.programme, &purchase)).await {
                     Ok(row) => Answer::WrittenDown { row },
                     Err(NotSold::Stopped) => Answer::Unasked { offline: Offline::Stop, own: Vec::new() },
-                    Err(error) => Answer::Failed(said::journal(&error)),
+                    // It has come back while the clerk decided.
+                    Err(NotSold::Reached) => self.sell(said::sale(self.programme, &purchase)).await,
+                    Err(NotSold::NotWritten(error)) => Answer::Failed(said::journal(&error)),
                 };
                 self.tell_rows(clock.now(), false);
                 self.answer(ask, answer);
@@ -298,14 +294,10 @@ impl Desk {
                         self.known().open.remove(&row);
                         Answer::WrittenDown { row }
                     }
-                    Err(NotSold::Known(stands)) => said::known(row, &stands, self.rule(row)),
-                    Err(NotSold::Stopped) => {
-                        self.known().open.insert(row, Offline::Stop);
-                        self.stands(row, clock)
-                    }
-                    Err(NotSold::NotAsked(_)) => Answer::Failed(Failure::NotOurs),
+                    Err(NotHandedOver::Known(stands)) => said::known(row, &stands, self.rule()),
+                    Err(NotHandedOver::NotAsked(_)) => Answer::Failed(Failure::NotOurs),
                     // What is wrong with the journal is shown by itself; the goods are gone, and the question stays open.
-                    Err(NotSold::NotWritten(_)) => self.stands(row, clock),
+                    Err(NotHandedOver::Stopped | NotHandedOver::NotWritten(_)) => self.stands(row, clock),
                 };
                 self.tell_rows(clock.now(), false);
                 self.answer(ask, answer);
@@ -349,6 +341,13 @@ impl Desk {
         }
     }
 
+    async fn sell(&self, sale: Sale) -> Answer {
+        match self.counter.sell(sale).await {
+            Ok(answer) => self.sold(answer),
+            Err(error) => Answer::Failed(said::journal(&error)),
+        }
+    }
+
     fn sold(&self, answer: counter::Answer) -> Answer {
         match answer {
             counter::Answer::Approved(approved) => {
@@ -362,11 +361,8 @@ impl Desk {
             counter::Answer::NotRequired { why, .. } => Answer::NotRequired { why },
             counter::Answer::Offline(offline) => self.unasked(&offline),
             counter::Answer::Unknown { id, offline } => {
-                let offline = said::offline(offline.rule);
-                let mut known = self.known();
-                known.offline = Some(offline);
-                known.open.insert(id, offline);
-                Answer::Unknown { row: id, offline }
+                self.known().open.insert(id);
+                Answer::Unknown { row: id, offline: said::offline(offline.rule) }
             }
             counter::Answer::NotYet(_) => Answer::Failed(Failure::NoSession),
             counter::Answer::Failed(error) => Answer::Failed(said::failure(&error)),
@@ -374,28 +370,20 @@ impl Desk {
     }
 
     fn unasked(&self, offline: &counter::Offline) -> Answer {
-        let rule = said::offline(offline.rule);
-        let away = {
-            let mut known = self.known();
-            known.offline = Some(rule);
-            known.away
-        };
-        if let Some(since) = away {
-            self.teller.tell(Told::Door(Door::Away { since, offline: Some(rule) }));
-        }
-        Answer::Unasked { offline: rule, own: offline.earlier.iter().map(|sale| self.local.earlier(sale)).collect() }
+        let own = offline.earlier.iter().map(|sale| self.local.earlier(sale)).collect();
+        Answer::Unasked { offline: said::offline(offline.rule), own }
     }
 
-    /// What the programme says of goods that are handed over without an answer; nothing may be, where nobody has said anything.
-    fn rule(&self, row: RequestId) -> Offline {
-        self.known().open.get(&row).copied().unwrap_or(Offline::Stop)
+    /// What the programme says of sales while nobody can be asked; there are none, where nobody has said anything.
+    fn rule(&self) -> Offline {
+        said::offline(self.counter.when_away(self.programme))
     }
 
     /// How a purchase stands whose outcome is or was unknown.
     fn stands(&self, row: RequestId, clock: SystemClock) -> Answer {
         let rows = self.counter.sales(clock.now().minus(LOOKS_BACK));
         let stands = rows.into_iter().find(|sale| sale.id == row).map(|sale| sale.stands);
-        stands.map_or(Answer::Failed(Failure::NotOurs), |stands| said::known(row, &stands, self.rule(row)))
+        stands.map_or(Answer::Failed(Failure::NotOurs), |stands| said::known(row, &stands, self.rule()))
     }
 
     /// The counter asks by itself, as soon as it can.
@@ -413,7 +401,7 @@ impl Desk {
                 }
             }
         };
-        let still_unknown = Answer::Unknown { row, offline: self.rule(row) };
+        let still_unknown = Answer::Unknown { row, offline: self.rule() };
         timeout(ASKS_AGAIN_FOR, settled).await.unwrap_or(still_unknown)
     }
 
@@ -423,7 +411,7 @@ impl Desk {
             let mut known = self.known();
             let is_away = shown.line == Line::Away;
             known.away = is_away.then(|| known.away.unwrap_or_else(|| self.local.moment(now)));
-            known.away.map(|since| Door::Away { since, offline: known.offline })
+            known.away.map(|since| Door::Away { since, offline: self.rule() })
         };
         self.teller.tell(Told::Door(offline.unwrap_or_else(|| said::door(&shown.line))));
         let count = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
@@ -449,10 +437,9 @@ impl Desk {
             let before = known.rows.get(&sale.id).copied();
             let is_recent = sale.stands == Stands::Unknown || now.since(sale.at) < ASKS_FOR_GOODS;
             if at_start && is_recent && said::was_unknown(&sale.stands) {
-                // The counter says whether it may be entered, when that is wished for.
-                known.open.insert(sale.id, Offline::SellAndRecord);
+                known.open.insert(sale.id);
             }
-            let is_open = known.open.contains_key(&sale.id);
+            let is_open = known.open.contains(&sale.id);
             let state = said::state(&sale.stands, is_open);
             let is_none_yet = before.is_none() && !is_open && matches!(state, RowState::Unknown | RowState::NotSold);
             if before == Some(state) || is_none_yet {

@@ -25,11 +25,22 @@ pub struct Unreachable {
     address: String,
     why: String,
     advice: &'static str,
+    may_pass: bool,
 }
+
+impl Unreachable {
+    /// Whether it may be otherwise in a moment; if not, somebody must look at the address or the certificates.
+    pub fn may_pass(&self) -> bool {
+        self.may_pass
+    }
+}
+
+/// What the handshake says of a service's certificate that is not believed.
+const NOT_BELIEVED: &str = "invalid peer certificate";
 
 /// What to look for where nobody answers, or nobody who is believed.
 fn advice(why: &str) -> &'static str {
-    if why.contains("invalid peer certificate") {
+    if why.contains(NOT_BELIEVED) {
         "the service's own certificate is not believed: name its authority, and call it by a name that stands in it"
     } else {
         "is the service running, and is this where it listens, with https:// where it has certificates and http:// where not?"
@@ -97,7 +108,10 @@ impl Connection {
     /// Connects to `address` (`http://127.0.0.1:7420`, or `https://…` with TLS).
     pub async fn open(address: &str, tls: Option<&Tls>) -> Result<Self, Unreachable> {
         let unreachable = |error: &dyn Error| unreachable(address, error);
-        let channel = endpoint(address, tls)?.connect().await.map_err(|e| unreachable(&e))?;
+        let channel = endpoint(address, tls)?.connect().await.map_err(|e| {
+            let unreachable = unreachable(&e);
+            Unreachable { may_pass: !unreachable.why.contains(NOT_BELIEVED), ..unreachable }
+        })?;
         // Over TLS 1.3 a certificate is refused only after it has been taken for accepted here. So something is asked at once,
         // for which any answer will do; or the first sale would be left without one.
         if tls.is_some()
@@ -138,7 +152,7 @@ fn endpoint(address: &str, tls: Option<&Tls>) -> Result<Endpoint, Unreachable> {
 
 fn unreachable(address: &str, error: &dyn Error) -> Unreachable {
     let why = root_cause(error);
-    Unreachable { address: address.to_string(), advice: advice(&why), why }
+    Unreachable { address: address.to_string(), advice: advice(&why), why, may_pass: false }
 }
 
 /// The transport's own message hides why it could not connect.

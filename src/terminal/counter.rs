@@ -50,18 +50,23 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use shared::{NOBODY_TO_ASK, Shared, held};
+use shared::{Call, NOBODY_TO_ASK, Shared, held};
 use tokio::sync::watch;
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
-pub use told::{Answer, Approved, Checked, Line, NotSold, NotTaken, Offline, Refused, Shown, Taken};
+use told::Approval;
+pub use told::{
+    Answer, Approved, Checked, Held, Line, NotConfirmed, NotHandedOver, NotSold, NotTaken, Offline, Refused, Shown,
+    Taken,
+};
 
 use super::journal::{
     Became, Buyer, Damage, Entry, Fact, Journal, NotOpened, NotWritten, Row, Sale, Stands, State, Todo, WhenAway,
 };
-use super::{CallError, Connection, Terminal, Tls, Unreachable};
+use super::{CallError, Connection, Terminal, Tls, Unreachable, for_so_long};
+use crate::grpc::v1;
 use crate::ids::{ProgrammeId, RequestId, SiteId, TerminalId};
 use crate::museum::Mutant;
 use crate::time::{Clock, SystemClock, Timestamp};
@@ -225,31 +230,75 @@ impl Counter {
     /// Sells, or says why not. The answer is there within the patience of the settings, and at once where the service is known to be
     /// away.
     pub async fn sell(&self, sale: Sale) -> Result<Answer, NotWritten> {
+        self.ask(sale, Call::Purchase).await
+    }
+
+    /// Holds units for somebody who comes back for them, as with a number ticket. Nothing is held while the service is away.
+    pub async fn hold(&self, sale: Sale, span: Duration) -> Result<Answer<Held>, NotWritten> {
+        self.ask(sale, |visit| Call::Hold(for_so_long(visit, span))).await
+    }
+
+    async fn ask<Yes: Approval>(
+        &self,
+        sale: Sale,
+        call: impl FnOnce(v1::PurchaseRequest) -> Call,
+    ) -> Result<Answer<Yes>, NotWritten> {
         let shared = &self.shared;
         let deadline = Instant::now() + shared.patience;
         let (number, seat, ledger) = match shared.seat(deadline).await {
             Ok(seat) => seat,
-            Err(Line::Away) => return Ok(Answer::Offline(shared.offline(&sale))),
-            Err(line) => return Ok(Answer::NotYet(line)),
+            Err(line) => return Ok(self.without_seat(line, &sale)),
         };
         let id = RequestId::random();
-        let visit = wire::purchase(&sale, id, ledger);
+        let call = call(wire::purchase(&sale, id, ledger));
         let _under_way = shared.goes_under_way(id);
         let asked = Fact::Asked { id, at: shared.clock.now(), ledger, sale: sale.clone() };
         let written = shared.write(move |_| Ok::<_, NotWritten>((vec![asked], ())));
-        if Mutant::JournalWrittenAfterSending.is_on() {
-            let heard = shared.ask((number, seat, ledger), &visit, deadline).await;
+        let heard = if Mutant::JournalWrittenAfterSending.is_on() {
+            let heard = shared.ask((number, seat, ledger), &call, deadline).await;
             written.await?;
-            return Ok(shared.tell(id, &sale, heard).await);
-        }
-        written.await?;
-        let heard = shared.ask((number, seat, ledger), &visit, deadline).await;
-        Ok(shared.tell(id, &sale, heard).await)
+            heard
+        } else {
+            written.await?;
+            shared.ask((number, seat, ledger), &call, deadline).await
+        };
+        // What is no answer to a new id is asked about.
+        Ok(shared.tell(id, &sale, heard, None).await.unwrap_or_else(|_| shared.unknown(id, &sale)))
     }
 
-    /// Writes down a sale that was made because the service could not be reached. It is uploaded as soon as it can be, under the id
-    /// that this gives.
+    /// Makes a hold a sale, when its buyer is there. While the service is away it is [handed over](Self::hand_over) or not.
+    pub async fn confirm(&self, id: RequestId) -> Result<Answer, NotConfirmed> {
+        let shared = &self.shared;
+        let deadline = Instant::now() + shared.patience;
+        let (_, _, sale) = shared.journal.read(|state| held_under(state, id))?;
+        let seat = match shared.seat(deadline).await {
+            Ok(seat) => seat,
+            Err(line) => return Ok(self.without_seat(line, &sale)),
+        };
+        let _under_way = shared.goes_under_way(id);
+        let decide =
+            move |state: &State| Ok::<_, NotConfirmed>((vec![Fact::Confirming { id }], held_under(state, id)?));
+        let (call, held, sale) = shared.write(decide).await?;
+        let heard = shared.ask(seat, &call, deadline).await;
+        match shared.tell(id, &sale, heard, Some(held)).await {
+            Ok(answer) => Ok(answer),
+            Err(over) => {
+                shared.write_became(id, over.clone(), None).await?;
+                Err(NotConfirmed::Over(over))
+            }
+        }
+    }
+
+    fn without_seat<Yes>(&self, line: Line, sale: &Sale) -> Answer<Yes> {
+        if line == Line::Away { Answer::Offline(self.shared.offline(sale)) } else { Answer::NotYet(line) }
+    }
+
+    /// Writes down a sale that is made because the service cannot be reached. It is uploaded as soon as it can be, under the id that
+    /// this gives.
     pub async fn sell_offline(&self, sale: Sale) -> Result<RequestId, NotSold> {
+        if self.shared.shown.borrow().line.is_reached() {
+            return Err(NotSold::Reached);
+        }
         let (id, now) = (RequestId::random(), self.shared.clock.now());
         let decide = move |state: &State| match state.when_away(sale.programme) {
             WhenAway::Stop => Err(NotSold::Stopped),
@@ -258,9 +307,9 @@ impl Counter {
         self.shared.write(decide).await
     }
 
-    /// Writes down that a purchase was handed over although nobody could say what became of it. It keeps its id, so that it is one
-    /// sale whether it had been recorded or not.
-    pub async fn hand_over(&self, id: RequestId) -> Result<(), NotSold> {
+    /// Writes down that a purchase was handed over although nobody could say what became of it, or what was held although it could
+    /// not be confirmed. It keeps its id, so that it is one sale whether it had been recorded or not.
+    pub async fn hand_over(&self, id: RequestId) -> Result<(), NotHandedOver> {
         let now = self.shared.clock.now();
         self.shared.write(move |state| Ok((hand_over(state, id, now)?, ()))).await
     }
@@ -317,6 +366,17 @@ fn never_taken(answer: Result<Option<Became>, CallError>) -> Option<Stands> {
     }
 }
 
+/// What makes this hold a sale, how it stands until then, and what is held.
+fn held_under(state: &State, id: RequestId) -> Result<(Call, Became, Sale), NotConfirmed> {
+    let entry = state.get(id).ok_or(NotConfirmed::NotOurs(id))?;
+    match (entry.stands(), wire::confirm(entry), &entry.sale) {
+        (Stands::Became(held @ Became::Held { .. }), Some(hold), Some(sale)) => {
+            Ok((Call::Confirm(hold), held, sale.clone()))
+        }
+        (stands, _, _) => Err(NotConfirmed::NotHeld(stands)),
+    }
+}
+
 /// When a sale offline is made. No sale comes before one that is written down already: the clock has gone back, and is not believed.
 fn dated(state: &State, now: Timestamp) -> Timestamp {
     state.newest().map_or(now, |newest| newest.max(now))
@@ -324,22 +384,27 @@ fn dated(state: &State, now: Timestamp) -> Timestamp {
 
 /// What is written down of a purchase that was handed over. Whatever the service has said meanwhile, the goods are gone: unless the
 /// sale stands there, it is entered late under its id.
-fn hand_over(state: &State, id: RequestId, now: Timestamp) -> Result<Vec<Fact>, NotSold> {
-    let entry = state.get(id).ok_or(NotSold::NotAsked(id))?;
+fn hand_over(state: &State, id: RequestId, now: Timestamp) -> Result<Vec<Fact>, NotHandedOver> {
+    let entry = state.get(id).ok_or(NotHandedOver::NotAsked(id))?;
     match (entry.stands(), &entry.sale) {
         // Handed over twice is handed over.
         (Stands::Waits, _) => Ok(Vec::new()),
         (
             Stands::Unknown
             | Stands::Became(
-                Became::Refused(_) | Became::Released | Became::Voided | Became::NotRecorded | Became::NotYours,
+                Became::Held { .. }
+                | Became::Refused(_)
+                | Became::Released
+                | Became::Voided
+                | Became::NotRecorded
+                | Became::NotYours,
             ),
             Some(sale),
         ) => match state.when_away(entry.programme) {
-            WhenAway::Stop => Err(NotSold::Stopped),
+            WhenAway::Stop => Err(NotHandedOver::Stopped),
             WhenAway::SellAndRecord => Ok(vec![Fact::SoldOffline { id, at: dated(state, now), sale: sale.clone() }]),
         },
-        (stands, _) => Err(NotSold::Known(stands)),
+        (stands, _) => Err(NotHandedOver::Known(stands)),
     }
 }
 
@@ -369,7 +434,7 @@ fn take_back(
         | Stands::Waits
         | Stands::Uploaded(_)
         | Stands::Voiding
-        | Stands::Became(Became::Sold | Became::Held) => {}
+        | Stands::Became(Became::Sold | Became::Held { .. }) => {}
     }
     match &buyer {
         None if entry.sale.is_none() => return Err(NotTaken::NumberGone),
@@ -425,13 +490,14 @@ mod tests {
     fn what_was_handed_over_is_entered_unless_the_sale_stands() {
         let became = |what| Fact::Became { id: id(), what, masked: None };
         let refused = Became::Refused(vec!["QUOTA_EXHAUSTED".into()]);
-        for what in [refused, Became::Released, Became::Voided, Became::NotRecorded, Became::NotYours] {
+        let held = Became::Held { until: at(60) };
+        for what in [held, refused, Became::Released, Became::Voided, Became::NotRecorded, Became::NotYours] {
             let state = after(vec![told(0), asked(), became(what)]);
             assert!(hand_over(&state, id(), at(5)).is_ok_and(|facts| facts.len() == 1));
         }
-        for what in [Became::Sold, Became::Held, Became::NotRequired, Became::NotExecuted("OVERLOADED".into())] {
+        for what in [Became::Sold, Became::NotRequired, Became::NotExecuted("OVERLOADED".into())] {
             let state = after(vec![told(0), asked(), became(what.clone())]);
-            assert!(hand_over(&state, id(), at(5)).err() == Some(NotSold::Known(Stands::Became(what))));
+            assert!(hand_over(&state, id(), at(5)).err() == Some(NotHandedOver::Known(Stands::Became(what))));
         }
     }
 

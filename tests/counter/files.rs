@@ -144,11 +144,11 @@ fn what_is_not_ours_is_refused_by_its_name() {
     fs::set_permissions(&key, Permissions::from_mode(0o600)).unwrap();
 
     let mut later = whole.clone();
-    later[8] = 2;
+    later[8] = 3;
     // Of another layout the frames are others too.
     later.truncate(60);
     fs::write(&path, &later).unwrap();
-    assert!(matches!(refused(&path), NotOpened::Layout { layout: 2, .. }));
+    assert!(matches!(refused(&path), NotOpened::Layout { layout: 3, .. }));
     for something_else in [&b"PK\x03\x04 a spreadsheet"[..], b""] {
         fs::write(&path, something_else).unwrap();
         assert!(matches!(refused(&path), NotOpened::NotAJournal(_)));

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use rationd::grpc::v1::purchase_result::Outcome;
 use rationd::ids::RequestId;
-use rationd::terminal::counter::{Answer, Checked, Counter, Line, NotSold, NotTaken, Settings, Taken};
+use rationd::terminal::counter::{Answer, Checked, Counter, Line, NotHandedOver, NotSold, NotTaken, Settings, Taken};
 use rationd::terminal::journal::{Became, Stands, WhenAway};
 use rationd::time::SystemClock;
 use tempfile::TempDir;
@@ -50,6 +50,7 @@ async fn a_counter_sells_refuses_and_takes_back() {
     let counter = selling(&service.address, &directory.path().join("counter.journal")).await;
     let Checked::Answered(may) = counter.check(&sale(0)).await else { panic!("it can be reached") };
     assert!(matches!(may.outcome, Some(Outcome::MayBuy(_))), "{may:?}");
+    assert_eq!(counter.sell_offline(sale(0)).await, Err(NotSold::Reached), "no way around the check");
     let Answer::Approved(first) = counter.sell(sale(0)).await.unwrap() else { panic!("not sold") };
     assert_eq!(first.receipt.request_id, first.id.to_string());
     assert_eq!(first.standing.unwrap().units_left, Some(1));
@@ -152,7 +153,7 @@ async fn a_terminal_that_was_told_nothing_sells_nothing_offline() {
     assert_eq!((offline.rule, offline.earlier), (WhenAway::Stop, vec![]));
     assert_eq!(counter.sell_offline(sale(0)).await, Err(NotSold::Stopped));
     let nobody = RequestId::random();
-    assert_eq!(counter.hand_over(nobody).await, Err(NotSold::NotAsked(nobody)));
+    assert_eq!(counter.hand_over(nobody).await, Err(NotHandedOver::NotAsked(nobody)));
     assert_eq!(counter.void(nobody).await, Err(NotTaken::NotOurs(nobody)));
     assert!(counter.today().is_empty());
 }

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use rationd::grpc::v1::purchase_result::Outcome;
 use rationd::ids::RequestId;
-use rationd::terminal::counter::{Answer, Counter, NotSold, Taken};
+use rationd::terminal::counter::{Answer, Counter, NotHandedOver, Taken};
 use rationd::terminal::journal::{Became, Fact, Stands, Verdict, WhenAway};
 
 use super::scene::{
@@ -112,7 +112,7 @@ async fn a_purchase_that_was_recorded_and_handed_over_is_one_sale() {
     // One that was resolved meanwhile needs no handing over.
     may_sell(&counter).await;
     let Answer::Approved(approved) = counter.sell(sale(0)).await.unwrap() else { panic!("not sold") };
-    let known = NotSold::Known(Stands::Became(Became::Sold));
+    let known = NotHandedOver::Known(Stands::Became(Became::Sold));
     assert_eq!(counter.hand_over(approved.id).await, Err(known));
     counter.close().await;
     tokio::task::block_in_place(|| service.stop());

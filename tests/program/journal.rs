@@ -1,6 +1,8 @@
 //! Sheets of paper, typed in and imported by the command line, and the report of what became of them.
 
-use super::service::{Ran, Service};
+use std::time::Duration;
+
+use super::service::{Ran, Service, rationd};
 use super::shops::SATURDAY;
 
 const SITE: &str = "11000001";
@@ -82,4 +84,31 @@ A-17,6,nine o'clock,020101-3000413,1
     assert_eq!(wrong.code, 2, "{wrong:?}");
     assert!(wrong.err.contains("date: must be a day such as"), "{wrong:?}");
     service.stop();
+}
+
+#[test]
+fn sheets_wait_for_a_service_that_is_away() {
+    let directory = tempfile::tempdir().unwrap();
+    let service = Service::start(directory.path(), &["--clock", SATURDAY], &[]);
+    let (address, file) = (service.address.clone(), directory.path().join("paper.csv"));
+    let listen = address.trim_start_matches("http://").to_owned();
+    let line = format!("A-17,1,{} 08:10,810305-1000112,1\n", &SATURDAY[..10]);
+    std::fs::write(&file, format!("pad,line,sold_at,number,quantity\n{line}")).unwrap();
+    service.stop();
+    let import = |within| {
+        let arguments = ["journal", "import", "--site", SITE, "--address", &address, "--within", within];
+        rationd(directory.path(), &[&arguments[..], &[file.to_str().unwrap()]].concat(), "")
+    };
+    let given_up = import("0");
+    assert!(given_up.code == 3 && given_up.err.contains("UNREACHABLE"), "{given_up:?}");
+    std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| import("60"));
+        // It finds nobody at first.
+        std::thread::sleep(Duration::from_millis(500));
+        let service = Service::start(directory.path(), &["--clock", SATURDAY, "--listen", &listen], &[]);
+        let imported = waiting.join().unwrap();
+        assert!(imported.code == 0 && imported.out.contains("1 RECORDED"), "{imported:?}");
+        assert!(imported.err.contains("waiting for 60 s at the most"), "{imported:?}");
+        service.stop();
+    });
 }

@@ -145,7 +145,7 @@ pub(super) fn not_taken(error: &NotTaken) -> Failure {
 pub(super) fn state(stands: &Stands, is_open: bool) -> RowState {
     match stands {
         Stands::Unknown => RowState::Unknown,
-        Stands::Became(Became::Sold | Became::Held) => RowState::Sold,
+        Stands::Became(Became::Sold) => RowState::Sold,
         Stands::Became(_) if is_open => RowState::Unsettled,
         Stands::Became(Became::Voided) | Stands::Voided | Stands::Withdrawn => RowState::Voided,
         Stands::Became(_) => RowState::NotSold,

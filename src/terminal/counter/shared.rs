@@ -8,9 +8,11 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout_at};
 use tokio_util::task::TaskTracker;
+use tonic::Status;
 use tonic_types::StatusExt;
 
-use super::{Answer, Approved, Line, Offline, Refused, Shown, wire};
+use super::told::Approval;
+use super::{Answer, Line, Offline, Refused, Shown, wire};
 use crate::grpc::v1::{self, purchase_result::Outcome};
 use crate::ids::{LedgerId, RequestId, SiteId};
 use crate::terminal::journal::{Became, Entry, Fact, Journal, NotWritten, Sale, State, Todo};
@@ -50,7 +52,24 @@ pub(super) struct Seated {
     pub(super) seat: Option<(Seat, LedgerId)>,
 }
 
-/// What a purchase came to.
+/// What is asked for one sale, with a seat.
+pub(super) enum Call {
+    Purchase(v1::PurchaseRequest),
+    Hold(v1::HoldPurchaseRequest),
+    Confirm(v1::ConfirmHoldRequest),
+}
+
+impl Call {
+    async fn send(&self, seat: &Seat) -> Result<Vec<v1::PurchaseResult>, Status> {
+        Ok(match self {
+            Self::Purchase(visit) => seat.send_purchase(visit.clone()).await?.results,
+            Self::Hold(visit) => seat.send_hold(visit.clone()).await?.results,
+            Self::Confirm(hold) => seat.send_confirm(hold.clone()).await?.result.into_iter().collect(),
+        })
+    }
+}
+
+/// What a call came to.
 pub(super) enum Heard {
     Answer(Box<v1::PurchaseResult>),
     /// Nothing is recorded, because nobody could be asked: the reason.
@@ -211,19 +230,19 @@ impl Shared {
         })
     }
 
-    /// Makes a purchase, and makes it again under the same id as far as the deadline and the budget go.
+    /// Makes a call, and makes it again under the same id as far as the deadline and the budget go.
     pub(super) async fn ask(
         &self,
         (mut number, mut seat, ledger): (u64, Seat, LedgerId),
-        visit: &v1::PurchaseRequest,
+        call: &Call,
         deadline: Instant,
     ) -> Heard {
         self.terminal.repeats.call();
         let mut was_unknown = false;
         for nth in 0.. {
-            let (error, is_there) = match timeout_at(deadline, seat.send(visit.clone())).await {
-                Ok(Ok(mut response)) if response.results.len() == 1 => {
-                    return Heard::Answer(Box::new(response.results.pop().unwrap_or_default()));
+            let (error, is_there) = match timeout_at(deadline, call.send(&seat)).await {
+                Ok(Ok(mut results)) if results.len() == 1 => {
+                    return Heard::Answer(Box::new(results.pop().unwrap_or_default()));
                 }
                 Ok(Ok(_)) => (CallError::Unknown("an answer without a result".into()), true),
                 Ok(Err(status)) if was_not_sent(&status) && !was_unknown => {
@@ -272,46 +291,54 @@ impl Shared {
         Heard::Unknown
     }
 
-    /// Writes down what a purchase came to, and says it to the clerk.
-    pub(super) async fn tell(&self, id: RequestId, sale: &Sale, heard: Heard) -> Answer {
+    /// Writes down what a call came to, and says it to the clerk. `held`: it was to make this hold a sale, which stays one if
+    /// nothing was done. An answer that is none to such a call is given back, and not written down.
+    pub(super) async fn tell<Yes: Approval>(
+        &self,
+        id: RequestId,
+        sale: &Sale,
+        heard: Heard,
+        held: Option<Became>,
+    ) -> Result<Answer<Yes>, Became> {
+        let not_executed = |reason| held.unwrap_or(Became::NotExecuted(reason));
         let (became, echo, answer) = match heard {
-            Heard::Unknown => return Answer::Unknown { id, offline: self.offline(sale) },
+            Heard::Unknown => return Ok(self.unknown(id, sale)),
             Heard::NobodyThere(reason) => {
                 // Without the purchase itself, which was not made.
-                let written = self.write_became(id, Became::NotExecuted(reason), None).await;
-                let _ = written;
-                return Answer::Offline(self.offline(sale));
+                let _ = self.write_became(id, not_executed(reason), None).await;
+                return Ok(Answer::Offline(self.offline(sale)));
             }
             Heard::NotExecuted(error) => {
                 let reason = match &error {
                     CallError::NotExecuted { reason, .. } => reason.clone(),
                     CallError::Unknown(why) => why.clone(),
                 };
-                (Became::NotExecuted(reason), None, Answer::Failed(error))
+                (not_executed(reason), None, Answer::Failed(error))
             }
             Heard::Answer(result) => {
                 let became = wire::became(&result);
                 let v1::PurchaseResult { outcome, standing, echo, .. } = *result;
-                match (became, outcome) {
-                    (Some(became), Some(Outcome::Approved(v1::Approved { receipt: Some(receipt) }))) => {
-                        let approved = Approved { id, receipt, standing, echo: echo.clone() };
-                        (became, echo, Answer::Approved(Box::new(approved)))
+                let Some((became, outcome)) = became.zip(outcome) else { return Ok(self.unknown(id, sale)) };
+                let answer = match outcome {
+                    Outcome::Refused(v1::Refused { reasons }) => {
+                        Answer::Refused(Box::new(Refused { id, reasons, standing, echo: echo.clone() }))
                     }
-                    (Some(became), Some(Outcome::Refused(v1::Refused { reasons }))) => {
-                        let refused = Refused { id, reasons, standing, echo: echo.clone() };
-                        (became, echo, Answer::Refused(Box::new(refused)))
-                    }
-                    (Some(became), Some(Outcome::NotRequired(v1::NotRequired { why }))) => {
-                        (became, echo, Answer::NotRequired { id, why })
-                    }
-                    // No answer to a purchase under a new id.
-                    _ => return Answer::Unknown { id, offline: self.offline(sale) },
-                }
+                    Outcome::NotRequired(v1::NotRequired { why }) => Answer::NotRequired { id, why },
+                    outcome => match Yes::of(id, outcome, standing, echo.clone()) {
+                        Some(yes) => Answer::Approved(Box::new(yes)),
+                        None => return Err(became),
+                    },
+                };
+                (became, echo, answer)
             }
         };
         // What the service has decided is true whether it can be written down or not; it will be asked once more.
         let _ = self.write_became(id, became, echo).await;
-        answer
+        Ok(answer)
+    }
+
+    pub(super) fn unknown<Yes>(&self, id: RequestId, sale: &Sale) -> Answer<Yes> {
+        Answer::Unknown { id, offline: self.offline(sale) }
     }
 }
 

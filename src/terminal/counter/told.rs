@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use crate::grpc::v1;
+use crate::grpc::v1::{self, purchase_result::Outcome};
 use crate::ids::RequestId;
-use crate::terminal::CallError;
-use crate::terminal::journal::{Earlier, NotWritten, Stands, WhenAway};
+use crate::terminal::journal::{Became, Earlier, NotWritten, Stands, WhenAway};
+use crate::terminal::{CallError, instant};
+use crate::time::Timestamp;
 
 /// How the line to the service stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -85,6 +86,18 @@ pub struct Approved {
     pub echo: Option<v1::Echo>,
 }
 
+/// Units that are held.
+pub struct Held {
+    /// The hold's id, which the sale will have.
+    pub id: RequestId,
+    /// When they come free unless the hold is confirmed.
+    pub until: Timestamp,
+    /// What the buyer has left.
+    pub standing: Option<v1::Standing>,
+    /// What the clerk compares with the paper.
+    pub echo: Option<v1::Echo>,
+}
+
 /// A decision not to sell.
 pub struct Refused {
     /// The id that was refused.
@@ -106,10 +119,10 @@ pub struct Offline {
     pub earlier: Vec<Earlier>,
 }
 
-/// What a clerk who wants to sell is told.
-pub enum Answer {
-    /// Sell: it is recorded.
-    Approved(Box<Approved>),
+/// What a clerk who wants to sell is told, or to hold.
+pub enum Answer<Yes = Approved> {
+    /// It is recorded: sell, or hold.
+    Approved(Box<Yes>),
     /// Do not sell.
     Refused(Box<Refused>),
     /// Sell freely: no check applies, and nothing was recorded.
@@ -147,6 +160,26 @@ pub enum Checked {
     Failed(CallError),
 }
 
+/// What approves.
+pub(super) trait Approval: Sized {
+    /// `None`: this is no approval.
+    fn of(id: RequestId, outcome: Outcome, standing: Option<v1::Standing>, echo: Option<v1::Echo>) -> Option<Self>;
+}
+
+impl Approval for Approved {
+    fn of(id: RequestId, outcome: Outcome, standing: Option<v1::Standing>, echo: Option<v1::Echo>) -> Option<Self> {
+        let Outcome::Approved(v1::Approved { receipt: Some(receipt) }) = outcome else { return None };
+        Some(Self { id, receipt, standing, echo })
+    }
+}
+
+impl Approval for Held {
+    fn of(id: RequestId, outcome: Outcome, standing: Option<v1::Standing>, echo: Option<v1::Echo>) -> Option<Self> {
+        let Outcome::Held(v1::Held { until: Some(until), .. }) = outcome else { return None };
+        Some(Self { id, until: instant(&until), standing, echo })
+    }
+}
+
 /// Why a sale was not made offline.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NotSold {
@@ -156,12 +189,43 @@ pub enum NotSold {
     /// The operator has said that nothing is sold meanwhile.
     #[error("under this programme nothing is sold while the service is away")]
     Stopped,
-    /// There is no purchase of this id whose outcome is unknown.
+    /// The service is there: [`Counter::sell`](super::Counter::sell).
+    #[error("the service can be asked: ask it")]
+    Reached,
+}
+
+/// Why it was not written down that a purchase was handed over.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NotHandedOver {
+    /// It could not be.
+    #[error(transparent)]
+    NotWritten(#[from] NotWritten),
+    /// The operator has said that nothing is sold while nobody can be asked.
+    #[error("under this programme nothing is sold while the service is away")]
+    Stopped,
+    /// There is no purchase of this id.
     #[error("there is no purchase {0} that waits for an answer")]
     NotAsked(RequestId),
     /// It is known by now what became of it.
     #[error("it is known by now what became of it: {0:?}")]
     Known(Stands),
+}
+
+/// Why a hold was not made a sale.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NotConfirmed {
+    /// It could not be written down.
+    #[error(transparent)]
+    NotWritten(#[from] NotWritten),
+    /// This terminal has not held it, or does not remember it.
+    #[error("this terminal knows of no hold {0}")]
+    NotOurs(RequestId),
+    /// It is no hold as far as is known, or none any more.
+    #[error("it is not held: {0:?}")]
+    NotHeld(Stands),
+    /// The service says that it is none any more: do not sell.
+    #[error("it is not held any more: {0:?}")]
+    Over(Became),
 }
 
 /// What became of a wish to take a sale back.

@@ -31,6 +31,12 @@ pub(super) fn purchase(sale: &Sale, id: RequestId, ledger: LedgerId) -> v1::Purc
     }
 }
 
+/// What makes a hold a sale; `None`: its number is gone.
+pub(super) fn confirm(entry: &Entry) -> Option<v1::ConfirmHoldRequest> {
+    let v1::VoidPurchaseRequest { programme, buyer, request_id, ledger_id } = void(entry)?;
+    Some(v1::ConfirmHoldRequest { programme, buyer, request_id, ledger_id })
+}
+
 pub(super) fn check(sale: &Sale) -> v1::CheckPurchaseRequest {
     v1::CheckPurchaseRequest {
         programme: sale.programme.to_string(),
@@ -87,7 +93,7 @@ pub(super) fn became(result: &PurchaseResult) -> Option<Became> {
         Outcome::Approved(_) | Outcome::AlreadySold(_) => Became::Sold,
         Outcome::Refused(refused) => Became::Refused(refused.reasons.iter().map(name).collect()),
         Outcome::NotRequired(_) => Became::NotRequired,
-        Outcome::Held(_) => Became::Held,
+        Outcome::Held(held) => Became::Held { until: held.until.as_ref().map_or(Timestamp::EPOCH, instant) },
         Outcome::Released(_) | Outcome::HoldExpired(_) => Became::Released,
         Outcome::Voided(_) => Became::Voided,
         Outcome::NotRecorded(_) | Outcome::NotFound(_) => Became::NotRecorded,

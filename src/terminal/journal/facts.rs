@@ -99,7 +99,11 @@ pub enum Became {
     /// No check applies: sold freely, and recorded nowhere.
     NotRequired,
     /// Held.
-    Held,
+    Held {
+        /// When it comes free unless it is confirmed.
+        #[serde(with = "millis")]
+        until: Timestamp,
+    },
     /// A hold that was given back, or ran out.
     Released,
     /// Recorded and taken back.
@@ -216,6 +220,11 @@ pub enum Fact {
     },
     /// All that an earlier file of the journal said of a sale.
     Kept(Box<Entry>),
+    /// The hold is about to be made a sale.
+    Confirming {
+        /// Its id.
+        id: RequestId,
+    },
 }
 
 /// What a buyer's number becomes, so that two sales to one person are known for that after the number is gone.

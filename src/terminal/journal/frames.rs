@@ -31,7 +31,7 @@ use zeroize::Zeroizing;
 use super::key::LENGTH as KEY;
 
 /// The only layout that there is so far.
-pub(super) const LAYOUT: u8 = 1;
+pub(super) const LAYOUT: u8 = 2;
 const MAGIC: [u8; 8] = *b"rationdj";
 /// With which a frame begins.
 const MARK: [u8; 4] = [0xf7, b'r', b'J', 0x1e];
@@ -298,8 +298,8 @@ mod tests {
         assert_eq!(seal_of(1, "11000002/w1").look_at_head(&bytes), Head::Others("11000001/w1".into()));
         assert!(read(&seal_of(1, "11000002/w1"), &bytes).facts.is_empty());
         let mut later = bytes.clone();
-        later[8] = 2;
-        assert_eq!(seal().look_at_head(&later), Head::Layout(2));
+        later[8] = LAYOUT + 1;
+        assert_eq!(seal().look_at_head(&later), Head::Layout(LAYOUT + 1));
         assert_eq!(seal().look_at_head(b"PK\x03\x04 something else"), Head::Unknown);
         assert_eq!(seal().look_at_head(b""), Head::Unknown);
     }

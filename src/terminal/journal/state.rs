@@ -94,7 +94,7 @@ pub struct Earlier {
     pub at: Timestamp,
     /// Units.
     pub quantity: u32,
-    /// Whether it was sold for certain: of one that is not, nobody has said yet what became of it.
+    /// Whether it was sold for certain: of one that is not, nobody has said yet what became of it, or it was only held.
     pub certain: bool,
 }
 
@@ -148,13 +148,18 @@ impl Entry {
         }
     }
 
-    /// Whether the buyer has it; `Some(false)`: nobody knows yet.
+    /// Whether the buyer has it; `Some(false)`: nobody knows yet, or it is held for the buyer.
     fn is_sold(&self) -> Option<bool> {
         match self.stands() {
-            Stands::Waits | Stands::Uploaded(_) | Stands::Became(Became::Sold | Became::Held) => Some(true),
-            Stands::Unknown | Stands::Voiding => Some(false),
+            Stands::Waits | Stands::Uploaded(_) | Stands::Became(Became::Sold) => Some(true),
+            Stands::Unknown | Stands::Voiding | Stands::Became(Became::Held { .. }) => Some(false),
             Stands::Became(_) | Stands::Voided | Stands::Withdrawn => None,
         }
+    }
+
+    /// It is held for somebody who may still come for it.
+    fn is_held(&self, now: Timestamp) -> bool {
+        matches!(self.stands(), Stands::Became(Became::Held { until }) if now < until)
     }
 
     /// Nobody could say what it is, so a person must, who needs all of it.
@@ -195,6 +200,7 @@ impl State {
             }),
             Fact::Judged { id, verdict } => self.known(id, |entry| entry.verdict = Some(verdict)),
             Fact::VoidWanted { id, buyer } => self.known(id, |entry| entry.take_back(buyer)),
+            Fact::Confirming { id } => self.known(id, |entry| entry.became = None),
             Fact::Voided { id } => self.known(id, |entry| entry.voided = true),
             Fact::Withdrawn { id } => self.known(id, |entry| entry.withdrawn = true),
             Fact::Kept(entry) => self.add(*entry),
@@ -324,7 +330,7 @@ impl State {
         let mut needed =
             Self { ledger: self.ledger, when_away: self.when_away.clone(), ..Self::new(self.marker.clone()) };
         for entry in &self.entries {
-            let is_open = entry.todo().is_some() || entry.needs_a_person();
+            let is_open = entry.todo().is_some() || entry.needs_a_person() || entry.is_held(now);
             let age = now.since(entry.at);
             if is_open || age < REMEMBERED {
                 let sale = entry.sale.clone().filter(|_| is_open || age < NUMBER_KEPT);

@@ -114,9 +114,8 @@ fn door(door: &Door, language: Language) -> String {
         Door::Shut => say(Text::Shut).to_owned(),
         Door::Busy => say(Text::ServiceBusy).to_owned(),
         Door::TurnedAway(reason) => fill(say(Text::TurnedAway), &[reason]),
-        Door::Away { since, offline: None } => fill(say(Text::Away), &[since]),
-        Door::Away { since, offline: Some(Offline::SellAndRecord) } => fill(say(Text::AwaySell), &[since]),
-        Door::Away { since, offline: Some(Offline::Stop) } => fill(say(Text::AwayStop), &[since]),
+        Door::Away { since, offline: Offline::SellAndRecord } => fill(say(Text::AwaySell), &[since]),
+        Door::Away { since, offline: Offline::Stop } => fill(say(Text::AwayStop), &[since]),
     }
 }
 

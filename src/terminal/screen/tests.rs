@@ -120,7 +120,7 @@ impl Counter {
     fn answer(&mut self, answer: Answer) {
         if let Answer::Unasked { offline, .. } = answer {
             let since = moment("2020-03-11", 9, 1);
-            self.screen.told(Told::Door(Door::Away { since, offline: Some(offline) }));
+            self.screen.told(Told::Door(Door::Away { since, offline }));
         }
         self.screen.told(Told::Answer { ask: Ask(self.screen.asked), answer });
     }
@@ -507,7 +507,7 @@ fn todays_list_shows_what_became_of_each_and_takes_one_back() {
 #[test]
 fn offline_a_sale_is_written_down_and_never_called_the_services() {
     let mut counter = Counter::new(Language::English);
-    let away = Door::Away { since: moment("2020-03-11", 9, 1), offline: Some(Offline::SellAndRecord) };
+    let away = Door::Away { since: moment("2020-03-11", 9, 1), offline: Offline::SellAndRecord };
     counter.screen.told(Told::Door(away));
     counter.screen.told(Told::Sheets { waiting: 12, unresolved: 1 });
     let row_of_door = &counter.rows((80, 24))[1];
@@ -843,9 +843,9 @@ fn scenes(language: Language) -> Vec<(&'static str, Counter)> {
     };
     let away = |offline| told(Told::Door(Door::Away { since: moment("2020-03-11", 9, 1), offline }));
     let waiting = |rank, seconds| told(Told::Door(Door::Waiting { position: Some(1_421), rank, seconds }));
-    let mut busy = away(Some(Offline::SellAndRecord));
+    let mut busy = away(Offline::SellAndRecord);
     busy.screen.told(Told::Sheets { waiting: 1_234, unresolved: 12 });
-    let mut asleep = away(Some(Offline::Stop));
+    let mut asleep = away(Offline::Stop);
     asleep.screen.told(Told::Sheets { waiting: 1_234, unresolved: 12 });
     let mut leaving = told(Told::Sheets { waiting: 1_234, unresolved: 12 });
     leaving.press("q");
@@ -933,7 +933,6 @@ fn scenes(language: Language) -> Vec<(&'static str, Counter)> {
         ("leaving something", leaving),
         ("away", busy),
         ("away and stopped", asleep),
-        ("away, and nobody knows the policy", away(None)),
         ("connecting", told(Told::Door(Door::Connecting))),
         ("being counted", told(Told::Door(Door::Waiting { position: None, rank: 0, seconds: None }))),
         ("in line", waiting(0, Some(90))),
@@ -1062,7 +1061,7 @@ fn some_told() -> impl Strategy<Value = Told> {
         Door::Open { slot: u32::MAX },
         Door::SiteFull { cap: 3, holders: vec!["계산대 하나".repeat(9)] },
         Door::TurnedAway("가나다".repeat(60)),
-        Door::Away { since: moment("2020-03-11", 9, 1), offline: Some(Offline::SellAndRecord) },
+        Door::Away { since: moment("2020-03-11", 9, 1), offline: Offline::SellAndRecord },
     ];
     let states = vec![
         RowState::Sold,

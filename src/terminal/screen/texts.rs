@@ -154,7 +154,6 @@ catalogue! {
     Shut: ROW, "지금은 새로 접속할 수 없습니다", "Nobody new is let in at present";
     ServiceBusy: ROW, "서비스가 붐벼 다시 접속을 시도하고 있습니다", "The service is busy: the session is tried again";
     TurnedAway: ROW, "서비스가 이 창구의 접속을 거절했습니다: {0}", "The service turns this counter away: {0}";
-    Away: ROW, "오프라인 ({0}부터)", "OFFLINE since {0}";
     AwaySell: ROW, "오프라인 ({0}부터). 방침: 판매하고 기록", "OFFLINE since {0}. Policy: sell, write down";
     AwayStop: ROW, "오프라인 ({0}부터). 방침: 판매 중지", "OFFLINE since {0}. Policy: stop selling";
     Sheets: ROW, "미전송 {0}건", "{0} to be sent";

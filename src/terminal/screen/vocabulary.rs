@@ -236,8 +236,8 @@ pub enum Door {
     Away {
         /// Since when.
         since: Moment,
-        /// What the programme says for this, if it is known.
-        offline: Option<Offline>,
+        /// What the programme says for this.
+        offline: Offline,
     },
 }
 
