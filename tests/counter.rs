@@ -20,6 +20,7 @@ mod counter {
     mod kills;
     mod outage;
     mod scene;
+    mod tls;
     mod upload;
     mod workers;
 }

@@ -17,6 +17,8 @@
 
 mod support;
 
+#[path = "replicated/book.rs"]
+mod book;
 #[path = "replicated/cluster.rs"]
 mod cluster;
 #[path = "replicated/shelf.rs"]
@@ -50,6 +52,22 @@ const CALLERS: usize = 128;
 const UNDER_WAY: usize = 100;
 /// How long each caller pauses after a call from then on until all servers are well again.
 const REST: Duration = Duration::from_millis(250);
+
+/// Kills a primary whose replicas have fallen behind, while more and more is acknowledged: `acknowledged` waits for so much more.
+async fn fallen_behind(group: &mut Replicas, acknowledged: impl AsyncFn(usize), each: usize) {
+    acknowledged(each).await;
+    let old = group.primary().await.expect("a primary");
+    // Something is on its way at any moment.
+    group.fronts[old].hold_up(Side::Servers, Duration::from_millis(100));
+    acknowledged(each).await;
+    // For longer than replicas are waited for, and less than the lag at which the primary stops writing. What is on its way
+    // never arrives.
+    group.fronts[old].cut_off(&[Side::Servers]);
+    tokio::time::sleep(Duration::from_millis(1_200)).await;
+    group.servers[old].kill();
+    group.replaced(old).await;
+    acknowledged(each).await;
+}
 
 type Redis = RedisLedger<SystemClock>;
 
@@ -427,23 +445,13 @@ async fn struck_while_the_replicas_lag(allow_volatile: bool) -> (Audit, usize) {
     let load = Load::begin(&instance.ledger);
     let told = Arc::default();
     let following = follow(&instance.ledger, &told);
-    let old = group.primary().await.expect("a primary");
     // A ledger that no replica has heard of is refused, and shows nothing.
     for server in &group.servers {
         while server.tell::<bool>(&["EXISTS", "rationd:ledger"]).await != Some(true) {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
-    // Something is on its way at any moment.
-    group.fronts[old].hold_up(Side::Servers, Duration::from_millis(100));
-    load.sells(300).await;
-    // For longer than replicas are waited for, and less than the lag at which the primary stops writing. What is on its way
-    // never arrives.
-    group.fronts[old].cut_off(&[Side::Servers]);
-    tokio::time::sleep(Duration::from_millis(1_200)).await;
-    group.servers[old].kill();
-    group.replaced(old).await;
-    load.sells(300).await;
+    fallen_behind(&mut group, async |more| load.sells(more).await, 300).await;
     let audit = load.audit(&instance.ledger).await;
     let stands: BTreeSet<Stands> =
         events(&instance.ledger, &BTreeMap::new()).await.unwrap().into_iter().flatten().flatten().collect();

@@ -51,6 +51,9 @@ fn advice(why: &str) -> &'static str {
 const NOT_ACCEPTED: &str = "the service does not accept the certificate that was shown: it must be of the service's authority \
                             (tls.client_ca), for clients, and not expired; the service's log says what is wrong with it";
 
+/// How it says why where it does; otherwise it may also have ended just then.
+const TOLD_WHY: &str = "fatal alert";
+
 /// Whom to trust and who to be on an `https://` address. All of it is PEM.
 #[derive(Clone, Default)]
 pub struct Tls {
@@ -118,7 +121,9 @@ impl Connection {
             && let Err(status) = HealthClient::new(channel.clone()).check(HealthCheckRequest::default()).await
             && let Some(broken) = status.source()
         {
-            return Err(Unreachable { advice: NOT_ACCEPTED, ..unreachable(broken) });
+            let unreachable = unreachable(broken);
+            let may_pass = !unreachable.why.contains(TOLD_WHY);
+            return Err(Unreachable { advice: NOT_ACCEPTED, may_pass, ..unreachable });
         }
         Ok(Self { channel, repeats: Repeats::new() })
     }

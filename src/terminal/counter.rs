@@ -155,6 +155,8 @@ impl Counter {
         let shown = Shown { line, why: None, waiting: 0, unresolved: 0, to_mend: 0, trouble: None };
         let shared = Arc::new(Shared {
             terminal: Terminal::on(&connection, site, terminal),
+            address,
+            tls,
             site,
             journal: Arc::new(journal),
             tasks: TaskTracker::new(),

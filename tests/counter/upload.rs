@@ -1,17 +1,22 @@
 //! What was sold while the service was away: uploaded by itself, once, and told what became of each.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use rationd::grpc::v1::purchase_result::Outcome;
+use rationd::grpc::v1::upload_sales_response::Verdict as Told;
+use rationd::grpc::v1::{ListUploadsRequest, OfflineSale, UploadVerdict, UploadedSale};
 use rationd::ids::RequestId;
 use rationd::terminal::counter::{Answer, Counter, NotHandedOver, Taken};
 use rationd::terminal::journal::{Became, Fact, Stands, Verdict, WhenAway};
+use rationd::terminal::{Operator, WireTimestamp, sheet_id};
 
 use super::scene::{
-    in_front_of, is_settled, may_sell, open, port, recorded, sale, selling, settings, sold_offline, start, told, write,
+    in_front_of, is_settled, may_sell, open, port, recorded, sale, selling, settings, site, sold_offline, start, told,
+    write,
 };
 use crate::service::Service;
-use crate::shops::{SATURDAY, SITES, bought, number};
+use crate::shops::{PROGRAMME, SATURDAY, SITES, bought, buyer, number};
 use crate::support::proxy::Fault;
 
 /// When a service comes back whose first day began on Saturday at nine.
@@ -142,5 +147,68 @@ async fn what_may_have_been_uploaded_is_taken_back_by_the_service() {
     assert!(matches!(recorded(&service, 0, id).await, Outcome::Voided(_)));
     assert_eq!(all_bought(&service, 0..1).await, [0]);
     counter.close().await;
+    tokio::task::block_in_place(|| service.stop());
+}
+
+/// The service dies again and again while a site uploads its sheets, also between the ledger and the book.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn uploads_that_are_broken_off_by_kill_9_of_the_service_end_as_if_they_had_not_been() {
+    const SHEETS: u64 = 600;
+    let directory = tempfile::tempdir().unwrap();
+    let fast = [("RATIOND_COUNTERS__LATE_SALES_PER_SECOND", "100000")];
+    let start_again = || Service::start(directory.path(), &["--clock", LATER], &fast);
+    let sold_at = WireTimestamp { seconds: start().as_millis() / 1_000, nanos: 0 };
+    let sheets: Vec<OfflineSale> = (0..SHEETS)
+        .map(|nth| OfflineSale {
+            request_id: sheet_id(site(), "A-17", u32::try_from(nth).unwrap()).to_string(),
+            programme: PROGRAMME.into(),
+            site_code: site().to_string(),
+            buyer: buyer(&number(nth)),
+            quantity: 2,
+            sold_at: Some(sold_at),
+            ..Default::default()
+        })
+        .collect();
+    let report = async |service: &Service| {
+        let all = ListUploadsRequest { programme: PROGRAMME.into(), page_size: 1_000, ..Default::default() };
+        service.terminal(SITES[0], "head").await.uploads(all).await.unwrap().sales
+    };
+    let is_pending = |sale: &&UploadedSale| sale.verdict() == UploadVerdict::Pending;
+    let (mut service, mut seen_pending, mut kills) = (start_again(), 0, 0);
+    // The ledger has what the book does not say yet: that is the moment that matters.
+    while seen_pending == 0 || kills < 5 {
+        assert!(kills < 100, "no sale was met between the ledger and the book");
+        let terminal = service.terminal(SITES[0], "clerk").await;
+        let left = report(&service).await.len();
+        let mut verdicts = terminal.upload(sheets.clone()).await.unwrap();
+        // Somewhere in what is new to it.
+        let strikes_at = left + usize::try_from(kills % 7).unwrap() * 3;
+        for _ in 0..strikes_at.min(sheets.len() - 1) {
+            verdicts.next().await.unwrap();
+        }
+        service.kill();
+        kills += 1;
+        service = start_again();
+        seen_pending += report(&service).await.iter().filter(is_pending).count();
+    }
+    let terminal = service.terminal(SITES[0], "clerk").await;
+    let mut verdicts = terminal.upload(sheets).await.unwrap();
+    let mut words = BTreeMap::<&str, usize>::new();
+    while let Some(said) = verdicts.next().await.unwrap() {
+        let word = match said.verdict.unwrap() {
+            Told::Recorded(_) => "recorded",
+            Told::AlreadyRecorded(already) if !already.voided && !already.over_quota => "already recorded",
+            other => panic!("{other:?}"),
+        };
+        *words.entry(word).or_default() += 1;
+    }
+    println!("{kills} kills, {seen_pending} sales met half-way, then {words:?}");
+    assert_eq!(words.values().sum::<usize>(), 600);
+    let listed = report(&service).await;
+    assert_eq!((listed.len(), listed.iter().filter(is_pending).count()), (600, 0));
+    let operator = Operator::connect(&format!("http://{}", service.admin)).await.unwrap();
+    let records = operator.export(PROGRAMME).await.unwrap().records;
+    let once = records.iter().filter(|record| matches!(&record.entries[..], [sold] if sold.quantity == 2 && sold.late));
+    assert_eq!((records.len(), once.count()), (600, 600));
     tokio::task::block_in_place(|| service.stop());
 }

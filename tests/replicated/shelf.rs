@@ -92,16 +92,7 @@ async fn struck(allow_volatile: bool) -> Came {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }));
-    acknowledged(100).await;
-    let old = group.primary().await.expect("a primary");
-    // Something is on its way at any moment, and then never arrives.
-    group.fronts[old].hold_up(Side::Servers, Duration::from_millis(100));
-    acknowledged(100).await;
-    group.fronts[old].cut_off(&[Side::Servers]);
-    tokio::time::sleep(Duration::from_millis(1_200)).await;
-    group.servers[old].kill();
-    group.replaced(old).await;
-    acknowledged(100).await;
+    fallen_behind(&mut group, acknowledged, 100).await;
     over.store(true, Ordering::Relaxed);
     sites.join_all().await;
     drop(reading);

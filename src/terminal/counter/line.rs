@@ -11,7 +11,7 @@ use super::{Line, Shown, wire};
 use crate::grpc::v1::{self, SessionEnd, open_session_response::Event};
 use crate::terminal::journal::{Fact, NotWritten};
 use crate::terminal::retry::comes_back_after;
-use crate::terminal::{CallError, Opened, Session, chance};
+use crate::terminal::{CallError, Connection, Opened, Session, chance};
 
 /// How soon it comes back whose seat is gone and whose service is there.
 const LOGS_IN_AGAIN: Duration = Duration::from_secs(1);
@@ -36,10 +36,10 @@ enum Ended {
 
 /// Goes on for as long as the counter is open.
 pub(super) async fn keep(shared: Arc<Shared>) {
-    let (mut place, mut nth) = (String::new(), 0);
+    let (mut place, mut failed) = (String::new(), Failed::default());
     shared.terminal.repeats.call();
     loop {
-        let pause = come_in(&shared, &mut place, &mut nth).await;
+        let pause = come_in(&shared, &mut place, &mut failed).await;
         sleep(pause).await;
         // Whatever calls, sells or is dialled: together they are no storm.
         while !shared.terminal.repeats.repeat() {
@@ -48,15 +48,52 @@ pub(super) async fn keep(shared: Arc<Shared>) {
     }
 }
 
+/// How the attempts came out since the last one that did not fail.
+#[derive(Default)]
+struct Failed {
+    /// So many did.
+    count: u32,
+    /// Because of a certificate, as far as is known.
+    certificate: Option<String>,
+}
+
+impl Failed {
+    /// Whether the next attempt dials anew and looks into the certificates: over TLS a service that does not accept one hangs up on a
+    /// call as if it were away. More and more seldom, for there is no call in it.
+    fn looks_at_certificates(&self) -> bool {
+        self.count > 0 && (self.count + 1).is_power_of_two()
+    }
+
+    /// Nobody answers: how the line stands, and how long to stay away.
+    fn stays_away(&mut self, shared: &Shared, why: String) -> Duration {
+        let line = self.certificate.clone().map_or(Line::Away, Line::TurnedAway);
+        shared.has_no_seat(line, Some(why));
+        self.once_more()
+    }
+
+    fn once_more(&mut self) -> Duration {
+        let pause = comes_back_after(self.count, chance());
+        self.count = self.count.saturating_add(1);
+        pause
+    }
+}
+
 /// One attempt, and the session that comes of it. Gives how long to stay away.
-async fn come_in(shared: &Arc<Shared>, place: &mut String, nth: &mut u32) -> Duration {
+async fn come_in(shared: &Arc<Shared>, place: &mut String, failed: &mut Failed) -> Duration {
     let mut told = |waiting: &v1::Waiting| shared.show(Line::waiting(waiting), None);
     let asked_after = |after: Option<Duration>| after.unwrap_or_default().mul_f64(1.0 + chance());
-    let again = |nth: u32| comes_back_after(nth, chance());
+    if let Some(tls) = &shared.tls
+        && failed.looks_at_certificates()
+        && let Err(unreachable) = Connection::open(&shared.address, Some(tls)).await
+    {
+        let why = unreachable.to_string();
+        failed.certificate = (!unreachable.may_pass()).then(|| why.clone());
+        return failed.stays_away(shared, why);
+    }
     match shared.terminal.stand_in_line(place, &mut told).await {
         Ok(Some(Opened::Admitted(session))) => {
             place.clear();
-            *nth = 0;
+            *failed = Failed::default();
             match sell_until_it_ends(shared, *session).await {
                 Ended::Seat => LOGS_IN_AGAIN.mul_f64(chance()),
                 Ended::Replaced => {
@@ -64,10 +101,7 @@ async fn come_in(shared: &Arc<Shared>, place: &mut String, nth: &mut u32) -> Dur
                     shared.has_no_seat(Line::TurnedAway(why.into()), None);
                     REPLACED.mul_f64(1.0 + chance())
                 }
-                Ended::Stream | Ended::Silent => {
-                    *nth = 1;
-                    again(0)
-                }
+                Ended::Stream | Ended::Silent => failed.once_more(),
             }
         }
         Ok(Some(Opened::SiteFull(v1::SiteFull { cap, holders }))) => {
@@ -79,25 +113,24 @@ async fn come_in(shared: &Arc<Shared>, place: &mut String, nth: &mut u32) -> Dur
             shared.has_no_seat(Line::Shut, None);
             asked_after(shut.retry_after.and_then(|after| after.try_into().ok())).max(NO_ROOM)
         }
-        Ok(None) => again(0),
+        Ok(None) => comes_back_after(0, chance()),
         Err(CallError::NotExecuted { reason, .. }) if reason == "PLACE_LOST" || reason == "PLACE_INVALID" => {
             place.clear();
             LOGS_IN_AGAIN.mul_f64(chance())
         }
-        Err(error) => {
+        Err(CallError::Unknown(why)) => failed.stays_away(shared, CallError::Unknown(why).to_string()),
+        Err(error @ CallError::NotExecuted { .. }) => {
             let why = error.to_string();
+            failed.certificate = None;
             let (line, after) = match error {
                 CallError::NotExecuted { reason, retry_after, .. } if NOBODY_TO_ASK.contains(&&*reason) => {
                     (Line::Away, retry_after)
                 }
                 CallError::NotExecuted { retry_after: Some(after), .. } => (Line::Busy, Some(after)),
-                CallError::NotExecuted { .. } => (Line::TurnedAway(why.clone()), None),
-                CallError::Unknown(_) => (Line::Away, None),
+                _ => (Line::TurnedAway(why.clone()), None),
             };
             shared.has_no_seat(line, Some(why));
-            let pause = again(*nth).max(asked_after(after));
-            *nth = nth.saturating_add(1);
-            pause
+            failed.once_more().max(asked_after(after))
         }
     }
 }

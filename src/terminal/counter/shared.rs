@@ -16,7 +16,7 @@ use super::{Answer, Line, Offline, Refused, Shown, wire};
 use crate::grpc::v1::{self, purchase_result::Outcome};
 use crate::ids::{LedgerId, RequestId, SiteId};
 use crate::terminal::journal::{Became, Entry, Fact, Journal, NotWritten, Sale, State, Todo};
-use crate::terminal::{CallError, DOMAIN, Seat, Terminal, chance, retry, was_not_sent};
+use crate::terminal::{CallError, DOMAIN, Seat, Terminal, Tls, chance, retry, was_not_sent};
 use crate::time::{Clock, SystemClock};
 
 /// What the service says whose store cannot be asked: it is as good as away.
@@ -27,6 +27,8 @@ const SEAT_GONE: [&str; 4] = ["SESSION_REQUIRED", "SESSION_REPLACED", "SESSION_L
 /// What the counter and its tasks share.
 pub(super) struct Shared {
     pub(super) terminal: Terminal,
+    pub(super) address: String,
+    pub(super) tls: Option<Tls>,
     pub(super) site: SiteId,
     pub(super) journal: Arc<Journal>,
     /// The counter's own, and what they write.
