@@ -151,6 +151,11 @@ pub(super) async fn run(command: JournalCommand) -> u8 {
 }
 
 impl Sheets {
+    /// When what begins now is given up.
+    fn give_up(&self) -> Instant {
+        Instant::now() + Duration::from_secs(self.within)
+    }
+
     fn sheet(&self, site: SiteId, line: Line) -> Result<Sheet, String> {
         let sold_at = moment(&line.sold_at, &self.offset)?;
         pad(&line.pad)?;
@@ -287,16 +292,16 @@ fn pause(nth: u32, least: Duration) -> Duration {
     least.mul_f64(1.0 + chance)
 }
 
-/// Connects; where nobody answers, again and again for as long as `within`.
-async fn connect(at: &Where, within: Duration) -> Result<Terminal, Trouble> {
-    let give_up = Instant::now() + within;
+/// Connects; where nobody answers, again and again.
+async fn connect(at: &Where, give_up: Instant) -> Result<Terminal, Trouble> {
     let mut nth = 0;
     loop {
         let pause = pause(nth, Duration::ZERO);
         match sale::connect(at).await {
             Err(Trouble::Away(why)) if Instant::now() + pause < give_up => {
                 if nth == 0 {
-                    complain(format_args!("waiting for {} s at the most: {why}", within.as_secs()));
+                    let seconds = give_up.duration_since(Instant::now()).as_secs_f64().round();
+                    complain(format_args!("waiting for {seconds} s at the most: {why}"));
                 }
                 tokio::time::sleep(pause).await;
                 nth += 1;
@@ -306,9 +311,8 @@ async fn connect(at: &Where, within: Duration) -> Result<Terminal, Trouble> {
     }
 }
 
-/// Uploads sheets, and sends those again that could not be taken, for as long as `within`.
-async fn upload(terminal: &Terminal, sheets: Vec<Sheet>, within: Duration, json: bool, came: &mut Came) {
-    let give_up = Instant::now() + within;
+/// Uploads sheets, and sends those again that could not be taken.
+async fn upload(terminal: &Terminal, sheets: Vec<Sheet>, give_up: Instant, json: bool, came: &mut Came) {
     let (mut waiting, mut said) = (sheets, None);
     for nth in 0.. {
         let failed = round(terminal, &mut waiting, json, came).await;
@@ -415,12 +419,12 @@ async fn import(command: Import) -> u8 {
         return came.code;
     }
     let json = command.sheets.at.json;
-    let within = Duration::from_secs(command.sheets.within);
-    let terminal = match connect(&command.sheets.at, within).await {
+    let give_up = command.sheets.give_up();
+    let terminal = match connect(&command.sheets.at, give_up).await {
         Ok(terminal) => terminal,
         Err(trouble) => return tell(trouble, json),
     };
-    upload(&terminal, sheets, within, json, &mut came).await;
+    upload(&terminal, sheets, give_up, json, &mut came).await;
     sum(&came, json);
     came.code
 }
@@ -456,8 +460,7 @@ async fn enter(command: Enter) -> u8 {
         Ok(site) => site,
         Err(why) => return tell(Trouble::Usage(why), json),
     };
-    let within = Duration::from_secs(command.sheets.within);
-    let terminal = match connect(&command.sheets.at, within).await {
+    let terminal = match connect(&command.sheets.at, command.sheets.give_up()).await {
         Ok(terminal) => terminal,
         Err(trouble) => return tell(trouble, json),
     };
@@ -469,7 +472,7 @@ async fn enter(command: Enter) -> u8 {
                 let number = line.line;
                 match command.sheets.sheet(site, line) {
                     Ok(sheet) => {
-                        upload(&terminal, vec![sheet], within, json, &mut came).await;
+                        upload(&terminal, vec![sheet], command.sheets.give_up(), json, &mut came).await;
                         next = number.saturating_add(1);
                     }
                     Err(why) => complain(format_args!("line {number}: {why}; type it again")),

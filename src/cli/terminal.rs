@@ -278,7 +278,7 @@ impl Desk {
                     Ok(row) => Answer::WrittenDown { row },
                     Err(NotSold::Stopped) => Answer::Unasked { offline: Offline::Stop, own: Vec::new() },
                     // It has come back while the clerk decided.
-                    Err(NotSold::Reached) => self.sell(said::sale(self.programme, &purchase)).await,
+                    Err(NotSold::NotAway) => self.sell(said::sale(self.programme, &purchase)).await,
                     Err(NotSold::NotWritten(error)) => Answer::Failed(said::journal(&error)),
                 };
                 self.tell_rows(clock.now(), false);
@@ -294,10 +294,11 @@ impl Desk {
                         self.known().open.remove(&row);
                         Answer::WrittenDown { row }
                     }
-                    Err(NotHandedOver::Known(stands)) => said::known(row, &stands, self.rule()),
                     Err(NotHandedOver::NotAsked(_)) => Answer::Failed(Failure::NotOurs),
                     // What is wrong with the journal is shown by itself; the goods are gone, and the question stays open.
-                    Err(NotHandedOver::Stopped | NotHandedOver::NotWritten(_)) => self.stands(row, clock),
+                    Err(NotHandedOver::Known(_) | NotHandedOver::Stopped | NotHandedOver::NotWritten(_)) => {
+                        self.stands(row, clock)
+                    }
                 };
                 self.tell_rows(clock.now(), false);
                 self.answer(ask, answer);
@@ -374,16 +375,16 @@ impl Desk {
         Answer::Unasked { offline: said::offline(offline.rule), own }
     }
 
-    /// What the programme says of sales while nobody can be asked; there are none, where nobody has said anything.
-    fn rule(&self) -> Offline {
-        said::offline(self.counter.when_away(self.programme))
+    /// What a programme says of sales while nobody can be asked; there are none, where nobody has said anything.
+    fn rule(&self, programme: ProgrammeId) -> Offline {
+        said::offline(self.counter.when_away(programme))
     }
 
     /// How a purchase stands whose outcome is or was unknown.
     fn stands(&self, row: RequestId, clock: SystemClock) -> Answer {
         let rows = self.counter.sales(clock.now().minus(LOOKS_BACK));
-        let stands = rows.into_iter().find(|sale| sale.id == row).map(|sale| sale.stands);
-        stands.map_or(Answer::Failed(Failure::NotOurs), |stands| said::known(row, &stands, self.rule()))
+        let sale = rows.into_iter().find(|sale| sale.id == row);
+        sale.map_or(Answer::Failed(Failure::NotOurs), |sale| said::known(row, &sale.stands, self.rule(sale.programme)))
     }
 
     /// The counter asks by itself, as soon as it can.
@@ -401,8 +402,7 @@ impl Desk {
                 }
             }
         };
-        let still_unknown = Answer::Unknown { row, offline: self.rule() };
-        timeout(ASKS_AGAIN_FOR, settled).await.unwrap_or(still_unknown)
+        timeout(ASKS_AGAIN_FOR, settled).await.unwrap_or_else(|_| self.stands(row, clock))
     }
 
     /// The line, the sheets and the journal; what has become of sales.
@@ -411,7 +411,7 @@ impl Desk {
             let mut known = self.known();
             let is_away = shown.line == Line::Away;
             known.away = is_away.then(|| known.away.unwrap_or_else(|| self.local.moment(now)));
-            known.away.map(|since| Door::Away { since, offline: self.rule() })
+            known.away.map(|since| Door::Away { since, offline: self.rule(self.programme) })
         };
         self.teller.tell(Told::Door(offline.unwrap_or_else(|| said::door(&shown.line))));
         let count = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);

@@ -1,10 +1,12 @@
 //! A connection to the service, by itself: several terminals may share one.
 
 use std::error::Error;
+use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
+use tonic::TimeoutExpired;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 
 use tonic_health::pb::HealthCheckRequest;
@@ -25,13 +27,25 @@ pub struct Unreachable {
     address: String,
     why: String,
     advice: &'static str,
-    may_pass: bool,
+    /// What it is, which decides what is to be done.
+    pub(super) what: Unreached,
+}
+
+/// Why the service cannot be reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Unreached {
+    /// Nobody answers, and somebody may in a moment.
+    NoAnswer,
+    /// It has hung up after the handshake: it does not accept the certificate that was shown.
+    NotAccepted,
+    /// Whoever answers does not speak as the service does or is not believed, or the address is none.
+    Otherwise,
 }
 
 impl Unreachable {
     /// Whether it may be otherwise in a moment; if not, somebody must look at the address or the certificates.
     pub fn may_pass(&self) -> bool {
-        self.may_pass
+        self.what == Unreached::NoAnswer
     }
 }
 
@@ -50,9 +64,6 @@ fn advice(why: &str) -> &'static str {
 /// What to look for where the service has ended the connection after the handshake. It does not always get round to saying why.
 const NOT_ACCEPTED: &str = "the service does not accept the certificate that was shown: it must be of the service's authority \
                             (tls.client_ca), for clients, and not expired; the service's log says what is wrong with it";
-
-/// How it says why where it does; otherwise it may also have ended just then.
-const TOLD_WHY: &str = "fatal alert";
 
 /// Whom to trust and who to be on an `https://` address. All of it is PEM.
 #[derive(Clone, Default)]
@@ -112,8 +123,8 @@ impl Connection {
     pub async fn open(address: &str, tls: Option<&Tls>) -> Result<Self, Unreachable> {
         let unreachable = |error: &dyn Error| unreachable(address, error);
         let channel = endpoint(address, tls)?.connect().await.map_err(|e| {
-            let unreachable = unreachable(&e);
-            Unreachable { may_pass: !unreachable.why.contains(NOT_BELIEVED), ..unreachable }
+            let what = if speaks_otherwise(&e) { Unreached::Otherwise } else { Unreached::NoAnswer };
+            Unreachable { what, ..unreachable(&e) }
         })?;
         // Over TLS 1.3 a certificate is refused only after it has been taken for accepted here. So something is asked at once,
         // for which any answer will do; or the first sale would be left without one.
@@ -122,8 +133,11 @@ impl Connection {
             && let Some(broken) = status.source()
         {
             let unreachable = unreachable(broken);
-            let may_pass = !unreachable.why.contains(TOLD_WHY);
-            return Err(Unreachable { advice: NOT_ACCEPTED, may_pass, ..unreachable });
+            return Err(if broken.is::<TimeoutExpired>() {
+                Unreachable { what: Unreached::NoAnswer, ..unreachable }
+            } else {
+                Unreachable { advice: NOT_ACCEPTED, what: Unreached::NotAccepted, ..unreachable }
+            });
         }
         Ok(Self { channel, repeats: Repeats::new() })
     }
@@ -157,7 +171,19 @@ fn endpoint(address: &str, tls: Option<&Tls>) -> Result<Endpoint, Unreachable> {
 
 fn unreachable(address: &str, error: &dyn Error) -> Unreachable {
     let why = root_cause(error);
-    Unreachable { address: address.to_string(), advice: advice(&why), why, may_pass: false }
+    Unreachable { address: address.to_string(), advice: advice(&why), why, what: Unreached::Otherwise }
+}
+
+/// Whether somebody has answered, and what came is not what the service says: a certificate that is not believed, or no TLS at all.
+fn speaks_otherwise(error: &(dyn Error + 'static)) -> bool {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        if error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::InvalidData) {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
 }
 
 /// The transport's own message hides why it could not connect.

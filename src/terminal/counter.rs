@@ -53,7 +53,7 @@ use std::time::Duration;
 use shared::{Call, NOBODY_TO_ASK, Shared, held};
 use tokio::sync::watch;
 use tokio::task::spawn_blocking;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 use told::Approval;
@@ -65,7 +65,7 @@ pub use told::{
 use super::journal::{
     Became, Buyer, Damage, Entry, Fact, Journal, NotOpened, NotWritten, Row, Sale, Stands, State, Todo, WhenAway,
 };
-use super::{CallError, Connection, Terminal, Tls, Unreachable, for_so_long};
+use super::{CALL_TIMEOUT, CallError, Connection, Terminal, Tls, Unreachable, for_so_long};
 use crate::grpc::v1;
 use crate::ids::{ProgrammeId, RequestId, SiteId, TerminalId};
 use crate::museum::Mutant;
@@ -204,11 +204,11 @@ impl Counter {
         let shared = &self.shared;
         let mut shown = shared.shown.subscribe();
         let known = timeout(shared.patience, shown.wait_for(|shown| shown.line != Line::Connecting)).await;
-        match known.ok().and_then(Result::ok).map(|shown| shown.line.clone()) {
+        let line = match known.ok().and_then(Result::ok).map(|shown| shown.line.clone()) {
             None | Some(Line::Away) => return Checked::Offline(shared.offline(sale)),
             Some(line) if !line.is_reached() => return Checked::NotYet(line),
-            Some(_) => {}
-        }
+            Some(line) => line,
+        };
         let number = held(&shared.seated).number;
         shared.terminal.repeats.call();
         let answer = timeout(shared.patience, shared.terminal.check(wire::check(sale))).await;
@@ -217,12 +217,12 @@ impl Counter {
                 Checked::Answered(Box::new(response.results.pop().unwrap_or_default()))
             }
             Err(CallError::NotExecuted { reason, .. }) if NOBODY_TO_ASK.contains(&&*reason) => {
-                shared.lost(number, Line::Away, &reason);
+                shared.got_no_answer(number, &line, &reason);
                 Checked::Offline(shared.offline(sale))
             }
             Err(error @ CallError::NotExecuted { .. }) => Checked::Failed(error),
             Err(CallError::Unknown(why)) => {
-                shared.lost(number, Line::Away, &why);
+                shared.got_no_answer(number, &line, &why);
                 Checked::Offline(shared.offline(sale))
             }
             Ok(_) => Checked::Offline(shared.offline(sale)),
@@ -268,26 +268,38 @@ impl Counter {
         Ok(shared.tell(id, &sale, heard, None).await.unwrap_or_else(|_| shared.unknown(id, &sale)))
     }
 
-    /// Makes a hold a sale, when its buyer is there. While the service is away it is [handed over](Self::hand_over) or not.
+    /// Makes a hold a sale, when its buyer is there. Without an answer it can be done again: it is one sale. While the service is away
+    /// it is [handed over](Self::hand_over) or not.
     pub async fn confirm(&self, id: RequestId) -> Result<Answer, NotConfirmed> {
         let shared = &self.shared;
         let deadline = Instant::now() + shared.patience;
-        let (_, _, sale) = shared.journal.read(|state| held_under(state, id))?;
+        let (.., sale) = shared.journal.read(|state| held_under(state, id))?;
         let seat = match shared.seat(deadline).await {
             Ok(seat) => seat,
             Err(line) => return Ok(self.without_seat(line, &sale)),
         };
-        let _under_way = shared.goes_under_way(id);
+        let under_way = shared.goes_under_way(id);
         let decide =
             move |state: &State| Ok::<_, NotConfirmed>((vec![Fact::Confirming { id }], held_under(state, id)?));
         let (call, held, sale) = shared.write(decide).await?;
         let heard = shared.ask(seat, &call, deadline).await;
         match shared.tell(id, &sale, heard, Some(held)).await {
-            Ok(answer) => Ok(answer),
-            Err(over) => {
+            Ok(answer) => {
+                if matches!(answer, Answer::Unknown { .. }) {
+                    // It may still arrive: to be told before that it is held would be no answer.
+                    shared.tasks.spawn(self.over.clone().run_until_cancelled_owned(async move {
+                        sleep(CALL_TIMEOUT).await;
+                        drop(under_way);
+                    }));
+                }
+                Ok(answer)
+            }
+            Err(over @ (Became::Released | Became::Voided | Became::NotRecorded | Became::NotYours)) => {
                 shared.write_became(id, over.clone(), None).await?;
                 Err(NotConfirmed::Over(over))
             }
+            // No answer to a confirmation: it is asked about.
+            Err(_) => Ok(shared.unknown(id, &sale)),
         }
     }
 
@@ -298,8 +310,8 @@ impl Counter {
     /// Writes down a sale that is made because the service cannot be reached. It is uploaded as soon as it can be, under the id that
     /// this gives.
     pub async fn sell_offline(&self, sale: Sale) -> Result<RequestId, NotSold> {
-        if self.shared.shown.borrow().line.is_reached() {
-            return Err(NotSold::Reached);
+        if self.shared.shown.borrow().line != Line::Away {
+            return Err(NotSold::NotAway);
         }
         let (id, now) = (RequestId::random(), self.shared.clock.now());
         let decide = move |state: &State| match state.when_away(sale.programme) {
@@ -312,8 +324,8 @@ impl Counter {
     /// Writes down that a purchase was handed over although nobody could say what became of it, or what was held although it could
     /// not be confirmed. It keeps its id, so that it is one sale whether it had been recorded or not.
     pub async fn hand_over(&self, id: RequestId) -> Result<(), NotHandedOver> {
-        let now = self.shared.clock.now();
-        self.shared.write(move |state| Ok((hand_over(state, id, now)?, ()))).await
+        let (now, is_reached) = (self.shared.clock.now(), self.shared.shown.borrow().line.is_reached());
+        self.shared.write(move |state| Ok((hand_over(state, id, now, is_reached)?, ()))).await
     }
 
     /// Takes a sale back. One that was made offline, and of which the service has not heard, is never uploaded.
@@ -332,7 +344,8 @@ impl Counter {
             Ok(entry) => entry,
             Err(taken) => return Ok(taken),
         };
-        if entry.todo() != Some(Todo::Void) || !shared.shown.borrow().line.is_reached() {
+        // One that is just being made is taken back after that.
+        if entry.todo() != Some(Todo::Void) || shared.is_under_way(id) || !shared.shown.borrow().line.is_reached() {
             return Ok(Taken::BackLater);
         }
         shared.terminal.repeats.call();
@@ -371,12 +384,9 @@ fn never_taken(answer: Result<Option<Became>, CallError>) -> Option<Stands> {
 /// What makes this hold a sale, how it stands until then, and what is held.
 fn held_under(state: &State, id: RequestId) -> Result<(Call, Became, Sale), NotConfirmed> {
     let entry = state.get(id).ok_or(NotConfirmed::NotOurs(id))?;
-    match (entry.stands(), wire::confirm(entry), &entry.sale) {
-        (Stands::Became(held @ Became::Held { .. }), Some(hold), Some(sale)) => {
-            Ok((Call::Confirm(hold), held, sale.clone()))
-        }
-        (stands, _, _) => Err(NotConfirmed::NotHeld(stands)),
-    }
+    let held = entry.hold().ok_or_else(|| NotConfirmed::NotHeld(entry.stands()))?;
+    let (hold, sale) = wire::confirm(entry).zip(entry.sale.clone()).ok_or(NotConfirmed::NumberGone)?;
+    Ok((Call::Confirm(hold), held, sale))
 }
 
 /// When a sale offline is made. No sale comes before one that is written down already: the clock has gone back, and is not believed.
@@ -386,9 +396,11 @@ fn dated(state: &State, now: Timestamp) -> Timestamp {
 
 /// What is written down of a purchase that was handed over. Whatever the service has said meanwhile, the goods are gone: unless the
 /// sale stands there, it is entered late under its id.
-fn hand_over(state: &State, id: RequestId, now: Timestamp) -> Result<Vec<Fact>, NotHandedOver> {
+fn hand_over(state: &State, id: RequestId, now: Timestamp, is_reached: bool) -> Result<Vec<Fact>, NotHandedOver> {
     let entry = state.get(id).ok_or(NotHandedOver::NotAsked(id))?;
     match (entry.stands(), &entry.sale) {
+        // It can be confirmed.
+        (held @ Stands::Became(Became::Held { .. }), _) if is_reached => Err(NotHandedOver::Known(held)),
         // Handed over twice is handed over.
         (Stands::Waits, _) => Ok(Vec::new()),
         (
@@ -495,11 +507,11 @@ mod tests {
         let held = Became::Held { until: at(60) };
         for what in [held, refused, Became::Released, Became::Voided, Became::NotRecorded, Became::NotYours] {
             let state = after(vec![told(0), asked(), became(what)]);
-            assert!(hand_over(&state, id(), at(5)).is_ok_and(|facts| facts.len() == 1));
+            assert!(hand_over(&state, id(), at(5), false).is_ok_and(|facts| facts.len() == 1));
         }
         for what in [Became::Sold, Became::NotRequired, Became::NotExecuted("OVERLOADED".into())] {
             let state = after(vec![told(0), asked(), became(what.clone())]);
-            assert!(hand_over(&state, id(), at(5)).err() == Some(NotHandedOver::Known(Stands::Became(what))));
+            assert!(hand_over(&state, id(), at(5), false).err() == Some(NotHandedOver::Known(Stands::Became(what))));
         }
     }
 

@@ -219,7 +219,7 @@ impl Journal {
         let mut state = state.still_needed(now);
         let book = Book::rewrite(path, &seal, &state, now).map_err(failed("written anew"))?;
         // Not in the file: until there is another verdict, the old one is true.
-        state.try_again();
+        state.try_again(now);
         Ok((Self::of(path, seal, book, state, lock), damage))
     }
 

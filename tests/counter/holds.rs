@@ -1,18 +1,20 @@
 //! What a counter holds for somebody who comes back with a number ticket.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rationd::grpc::v1::purchase_result::Outcome;
 use rationd::ids::RequestId;
-use rationd::terminal::counter::{Answer, Counter, NotConfirmed, Taken};
+use rationd::terminal::counter::{Answer, Counter, NotConfirmed, NotHandedOver, Taken};
 use rationd::terminal::journal::{Became, Stands, Verdict};
 use tempfile::TempDir;
 
-use super::scene::{in_front_of, is_settled, may_sell, port, recorded, sale, selling};
+use super::scene::{in_front_of, is_settled, may_sell, port, recorded, sale, selling, until};
 use crate::service::Service;
 use crate::shops::{SATURDAY, SITES, bought, number};
 use crate::support::proxy::Fault;
 
+/// When a service comes back whose first day began on Saturday at nine: what was held for a second has run out.
+const LATER: &str = "2020-06-20T09:10:00+09:00";
 const AN_HOUR: Duration = Duration::from_secs(3_600);
 
 fn start(directory: &TempDir) -> Service {
@@ -69,7 +71,7 @@ async fn what_is_held_is_sold_taken_back_or_comes_free() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_confirmation_without_an_answer_is_asked_about() {
     let directory = tempfile::tempdir().unwrap();
-    let service = start(&directory);
+    let mut service = start(&directory);
     let (proxy, address) = in_front_of(&service).await;
     let journal = directory.path().join("counter.journal");
     let counter = selling(&address, &journal).await;
@@ -78,20 +80,63 @@ async fn a_confirmation_without_an_answer_is_asked_about() {
     proxy.strike(Fault::Mute);
     assert!(matches!(counter.confirm(arrives).await.unwrap(), Answer::Unknown { id, .. } if id == arrives));
     assert_eq!(stands(&counter, arrives), Stands::Unknown);
+    let begun = Instant::now();
     proxy.heal();
     is_settled(&counter).await;
     assert_eq!(stands(&counter, arrives), Stands::Became(Became::Sold));
+    assert!(begun.elapsed() > Duration::from_secs(5), "it was not asked about while it could still arrive");
     // It does not even arrive, and the terminal ends.
     may_sell(&counter).await;
     let lost = hold(&counter, 1, AN_HOUR).await;
     proxy.strike(Fault::Silence);
     assert!(matches!(counter.confirm(lost).await.unwrap(), Answer::Unknown { .. }));
     counter.close().await;
+    service.kill();
+    let service = start(&directory);
+    proxy.aim(port(&service));
     proxy.heal();
     let counter = selling(&address, &journal).await;
     is_settled(&counter).await;
     assert!(is_held(&stands(&counter, lost)), "it is held as before");
     assert!(matches!(counter.confirm(lost).await.unwrap(), Answer::Approved(_)), "and confirmed by its number");
+    counter.close().await;
+    tokio::task::block_in_place(|| service.stop());
+}
+
+/// A doubled tap; and somebody takes the ticket back while it is being confirmed.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_hold_is_confirmed_once_and_not_handed_over_when_it_is_taken_back_meanwhile() {
+    let directory = tempfile::tempdir().unwrap();
+    let service = start(&directory);
+    let (proxy, address) = in_front_of(&service).await;
+    let counter = selling(&address, &directory.path().join("counter.journal")).await;
+    for nth in 0..20 {
+        let id = hold(&counter, nth, AN_HOUR).await;
+        let (one, other) = tokio::join!(counter.confirm(id), counter.confirm(id));
+        let is_sold = |answer: &Result<Answer, NotConfirmed>| match answer {
+            Ok(Answer::Approved(approved)) => approved.id == id,
+            // It came after the first was done.
+            Err(NotConfirmed::NotHeld(stands)) => *stands == Stands::Became(Became::Sold),
+            _ => false,
+        };
+        assert!(is_sold(&one) && is_sold(&other), "{:?} {:?}", one.err(), other.err());
+        assert_eq!(stands(&counter, id), Stands::Became(Became::Sold));
+    }
+    let id = hold(&counter, 20, AN_HOUR).await;
+    assert_eq!(counter.hand_over(id).await.err(), Some(NotHandedOver::Known(stands(&counter, id))), "confirm it");
+    proxy.strike(Fault::Latency(Duration::from_millis(400)));
+    let confirming = counter.confirm(id);
+    let taking_back = async {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        counter.void(id).await
+    };
+    let (confirmed, taken) = tokio::join!(confirming, taking_back);
+    assert_eq!(taken, Ok(Taken::BackLater));
+    assert_eq!(confirmed.err(), Some(NotConfirmed::Over(Became::Voided)), "it is not handed over");
+    proxy.heal();
+    let voided = async || matches!(recorded(&service, 20, id).await, Outcome::Voided(_) | Outcome::Released(_));
+    until("it to be taken back", voided).await;
+    until("the journal to say so", async || stands(&counter, id) == Stands::Voided).await;
     counter.close().await;
     tokio::task::block_in_place(|| service.stop());
 }
@@ -113,7 +158,7 @@ async fn what_was_held_and_handed_over_in_an_outage_is_one_sale() {
         counter.hand_over(id).await.unwrap();
         assert_eq!(stands(&counter, id), Stands::Waits);
     }
-    let service = Service::start(directory.path(), &["--clock", SATURDAY, "--listen", &listen], &[]);
+    let service = Service::start(directory.path(), &["--clock", LATER, "--listen", &listen], &[]);
     is_settled(&counter).await;
     let looks = service.terminal(SITES[1], "looks").await;
     for (nth, id) in [(0, comes), (1, ran_out)] {

@@ -50,7 +50,7 @@ async fn a_counter_sells_refuses_and_takes_back() {
     let counter = selling(&service.address, &directory.path().join("counter.journal")).await;
     let Checked::Answered(may) = counter.check(&sale(0)).await else { panic!("it can be reached") };
     assert!(matches!(may.outcome, Some(Outcome::MayBuy(_))), "{may:?}");
-    assert_eq!(counter.sell_offline(sale(0)).await, Err(NotSold::Reached), "no way around the check");
+    assert_eq!(counter.sell_offline(sale(0)).await, Err(NotSold::NotAway), "no way around the check");
     let Answer::Approved(first) = counter.sell(sale(0)).await.unwrap() else { panic!("not sold") };
     assert_eq!(first.receipt.request_id, first.id.to_string());
     assert_eq!(first.standing.unwrap().units_left, Some(1));

@@ -3,10 +3,10 @@
 use std::path::Path;
 
 use rationd::terminal::Tls;
-use rationd::terminal::counter::{Answer, Counter, Line, Settings};
+use rationd::terminal::counter::{Answer, Counter, Line, NotSold, Settings};
 use rationd::terminal::journal::{Became, Stands, Verdict};
 
-use super::scene::{is_settled, may_sell, sale, settings, site};
+use super::scene::{IN_TIME, is_settled, may_sell, sale, settings, site};
 use crate::service::{Service, rationd};
 use crate::shops::SATURDAY;
 
@@ -64,7 +64,7 @@ async fn a_counter_over_tls_sells_and_makes_up_for_an_outage() {
     tokio::task::block_in_place(|| service.stop());
 }
 
-/// Another site's certificate, one of another authority, none, and a service whose own is not believed.
+/// Another site's certificate, one of another authority, and none.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_counter_that_is_not_let_in_says_so_and_sells_nothing() {
     let directory = tempfile::tempdir().unwrap();
@@ -73,22 +73,28 @@ async fn a_counter_that_is_not_let_in_says_so_and_sells_nothing() {
     let strangers = certificates(elsewhere.path(), site().as_str());
     let strange = Tls { authorities: tls.authorities.clone(), identity: strangers.identity.clone() };
     let nobody = Tls { identity: None, ..tls.clone() };
-    let blind = Tls { authorities: strangers.authorities, identity: strange.identity.clone() };
     let service = Service::start(directory.path(), &[&SERVED[..], &["--clock", SATURDAY]].concat(), &[]);
     for (nth, (tls, words)) in
-        [(tls, "SITE_NOT_YOURS"), (strange, NOT_ACCEPTED), (nobody, NOT_ACCEPTED), (blind, "its authority")]
-            .into_iter()
-            .enumerate()
+        [(tls, "SITE_NOT_YOURS"), (strange, NOT_ACCEPTED), (nobody, NOT_ACCEPTED)].into_iter().enumerate()
     {
         let journal = directory.path().join(format!("{nth}.journal"));
         let (counter, _) = Counter::open(over_tls(&service.address, &journal, tls)).await.unwrap();
         let mut shown = counter.shown();
         let said = shown.wait_for(|shown| matches!(shown.line, Line::TurnedAway(_)));
-        let said = tokio::time::timeout(super::scene::IN_TIME, said).await.expect("said in time").unwrap().clone();
+        let said = tokio::time::timeout(IN_TIME, said).await.expect("said in time").unwrap().clone();
         println!("{said:?}");
         assert!(matches!(&said.line, Line::TurnedAway(why) if why.contains(words)), "{words} is not in {said:?}");
         assert!(matches!(counter.sell(sale(0)).await.unwrap(), Answer::NotYet(Line::TurnedAway(_))));
+        assert_eq!(counter.sell_offline(sale(0)).await, Err(NotSold::NotAway), "it is not away");
         counter.close().await;
     }
+    // Whoever answers and is not believed may be anybody: the service cannot be asked.
+    let blind = Tls { authorities: strangers.authorities, identity: strangers.identity };
+    let journal = directory.path().join("blind.journal");
+    let (counter, _) = Counter::open(over_tls(&service.address, &journal, blind)).await.unwrap();
+    let mut shown = counter.shown();
+    let told = shown.wait_for(|shown| shown.why.as_deref().is_some_and(|why| why.contains("its authority")));
+    assert_eq!(tokio::time::timeout(IN_TIME, told).await.expect("told in time").unwrap().line, Line::Away);
+    counter.close().await;
     tokio::task::block_in_place(|| service.stop());
 }

@@ -150,7 +150,7 @@ async fn what_may_have_been_uploaded_is_taken_back_by_the_service() {
     tokio::task::block_in_place(|| service.stop());
 }
 
-/// The service dies again and again while a site uploads its sheets, also between the ledger and the book.
+/// The service dies again and again while a site uploads its sheets, also when it has not said yet what became of some.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn uploads_that_are_broken_off_by_kill_9_of_the_service_end_as_if_they_had_not_been() {
     const SHEETS: u64 = 600;
@@ -175,9 +175,9 @@ async fn uploads_that_are_broken_off_by_kill_9_of_the_service_end_as_if_they_had
     };
     let is_pending = |sale: &&UploadedSale| sale.verdict() == UploadVerdict::Pending;
     let (mut service, mut seen_pending, mut kills) = (start_again(), 0, 0);
-    // The ledger has what the book does not say yet: that is the moment that matters.
+    // Between its arrival and what became of it: there the ledger may have it, and the book does not say so.
     while seen_pending == 0 || kills < 5 {
-        assert!(kills < 100, "no sale was met between the ledger and the book");
+        assert!(kills < 100, "no sale was met half-way");
         let terminal = service.terminal(SITES[0], "clerk").await;
         let left = report(&service).await.len();
         let mut verdicts = terminal.upload(sheets.clone()).await.unwrap();

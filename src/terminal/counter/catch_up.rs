@@ -108,7 +108,14 @@ async fn resolve(shared: &Arc<Shared>, entry: &Entry) -> Result<bool, TryAgain> 
         Err(error) => return Err(error.into()),
     };
     let Some(what) = wire::became(&result) else { return Ok(false) };
-    shared.write_became(entry.id, what, result.echo).await?;
+    let (id, masked) = (entry.id, wire::masked(result.echo));
+    let decide = move |state: &State| {
+        // Otherwise it has been said meanwhile.
+        let is_open = state.get(id).is_some_and(|entry| entry.todo() == Some(Todo::Resolve));
+        let facts = is_open.then_some(Fact::Became { id, what, masked });
+        Ok::<_, NotWritten>((facts.into_iter().collect(), ()))
+    };
+    shared.write(decide).await?;
     Ok(true)
 }
 

@@ -9,6 +9,7 @@ use tokio::time::sleep;
 use super::shared::{NOBODY_TO_ASK, Shared};
 use super::{Line, Shown, wire};
 use crate::grpc::v1::{self, SessionEnd, open_session_response::Event};
+use crate::terminal::connection::Unreached;
 use crate::terminal::journal::{Fact, NotWritten};
 use crate::terminal::retry::comes_back_after;
 use crate::terminal::{CallError, Connection, Opened, Session, chance};
@@ -53,15 +54,15 @@ pub(super) async fn keep(shared: Arc<Shared>) {
 struct Failed {
     /// So many did.
     count: u32,
-    /// Because of a certificate, as far as is known.
+    /// Because the service does not accept the certificate, as far as is known.
     certificate: Option<String>,
 }
 
 impl Failed {
-    /// Whether the next attempt dials anew and looks into the certificates: over TLS a service that does not accept one hangs up on a
-    /// call as if it were away. More and more seldom, for there is no call in it.
-    fn looks_at_certificates(&self) -> bool {
-        self.count > 0 && (self.count + 1).is_power_of_two()
+    /// Whether the next attempt dials anew and looks why it fails: over TLS a service that does not accept a certificate hangs up on a
+    /// call as if it were away. The second attempt does, and then each fourth.
+    fn looks_why(&self) -> bool {
+        self.count % 4 == 1
     }
 
     /// Nobody answers: how the line stands, and how long to stay away.
@@ -83,14 +84,21 @@ async fn come_in(shared: &Arc<Shared>, place: &mut String, failed: &mut Failed) 
     let mut told = |waiting: &v1::Waiting| shared.show(Line::waiting(waiting), None);
     let asked_after = |after: Option<Duration>| after.unwrap_or_default().mul_f64(1.0 + chance());
     if let Some(tls) = &shared.tls
-        && failed.looks_at_certificates()
-        && let Err(unreachable) = Connection::open(&shared.address, Some(tls)).await
+        && failed.looks_why()
     {
-        let why = unreachable.to_string();
-        failed.certificate = (!unreachable.may_pass()).then(|| why.clone());
-        return failed.stays_away(shared, why);
+        failed.certificate = None;
+        if let Err(unreachable) = Connection::open(&shared.address, Some(tls)).await {
+            let why = unreachable.to_string();
+            // Who is not believed here may be anybody in between: then the service cannot be asked.
+            failed.certificate = (unreachable.what == Unreached::NotAccepted).then(|| why.clone());
+            return failed.stays_away(shared, why);
+        }
     }
-    match shared.terminal.stand_in_line(place, &mut told).await {
+    let answer = shared.terminal.stand_in_line(place, &mut told).await;
+    if !matches!(answer, Err(CallError::Unknown(_))) {
+        failed.certificate = None;
+    }
+    match answer {
         Ok(Some(Opened::Admitted(session))) => {
             place.clear();
             *failed = Failed::default();
@@ -101,7 +109,7 @@ async fn come_in(shared: &Arc<Shared>, place: &mut String, failed: &mut Failed) 
                     shared.has_no_seat(Line::TurnedAway(why.into()), None);
                     REPLACED.mul_f64(1.0 + chance())
                 }
-                Ended::Stream | Ended::Silent => failed.once_more(),
+                Ended::Stream | Ended::Silent => comes_back_after(0, chance()),
             }
         }
         Ok(Some(Opened::SiteFull(v1::SiteFull { cap, holders }))) => {
@@ -121,7 +129,6 @@ async fn come_in(shared: &Arc<Shared>, place: &mut String, failed: &mut Failed) 
         Err(CallError::Unknown(why)) => failed.stays_away(shared, CallError::Unknown(why).to_string()),
         Err(error @ CallError::NotExecuted { .. }) => {
             let why = error.to_string();
-            failed.certificate = None;
             let (line, after) = match error {
                 CallError::NotExecuted { reason, retry_after, .. } if NOBODY_TO_ASK.contains(&&*reason) => {
                     (Line::Away, retry_after)

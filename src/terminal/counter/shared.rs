@@ -1,6 +1,7 @@
 //! What a counter and its tasks share, and how it asks.
 
-use std::collections::HashSet;
+use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -15,7 +16,7 @@ use super::told::Approval;
 use super::{Answer, Line, Offline, Refused, Shown, wire};
 use crate::grpc::v1::{self, purchase_result::Outcome};
 use crate::ids::{LedgerId, RequestId, SiteId};
-use crate::terminal::journal::{Became, Entry, Fact, Journal, NotWritten, Sale, State, Todo};
+use crate::terminal::journal::{self, Became, Fact, Journal, NotWritten, Sale, Stands, State, Todo};
 use crate::terminal::{CallError, DOMAIN, Seat, Terminal, Tls, chance, retry, was_not_sent};
 use crate::time::{Clock, SystemClock};
 
@@ -37,8 +38,9 @@ pub(super) struct Shared {
     pub(super) utc_offset: Duration,
     pub(super) clock: SystemClock,
     pub(super) seated: Mutex<Seated>,
-    /// Purchases that are being made: to ask about one would close its id before it arrives.
-    pub(super) under_way: Mutex<HashSet<RequestId>>,
+    /// Purchases that are being made, each as often as it is: to ask about one would close its id before it arrives, or be answered
+    /// before it has.
+    pub(super) under_way: Mutex<HashMap<RequestId, u32>>,
     pub(super) shown: watch::Sender<Shown>,
 }
 
@@ -81,13 +83,26 @@ pub(super) enum Heard {
 }
 
 /// As long as this is there, nobody asks about the purchase.
-pub(super) struct UnderWay<'a>(&'a Shared, RequestId);
+pub(super) struct UnderWay(Arc<Shared>, RequestId);
 
-impl Drop for UnderWay<'_> {
+impl Drop for UnderWay {
     fn drop(&mut self) {
-        held(&self.0.under_way).remove(&self.1);
-        self.0.refresh();
+        let mut under_way = held(&self.0.under_way);
+        if let Entry::Occupied(mut times) = under_way.entry(self.1) {
+            *times.get_mut() -= 1;
+            if *times.get() == 0 {
+                times.remove();
+            }
+        }
+        drop(under_way);
+        refresh(&self.0.journal, &self.0.shown);
     }
+}
+
+/// Counts anew what the screen shows, and wakes whoever makes up for an outage.
+fn refresh(journal: &Journal, shown: &watch::Sender<Shown>) {
+    let counted = journal.read(|state| (state.waiting(), state.unresolved(), state.to_mend()));
+    shown.send_modify(|shown| (shown.waiting, shown.unresolved, shown.to_mend) = counted);
 }
 
 impl Shared {
@@ -100,7 +115,7 @@ impl Shared {
         T: Send + 'static,
         E: From<NotWritten> + Send + 'static,
     {
-        let (journal, now) = (self.journal.clone(), self.clock.now());
+        let (journal, shown, now) = (self.journal.clone(), self.shown.clone(), self.clock.now());
         let written = self.tasks.spawn_blocking(move || {
             let mut is_written = false;
             let answer = journal.write::<T, Decided<E>>(|state| {
@@ -108,22 +123,23 @@ impl Shared {
                 is_written = !facts.is_empty();
                 Ok((facts, answer))
             });
-            match answer {
+            let (answer, trouble) = match answer {
                 Ok(answer) if is_written => (Ok(answer), Some(journal.tidy(now))),
                 Ok(answer) => (Ok(answer), None),
                 Err(Decided::No(error)) => (Err(error), None),
                 Err(Decided::NotWritten(error)) => (Err(error.clone().into()), Some(Err(error))),
+            };
+            if let Some(trouble) = trouble {
+                shown.send_modify(|shown| shown.trouble = trouble.err().map(|error| error.to_string()));
             }
+            refresh(&journal, &shown);
+            answer
         });
-        let (answer, trouble) = written.await.unwrap_or_else(|error| {
+        written.await.unwrap_or_else(|error| {
             let error = NotWritten { path: PathBuf::new(), why: error.to_string() };
-            (Err(error.clone().into()), Some(Err(error)))
-        });
-        if let Some(trouble) = trouble {
-            self.shown.send_modify(|shown| shown.trouble = trouble.err().map(|error| error.to_string()));
-        }
-        self.refresh();
-        answer
+            self.shown.send_modify(|shown| shown.trouble = Some(error.to_string()));
+            Err(error.into())
+        })
     }
 
     /// What became of a purchase. If it cannot be written down, it will be asked for once more, and the screen shows the trouble.
@@ -133,14 +149,12 @@ impl Shared {
         what: Became,
         echo: Option<v1::Echo>,
     ) -> Result<(), NotWritten> {
-        let masked = echo.map(|echo| echo.masked_number).filter(|masked| !masked.is_empty());
+        let masked = wire::masked(echo);
         self.write(move |_| Ok((vec![Fact::Became { id, what, masked }], ()))).await
     }
 
-    /// Counts anew what the screen shows, and wakes whoever makes up for an outage.
     pub(super) fn refresh(&self) {
-        let counted = self.journal.read(|state| (state.waiting(), state.unresolved(), state.to_mend()));
-        self.shown.send_modify(|shown| (shown.waiting, shown.unresolved, shown.to_mend) = counted);
+        refresh(&self.journal, &self.shown);
     }
 
     pub(super) fn show(&self, line: Line, why: Option<String>) {
@@ -148,7 +162,7 @@ impl Shared {
     }
 
     /// What is to be asked and taken back, but for purchases under way and what there is no hope for.
-    pub(super) fn questions(&self, hopeless: &Hopeless) -> Vec<(Todo, Entry)> {
+    pub(super) fn questions(&self, hopeless: &Hopeless) -> Vec<(Todo, journal::Entry)> {
         self.look_at_work(hopeless, |work| {
             work.filter(|(todo, _)| Todo::Upload != *todo).map(|(todo, entry)| (todo, entry.clone())).collect()
         })
@@ -161,16 +175,20 @@ impl Shared {
     fn look_at_work<T>(
         &self,
         hopeless: &Hopeless,
-        look: impl FnOnce(&mut dyn Iterator<Item = (Todo, &Entry)>) -> T,
+        look: impl FnOnce(&mut dyn Iterator<Item = (Todo, &journal::Entry)>) -> T,
     ) -> T {
         let under_way = held(&self.under_way).clone();
-        let is_free = |todo, id| !under_way.contains(&id) && !hopeless.contains(&(todo, id));
+        let is_free = |todo, id| !under_way.contains_key(&id) && !hopeless.contains(&(todo, id));
         self.journal.read(|state| look(&mut state.todo().filter(|(todo, entry)| is_free(*todo, entry.id))))
     }
 
-    pub(super) fn goes_under_way(&self, id: RequestId) -> UnderWay<'_> {
-        held(&self.under_way).insert(id);
-        UnderWay(self, id)
+    pub(super) fn goes_under_way(self: &Arc<Self>, id: RequestId) -> UnderWay {
+        *held(&self.under_way).entry(id).or_default() += 1;
+        UnderWay(self.clone(), id)
+    }
+
+    pub(super) fn is_under_way(&self, id: RequestId) -> bool {
+        held(&self.under_way).contains_key(&id)
     }
 
     /// It may sell.
@@ -193,6 +211,15 @@ impl Shared {
         let mut seated = held(&self.seated);
         if seated.number == number && seated.seat.take().is_some() {
             self.show(line, Some(why.to_owned()));
+        }
+    }
+
+    /// Somebody without a seat got no answer, while the line stood so.
+    pub(super) fn got_no_answer(&self, number: u64, line: &Line, why: &str) {
+        let mut seated = held(&self.seated);
+        if seated.number == number && self.shown.borrow().line == *line {
+            seated.seat = None;
+            self.show(Line::Away, Some(why.to_owned()));
         }
     }
 
@@ -336,7 +363,11 @@ impl Shared {
         };
         // What the service has decided is true whether it can be written down or not; it will be asked once more.
         let _ = self.write_became(id, became, echo).await;
-        Ok(answer)
+        // Somebody has taken it back meanwhile: it is not handed over.
+        let is_taken_back = |state: &State| {
+            state.get(id).is_some_and(|entry| matches!(entry.stands(), Stands::Voiding | Stands::Voided))
+        };
+        if self.journal.read(is_taken_back) { Err(Became::Voided) } else { Ok(answer) }
     }
 
     pub(super) fn unknown<Yes>(&self, id: RequestId, sale: &Sale) -> Answer<Yes> {

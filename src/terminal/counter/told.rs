@@ -133,6 +133,7 @@ pub enum Answer<Yes = Approved> {
         why: String,
     },
     /// The service cannot be reached, and nothing is recorded there: [`Counter::sell_offline`](super::Counter::sell_offline) or not.
+    /// To a confirmation: it is held as before; [`Counter::hand_over`](super::Counter::hand_over) or not.
     Offline(Offline),
     /// It was sent, and nobody can say what became of it: [`Counter::hand_over`](super::Counter::hand_over) or not. It is asked about
     /// by itself.
@@ -144,7 +145,7 @@ pub enum Answer<Yes = Approved> {
     },
     /// The service is there, and this terminal has no seat.
     NotYet(Line),
-    /// The service has not done it, for this reason: nothing is recorded.
+    /// The service has not done it, for this reason: nothing is recorded, and what was held still is.
     Failed(CallError),
 }
 
@@ -189,9 +190,9 @@ pub enum NotSold {
     /// The operator has said that nothing is sold meanwhile.
     #[error("under this programme nothing is sold while the service is away")]
     Stopped,
-    /// The service is there: [`Counter::sell`](super::Counter::sell).
-    #[error("the service can be asked: ask it")]
-    Reached,
+    /// The service is not away: [`Counter::sell`](super::Counter::sell).
+    #[error("the service is not away: ask it")]
+    NotAway,
 }
 
 /// Why it was not written down that a purchase was handed over.
@@ -220,6 +221,9 @@ pub enum NotConfirmed {
     /// This terminal has not held it, or does not remember it.
     #[error("this terminal knows of no hold {0}")]
     NotOurs(RequestId),
+    /// Its number is not kept any more: it has run out long ago.
+    #[error("the number that it was held for is not kept any more")]
+    NumberGone,
     /// It is no hold as far as is known, or none any more.
     #[error("it is not held: {0:?}")]
     NotHeld(Stands),

@@ -102,6 +102,11 @@ pub(super) fn became(result: &PurchaseResult) -> Option<Became> {
     })
 }
 
+/// The number, as an echo shows it.
+pub(super) fn masked(echo: Option<v1::Echo>) -> Option<String> {
+    echo.map(|echo| echo.masked_number).filter(|masked| !masked.is_empty())
+}
+
 /// What is said of an upload. A failure is no verdict.
 pub(super) fn verdict(told: Told) -> Result<Verdict, v1::Failure> {
     let earlier = |purchase: v1::EarlierPurchase| EarlierElsewhere {

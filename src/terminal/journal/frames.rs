@@ -30,7 +30,7 @@ use zeroize::Zeroizing;
 
 use super::key::LENGTH as KEY;
 
-/// The only layout that there is so far.
+/// The only layout that is read. The first did not say how long what is held is held.
 pub(super) const LAYOUT: u8 = 2;
 const MAGIC: [u8; 8] = *b"rationdj";
 /// With which a frame begins.

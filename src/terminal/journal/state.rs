@@ -12,6 +12,8 @@ use crate::time::Timestamp;
 
 /// How long the number of a sale that is settled is kept, so that it can still be taken back after a restart.
 const NUMBER_KEPT: Duration = Duration::from_secs(3_600);
+/// How long the number of a hold is kept after it has run out: longer than a terminal is left on.
+const HELD_KEPT: Duration = Duration::from_secs(86_400);
 /// How long a sale is remembered without its number: longer than a week, so that the terminal can warn of it.
 const REMEMBERED: Duration = Duration::from_secs(8 * 86_400);
 
@@ -30,6 +32,8 @@ pub struct Entry {
     /// It was sent as a purchase, under this ledger.
     pub(in crate::terminal) asked: Option<LedgerId>,
     pub(in crate::terminal) became: Option<Became>,
+    /// It was held, until then.
+    held: Option<i64>,
     /// It was handed over without an answer.
     pub(in crate::terminal) sold_offline: Option<i64>,
     /// The service may have it by an upload.
@@ -157,9 +161,15 @@ impl Entry {
         }
     }
 
-    /// It is held for somebody who may still come for it.
+    /// It is held for somebody who may still come for it, or was of late: then it is asked about when the journal is opened.
     fn is_held(&self, now: Timestamp) -> bool {
-        matches!(self.stands(), Stands::Became(Became::Held { until }) if now < until)
+        matches!(self.stands(), Stands::Became(Became::Held { until }) if now < until.plus(HELD_KEPT))
+    }
+
+    /// What it stays as long as nothing is made of it: it is held, or it is not known what became of the wish to make it a sale.
+    pub(in crate::terminal) fn hold(&self) -> Option<Became> {
+        let until = Timestamp::from_millis(self.held?);
+        matches!(self.stands(), Stands::Unknown | Stands::Became(Became::Held { .. })).then_some(Became::Held { until })
     }
 
     /// Nobody could say what it is, so a person must, who needs all of it.
@@ -195,6 +205,9 @@ impl State {
             }
             Fact::Uploading { ids } => ids.into_iter().for_each(|id| self.known(id, |entry| entry.uploading = true)),
             Fact::Became { id, what, masked } => self.known(id, |entry| {
+                if let Became::Held { until } = &what {
+                    entry.held = Some(until.as_millis());
+                }
                 entry.became = Some(what);
                 entry.masked = masked.unwrap_or_else(|| std::mem::take(&mut entry.masked));
             }),
@@ -222,6 +235,7 @@ impl State {
                     sale: Some(sale),
                     asked: None,
                     became: None,
+                    held: None,
                     sold_offline: None,
                     uploading: false,
                     verdict: None,
@@ -283,8 +297,13 @@ impl State {
         self.entries.iter().filter(|entry| entry.needs_a_person()).count()
     }
 
-    /// What was not taken is uploaded once more: a programme or a word may be known by now, and a day that was to come be there.
-    pub(super) fn try_again(&mut self) {
+    /// What was not taken is uploaded once more: a programme or a word may be known by now, and a day that was to come be there. What was
+    /// held and has run out is asked about once more.
+    pub(super) fn try_again(&mut self, now: Timestamp) {
+        let ran_out = |entry: &&mut Entry| {
+            entry.sale.is_some() && matches!(entry.became, Some(Became::Held { until }) if until < now)
+        };
+        self.entries.iter_mut().filter(ran_out).for_each(|entry| entry.became = None);
         for entry in self.entries.iter_mut().filter(|entry| entry.needs_a_person() && entry.sale.is_some()) {
             entry.verdict = None;
         }
@@ -504,6 +523,30 @@ mod tests {
     }
 
     #[test]
+    fn what_is_held_keeps_its_number_and_is_asked_about_when_it_has_run_out() {
+        let held = || Became::Held { until: at(7_200) };
+        let state = after([told(), asked(0), became(0, held())]);
+        let has_number = |state: &State| state.get(id(0)).map(|entry| entry.sale.is_some());
+        assert_eq!((todo(&state), state.get(id(0)).unwrap().hold()), (vec![], Some(held())));
+        let [live, of_late, gone] = [7_000, 90_000, 7_200 + 86_400].map(|seconds| state.still_needed(at(seconds)));
+        assert_eq!([&live, &of_late, &gone].map(has_number), [Some(true), Some(true), Some(false)]);
+        for (mut state, now, open) in
+            [(live, 7_000, vec![]), (of_late, 90_000, vec![(Todo::Resolve, id(0))]), (gone, 99_999, vec![])]
+        {
+            state.try_again(at(now));
+            assert_eq!(todo(&state), open, "at {now}");
+        }
+        // Confirmed without an answer it is asked about, and may be confirmed again.
+        let confirming = after([told(), asked(0), became(0, held()), Fact::Confirming { id: id(0) }]);
+        assert_eq!((todo(&confirming), stands(&confirming)), (vec![(Todo::Resolve, id(0))], Stands::Unknown));
+        assert_eq!(confirming.get(id(0)).unwrap().hold(), Some(held()));
+        let sold =
+            after([told(), asked(0), became(0, held()), Fact::Confirming { id: id(0) }, became(0, Became::Sold)]);
+        assert_eq!((todo(&sold), sold.get(id(0)).unwrap().hold()), (vec![], None));
+        assert_eq!(after([told(), asked(0)]).get(id(0)).unwrap().hold(), None, "of this nobody knows that it is held");
+    }
+
+    #[test]
     fn what_the_service_has_not_taken_is_never_forgotten_and_uploaded_once_more() {
         let verdicts = [Verdict::Invalid(vec![]), Verdict::Quarantined("it lies in the future".into())];
         for verdict in verdicts {
@@ -513,19 +556,19 @@ mod tests {
             assert_eq!((todo(&state), state.to_mend()), (vec![], 1));
             state = state.still_needed(long_after);
             assert_eq!(state.rows(long_after).len(), 1, "also among the newest");
-            state.try_again();
+            state.try_again(long_after);
             assert_eq!((todo(&state), state.to_mend()), (vec![(Todo::Upload, id(0))], 0));
             assert_eq!(state.rows(long_after).len(), 1, "also while it waits");
             state.apply(judged());
             assert_eq!((todo(&state), state.to_mend()), (vec![], 1));
             let taken_back = [Fact::VoidWanted { id: id(0), buyer: None }, Fact::Voided { id: id(0) }];
             taken_back.into_iter().for_each(|fact| state.apply(fact));
-            state.try_again();
+            state.try_again(long_after);
             assert_eq!((todo(&state), state.to_mend()), (vec![], 0), "taken back is done with");
             assert_eq!(state.still_needed(long_after).rows(Timestamp::EPOCH).len(), 0);
         }
         let mut taken = after([sold_offline(0), judged(0)]);
-        taken.try_again();
+        taken.try_again(at(200));
         assert_eq!(todo(&taken), []);
     }
 
