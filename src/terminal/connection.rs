@@ -36,8 +36,10 @@ pub struct Unreachable {
 pub(super) enum Unreached {
     /// Nobody answers, and somebody may in a moment.
     NoAnswer,
-    /// It has hung up after the handshake: it does not accept the certificate that was shown.
+    /// It has said that it does not accept the certificate that was shown.
     NotAccepted,
+    /// It has hung up after the handshake without a word: likely for the certificate, but it may also have ended just then.
+    HungUp,
     /// Whoever answers does not speak as the service does or is not believed, or the address is none.
     Otherwise,
 }
@@ -45,7 +47,7 @@ pub(super) enum Unreached {
 impl Unreachable {
     /// Whether it may be otherwise in a moment; if not, somebody must look at the address or the certificates.
     pub fn may_pass(&self) -> bool {
-        self.what == Unreached::NoAnswer
+        matches!(self.what, Unreached::NoAnswer | Unreached::HungUp)
     }
 }
 
@@ -64,6 +66,9 @@ fn advice(why: &str) -> &'static str {
 /// What to look for where the service has ended the connection after the handshake. It does not always get round to saying why.
 const NOT_ACCEPTED: &str = "the service does not accept the certificate that was shown: it must be of the service's authority \
                             (tls.client_ca), for clients, and not expired; the service's log says what is wrong with it";
+
+/// How it says why where it does.
+const TOLD_WHY: &str = "fatal alert";
 
 /// Whom to trust and who to be on an `https://` address. All of it is PEM.
 #[derive(Clone, Default)]
@@ -136,7 +141,9 @@ impl Connection {
             return Err(if broken.is::<TimeoutExpired>() {
                 Unreachable { what: Unreached::NoAnswer, ..unreachable }
             } else {
-                Unreachable { advice: NOT_ACCEPTED, what: Unreached::NotAccepted, ..unreachable }
+                let is_told = unreachable.why.contains(TOLD_WHY);
+                let what = if is_told { Unreached::NotAccepted } else { Unreached::HungUp };
+                Unreachable { advice: NOT_ACCEPTED, what, ..unreachable }
             });
         }
         Ok(Self { channel, repeats: Repeats::new() })

@@ -47,10 +47,11 @@ mod told;
 mod wire;
 
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use shared::{Call, NOBODY_TO_ASK, Shared, held};
+use shared::{Before, Call, NOBODY_TO_ASK, Shared, held};
 use tokio::sync::watch;
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep, timeout};
@@ -165,6 +166,7 @@ impl Counter {
             clock,
             seated: Mutex::default(),
             under_way: Mutex::default(),
+            confirmations: AtomicU64::default(),
             shown: watch::Sender::new(shown),
         });
         shared.refresh();
@@ -204,10 +206,11 @@ impl Counter {
         let shared = &self.shared;
         let mut shown = shared.shown.subscribe();
         let known = timeout(shared.patience, shown.wait_for(|shown| shown.line != Line::Connecting)).await;
-        let line = match known.ok().and_then(Result::ok).map(|shown| shown.line.clone()) {
-            None | Some(Line::Away) => return Checked::Offline(shared.offline(sale)),
-            Some(line) if !line.is_reached() => return Checked::NotYet(line),
-            Some(line) => line,
+        let known = known.ok().and_then(Result::ok).map(|shown| shown.line.clone());
+        let line = match known.unwrap_or_else(|| shared.was_waited_for()) {
+            Line::Away => return Checked::Offline(shared.offline(sale)),
+            line if !line.is_reached() => return Checked::NotYet(line),
+            line => line,
         };
         let number = held(&shared.seated).number;
         shared.terminal.repeats.call();
@@ -225,7 +228,7 @@ impl Counter {
                 shared.got_no_answer(number, &line, &why);
                 Checked::Offline(shared.offline(sale))
             }
-            Ok(_) => Checked::Offline(shared.offline(sale)),
+            Ok(_) => Checked::Failed(CallError::Unknown("an answer without a result".into())),
         }
     }
 
@@ -265,7 +268,7 @@ impl Counter {
             shared.ask((number, seat, ledger), &call, deadline).await
         };
         // What is no answer to a new id is asked about.
-        Ok(shared.tell(id, &sale, heard, None).await.unwrap_or_else(|_| shared.unknown(id, &sale)))
+        Ok(shared.tell(id, &sale, heard, &Before::Nothing).await.unwrap_or_else(|_| shared.unknown(id, &sale)))
     }
 
     /// Makes a hold a sale, when its buyer is there. Without an answer it can be done again: it is one sale. While the service is away
@@ -273,17 +276,19 @@ impl Counter {
     pub async fn confirm(&self, id: RequestId) -> Result<Answer, NotConfirmed> {
         let shared = &self.shared;
         let deadline = Instant::now() + shared.patience;
-        let (.., sale) = shared.journal.read(|state| held_under(state, id))?;
-        let seat = match shared.seat(deadline).await {
-            Ok(seat) => seat,
-            Err(line) => return Ok(self.without_seat(line, &sale)),
+        let (_, before, sale) = shared.journal.read(|state| held_under(state, id, 0))?;
+        let seat = match (shared.seat(deadline).await, before) {
+            (Ok(seat), _) => seat,
+            (Err(Line::Away), Before::Unknown) => return Ok(shared.unknown(id, &sale)),
+            (Err(line), _) => return Ok(self.without_seat(line, &sale)),
         };
         let under_way = shared.goes_under_way(id);
+        let begun = shared.confirmations.fetch_add(1, Ordering::SeqCst) + 1;
         let decide =
-            move |state: &State| Ok::<_, NotConfirmed>((vec![Fact::Confirming { id }], held_under(state, id)?));
-        let (call, held, sale) = shared.write(decide).await?;
+            move |state: &State| Ok::<_, NotConfirmed>((vec![Fact::Confirming { id }], held_under(state, id, begun)?));
+        let (call, before, sale) = shared.write(decide).await?;
         let heard = shared.ask(seat, &call, deadline).await;
-        match shared.tell(id, &sale, heard, Some(held)).await {
+        match shared.tell(id, &sale, heard, &before).await {
             Ok(answer) => {
                 if matches!(answer, Answer::Unknown { .. }) {
                     // It may still arrive: to be told before that it is held would be no answer.
@@ -324,8 +329,8 @@ impl Counter {
     /// Writes down that a purchase was handed over although nobody could say what became of it, or what was held although it could
     /// not be confirmed. It keeps its id, so that it is one sale whether it had been recorded or not.
     pub async fn hand_over(&self, id: RequestId) -> Result<(), NotHandedOver> {
-        let (now, is_reached) = (self.shared.clock.now(), self.shared.shown.borrow().line.is_reached());
-        self.shared.write(move |state| Ok((hand_over(state, id, now, is_reached)?, ()))).await
+        let (now, is_away) = (self.shared.clock.now(), self.shared.shown.borrow().line == Line::Away);
+        self.shared.write(move |state| Ok((hand_over(state, id, now, is_away)?, ()))).await
     }
 
     /// Takes a sale back. One that was made offline, and of which the service has not heard, is never uploaded.
@@ -381,12 +386,16 @@ fn never_taken(answer: Result<Option<Became>, CallError>) -> Option<Stands> {
     }
 }
 
-/// What makes this hold a sale, how it stands until then, and what is held.
-fn held_under(state: &State, id: RequestId) -> Result<(Call, Became, Sale), NotConfirmed> {
+/// What makes this hold a sale, how it stands when this many confirmations have begun, and what is held.
+fn held_under(state: &State, id: RequestId, begun: u64) -> Result<(Call, Before, Sale), NotConfirmed> {
     let entry = state.get(id).ok_or(NotConfirmed::NotOurs(id))?;
-    let held = entry.hold().ok_or_else(|| NotConfirmed::NotHeld(entry.stands()))?;
+    let before = match entry.stands() {
+        Stands::Became(held @ Became::Held { .. }) => Before::Held(held, begun),
+        Stands::Unknown if entry.was_held() => Before::Unknown,
+        stands => return Err(NotConfirmed::NotHeld(stands)),
+    };
     let (hold, sale) = wire::confirm(entry).zip(entry.sale.clone()).ok_or(NotConfirmed::NumberGone)?;
-    Ok((Call::Confirm(hold), held, sale))
+    Ok((Call::Confirm(hold), before, sale))
 }
 
 /// When a sale offline is made. No sale comes before one that is written down already: the clock has gone back, and is not believed.
@@ -396,11 +405,11 @@ fn dated(state: &State, now: Timestamp) -> Timestamp {
 
 /// What is written down of a purchase that was handed over. Whatever the service has said meanwhile, the goods are gone: unless the
 /// sale stands there, it is entered late under its id.
-fn hand_over(state: &State, id: RequestId, now: Timestamp, is_reached: bool) -> Result<Vec<Fact>, NotHandedOver> {
+fn hand_over(state: &State, id: RequestId, now: Timestamp, is_away: bool) -> Result<Vec<Fact>, NotHandedOver> {
     let entry = state.get(id).ok_or(NotHandedOver::NotAsked(id))?;
     match (entry.stands(), &entry.sale) {
-        // It can be confirmed.
-        (held @ Stands::Became(Became::Held { .. }), _) if is_reached => Err(NotHandedOver::Known(held)),
+        // It is the service that says whether it still is.
+        (held @ Stands::Became(Became::Held { .. }), _) if !is_away => Err(NotHandedOver::Known(held)),
         // Handed over twice is handed over.
         (Stands::Waits, _) => Ok(Vec::new()),
         (
@@ -507,11 +516,11 @@ mod tests {
         let held = Became::Held { until: at(60) };
         for what in [held, refused, Became::Released, Became::Voided, Became::NotRecorded, Became::NotYours] {
             let state = after(vec![told(0), asked(), became(what)]);
-            assert!(hand_over(&state, id(), at(5), false).is_ok_and(|facts| facts.len() == 1));
+            assert!(hand_over(&state, id(), at(5), true).is_ok_and(|facts| facts.len() == 1));
         }
         for what in [Became::Sold, Became::NotRequired, Became::NotExecuted("OVERLOADED".into())] {
             let state = after(vec![told(0), asked(), became(what.clone())]);
-            assert!(hand_over(&state, id(), at(5), false).err() == Some(NotHandedOver::Known(Stands::Became(what))));
+            assert!(hand_over(&state, id(), at(5), true).err() == Some(NotHandedOver::Known(Stands::Became(what))));
         }
     }
 

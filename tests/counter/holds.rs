@@ -4,11 +4,11 @@ use std::time::{Duration, Instant};
 
 use rationd::grpc::v1::purchase_result::Outcome;
 use rationd::ids::RequestId;
-use rationd::terminal::counter::{Answer, Counter, NotConfirmed, NotHandedOver, Taken};
+use rationd::terminal::counter::{Answer, Counter, NotConfirmed, NotHandedOver, Settings, Taken};
 use rationd::terminal::journal::{Became, Stands, Verdict};
 use tempfile::TempDir;
 
-use super::scene::{in_front_of, is_settled, may_sell, port, recorded, sale, selling, until};
+use super::scene::{in_front_of, is_settled, may_sell, port, recorded, sale, selling, settings, until};
 use crate::service::Service;
 use crate::shops::{SATURDAY, SITES, bought, number};
 use crate::support::proxy::Fault;
@@ -84,7 +84,7 @@ async fn a_confirmation_without_an_answer_is_asked_about() {
     proxy.heal();
     is_settled(&counter).await;
     assert_eq!(stands(&counter, arrives), Stands::Became(Became::Sold));
-    assert!(begun.elapsed() > Duration::from_secs(5), "it was not asked about while it could still arrive");
+    assert!(begun.elapsed() > Duration::from_secs(10), "it was not asked about while it could still arrive");
     // It does not even arrive, and the terminal ends.
     may_sell(&counter).await;
     let lost = hold(&counter, 1, AN_HOUR).await;
@@ -109,7 +109,9 @@ async fn a_hold_is_confirmed_once_and_not_handed_over_when_it_is_taken_back_mean
     let directory = tempfile::tempdir().unwrap();
     let service = start(&directory);
     let (proxy, address) = in_front_of(&service).await;
-    let counter = selling(&address, &directory.path().join("counter.journal")).await;
+    let settings = settings(&address, &directory.path().join("counter.journal"));
+    let (counter, _) = Counter::open(Settings { patience: Duration::from_secs(30), ..settings }).await.unwrap();
+    may_sell(&counter).await;
     for nth in 0..20 {
         let id = hold(&counter, nth, AN_HOUR).await;
         let (one, other) = tokio::join!(counter.confirm(id), counter.confirm(id));
@@ -124,10 +126,10 @@ async fn a_hold_is_confirmed_once_and_not_handed_over_when_it_is_taken_back_mean
     }
     let id = hold(&counter, 20, AN_HOUR).await;
     assert_eq!(counter.hand_over(id).await.err(), Some(NotHandedOver::Known(stands(&counter, id))), "confirm it");
-    proxy.strike(Fault::Latency(Duration::from_millis(400)));
+    proxy.strike(Fault::Latency(Duration::from_secs(1)));
     let confirming = counter.confirm(id);
     let taking_back = async {
-        tokio::time::sleep(Duration::from_millis(200)).await;
+        until("it to be sent", async || stands(&counter, id) == Stands::Unknown).await;
         counter.void(id).await
     };
     let (confirmed, taken) = tokio::join!(confirming, taking_back);

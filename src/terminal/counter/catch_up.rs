@@ -3,6 +3,7 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::time::sleep;
@@ -101,21 +102,20 @@ async fn ask(shared: &Arc<Shared>, hopeless: &mut Hopeless, failed: u32) -> Resu
 
 /// Asks what became of a purchase. `false`: there is no answer, nor will there be.
 async fn resolve(shared: &Arc<Shared>, entry: &Entry) -> Result<bool, TryAgain> {
+    let begun = shared.confirmations.load(Ordering::SeqCst);
     let Some(request) = wire::get(entry) else { return Ok(false) };
+    if shared.is_under_way(entry.id) {
+        // It is asked about afterwards.
+        return Ok(true);
+    }
     let result = match shared.terminal.resolve(request).await {
         Ok(response) => response.result.unwrap_or_default(),
         Err(CallError::NotExecuted { retry_after: None, .. }) => return Ok(false),
         Err(error) => return Err(error.into()),
     };
     let Some(what) = wire::became(&result) else { return Ok(false) };
-    let (id, masked) = (entry.id, wire::masked(result.echo));
-    let decide = move |state: &State| {
-        // Otherwise it has been said meanwhile.
-        let is_open = state.get(id).is_some_and(|entry| entry.todo() == Some(Todo::Resolve));
-        let facts = is_open.then_some(Fact::Became { id, what, masked });
-        Ok::<_, NotWritten>((facts.into_iter().collect(), ()))
-    };
-    shared.write(decide).await?;
+    // What somebody has begun to confirm since is asked about once more.
+    shared.settle(entry.id, what, result.echo, begun).await?;
     Ok(true)
 }
 

@@ -56,13 +56,15 @@ struct Failed {
     count: u32,
     /// Because the service does not accept the certificate, as far as is known.
     certificate: Option<String>,
+    /// It hung up after the handshake when that was looked into last. Who does so twice does not accept the certificate.
+    hung_up: bool,
 }
 
 impl Failed {
     /// Whether the next attempt dials anew and looks why it fails: over TLS a service that does not accept a certificate hangs up on a
     /// call as if it were away. The second attempt does, and then each fourth.
     fn looks_why(&self) -> bool {
-        self.count % 4 == 1
+        self.count % 4 == 1 || (self.hung_up && self.certificate.is_none())
     }
 
     /// Nobody answers: how the line stands, and how long to stay away.
@@ -86,17 +88,21 @@ async fn come_in(shared: &Arc<Shared>, place: &mut String, failed: &mut Failed) 
     if let Some(tls) = &shared.tls
         && failed.looks_why()
     {
-        failed.certificate = None;
-        if let Err(unreachable) = Connection::open(&shared.address, Some(tls)).await {
-            let why = unreachable.to_string();
-            // Who is not believed here may be anybody in between: then the service cannot be asked.
-            failed.certificate = (unreachable.what == Unreached::NotAccepted).then(|| why.clone());
-            return failed.stays_away(shared, why);
+        match Connection::open(&shared.address, Some(tls)).await {
+            Ok(_) => (failed.certificate, failed.hung_up) = (None, false),
+            Err(unreachable) => {
+                let why = unreachable.to_string();
+                let hung_up = std::mem::replace(&mut failed.hung_up, unreachable.what == Unreached::HungUp);
+                // Who is not believed here may be anybody in between: then the service cannot be asked.
+                let is_refused = unreachable.what == Unreached::NotAccepted || (hung_up && failed.hung_up);
+                failed.certificate = is_refused.then(|| why.clone());
+                return failed.stays_away(shared, why);
+            }
         }
     }
     let answer = shared.terminal.stand_in_line(place, &mut told).await;
     if !matches!(answer, Err(CallError::Unknown(_))) {
-        failed.certificate = None;
+        (failed.certificate, failed.hung_up) = (None, false);
     }
     match answer {
         Ok(Some(Opened::Admitted(session))) => {

@@ -2,7 +2,9 @@
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
+use std::mem::discriminant;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -41,6 +43,8 @@ pub(super) struct Shared {
     /// Purchases that are being made, each as often as it is: to ask about one would close its id before it arrives, or be answered
     /// before it has.
     pub(super) under_way: Mutex<HashMap<RequestId, u32>>,
+    /// How many confirmations have begun: what was asked before one of them says nothing of it.
+    pub(super) confirmations: AtomicU64,
     pub(super) shown: watch::Sender<Shown>,
 }
 
@@ -73,6 +77,16 @@ impl Call {
     }
 }
 
+/// What is known of an id before a call is made under it.
+pub(super) enum Before {
+    /// It is new.
+    Nothing,
+    /// It is held so, when this many confirmations have begun.
+    Held(Became, u64),
+    /// A call was made under it, and nobody knows what became of that.
+    Unknown,
+}
+
 /// What a call came to.
 pub(super) enum Heard {
     Answer(Box<v1::PurchaseResult>),
@@ -101,8 +115,11 @@ impl Drop for UnderWay {
 
 /// Counts anew what the screen shows, and wakes whoever makes up for an outage.
 fn refresh(journal: &Journal, shown: &watch::Sender<Shown>) {
-    let counted = journal.read(|state| (state.waiting(), state.unresolved(), state.to_mend()));
-    shown.send_modify(|shown| (shown.waiting, shown.unresolved, shown.to_mend) = counted);
+    // Counted under its lock: no older count comes after a newer one.
+    shown.send_modify(|shown| {
+        (shown.waiting, shown.unresolved, shown.to_mend) =
+            journal.read(|state| (state.waiting(), state.unresolved(), state.to_mend()));
+    });
 }
 
 impl Shared {
@@ -214,10 +231,10 @@ impl Shared {
         }
     }
 
-    /// Somebody without a seat got no answer, while the line stood so.
+    /// Somebody got no answer who needs no seat, while the line stood so.
     pub(super) fn got_no_answer(&self, number: u64, line: &Line, why: &str) {
         let mut seated = held(&self.seated);
-        if seated.number == number && self.shown.borrow().line == *line {
+        if seated.number == number && discriminant(&self.shown.borrow().line) == discriminant(line) {
             seated.seat = None;
             self.show(Line::Away, Some(why.to_owned()));
         }
@@ -239,16 +256,21 @@ impl Shared {
                 line => return Err(line),
             }
             if timeout_at(deadline, shown.changed()).await.is_err() {
-                self.shown.send_if_modified(|shown| {
-                    let is_silent = shown.line == Line::Connecting;
-                    if is_silent {
-                        (shown.line, shown.why) = (Line::Away, Some("no answer in time".into()));
-                    }
-                    is_silent
-                });
-                return Err(self.shown.borrow().line.clone());
+                return Err(self.was_waited_for());
             }
         }
+    }
+
+    /// Whoever is still connecting then is taken for away.
+    pub(super) fn was_waited_for(&self) -> Line {
+        self.shown.send_if_modified(|shown| {
+            let is_silent = shown.line == Line::Connecting;
+            if is_silent {
+                (shown.line, shown.why) = (Line::Away, Some("no answer in time".into()));
+            }
+            is_silent
+        });
+        self.shown.borrow().line.clone()
     }
 
     /// What a clerk is told while nobody can be asked.
@@ -320,21 +342,24 @@ impl Shared {
         Heard::Unknown
     }
 
-    /// Writes down what a call came to, and says it to the clerk. `held`: it was to make this hold a sale, which stays one if
-    /// nothing was done. An answer that is none to such a call is given back, and not written down.
+    /// Writes down what a call came to, and says it to the clerk. An answer that is none to such a call, or that is no longer true, is
+    /// given back, and not written down.
     pub(super) async fn tell<Yes: Approval>(
-        &self,
+        self: &Arc<Self>,
         id: RequestId,
         sale: &Sale,
         heard: Heard,
-        held: Option<Became>,
+        before: &Before,
     ) -> Result<Answer<Yes>, Became> {
-        let not_executed = |reason| held.unwrap_or(Became::NotExecuted(reason));
-        let (became, echo, answer) = match heard {
+        let result = match heard {
             Heard::Unknown => return Ok(self.unknown(id, sale)),
+            // That this attempt did nothing says nothing of one before it, or of another.
+            Heard::NobodyThere(_) | Heard::NotExecuted(_) if !self.is_the_only_one(id, before) => {
+                return Ok(self.unknown(id, sale));
+            }
+            // Without the purchase itself, which was not made.
             Heard::NobodyThere(reason) => {
-                // Without the purchase itself, which was not made.
-                let _ = self.write_became(id, not_executed(reason), None).await;
+                self.undone(id, before, reason).await;
                 return Ok(Answer::Offline(self.offline(sale)));
             }
             Heard::NotExecuted(error) => {
@@ -342,32 +367,63 @@ impl Shared {
                     CallError::NotExecuted { reason, .. } => reason.clone(),
                     CallError::Unknown(why) => why.clone(),
                 };
-                (not_executed(reason), None, Answer::Failed(error))
+                self.undone(id, before, reason).await;
+                return Ok(Answer::Failed(error));
             }
-            Heard::Answer(result) => {
-                let became = wire::became(&result);
-                let v1::PurchaseResult { outcome, standing, echo, .. } = *result;
-                let Some((became, outcome)) = became.zip(outcome) else { return Ok(self.unknown(id, sale)) };
-                let answer = match outcome {
-                    Outcome::Refused(v1::Refused { reasons }) => {
-                        Answer::Refused(Box::new(Refused { id, reasons, standing, echo: echo.clone() }))
-                    }
-                    Outcome::NotRequired(v1::NotRequired { why }) => Answer::NotRequired { id, why },
-                    outcome => match Yes::of(id, outcome, standing, echo.clone()) {
-                        Some(yes) => Answer::Approved(Box::new(yes)),
-                        None => return Err(became),
-                    },
-                };
-                (became, echo, answer)
+            Heard::Answer(result) => result,
+        };
+        let became = wire::became(&result);
+        let v1::PurchaseResult { outcome, standing, echo, .. } = *result;
+        let Some((became, outcome)) = became.zip(outcome) else { return Ok(self.unknown(id, sale)) };
+        let answer = match outcome {
+            Outcome::Refused(v1::Refused { reasons }) => {
+                Answer::Refused(Box::new(Refused { id, reasons, standing, echo: echo.clone() }))
             }
+            Outcome::NotRequired(v1::NotRequired { why }) => Answer::NotRequired { id, why },
+            outcome => match Yes::of(id, outcome, standing, echo.clone()) {
+                Some(yes) => Answer::Approved(Box::new(yes)),
+                None => return Err(became),
+            },
         };
         // What the service has decided is true whether it can be written down or not; it will be asked once more.
         let _ = self.write_became(id, became, echo).await;
-        // Somebody has taken it back meanwhile: it is not handed over.
+        // Somebody has taken it back while it was confirmed: it is not handed over.
         let is_taken_back = |state: &State| {
             state.get(id).is_some_and(|entry| matches!(entry.stands(), Stands::Voiding | Stands::Voided))
         };
         if self.journal.read(is_taken_back) { Err(Became::Voided) } else { Ok(answer) }
+    }
+
+    fn is_the_only_one(&self, id: RequestId, before: &Before) -> bool {
+        let times = held(&self.under_way).get(&id).copied().unwrap_or_default();
+        !matches!(before, Before::Unknown) && times <= 1
+    }
+
+    /// Nothing was done. If that cannot be written down, it will be asked about.
+    async fn undone(self: &Arc<Self>, id: RequestId, before: &Before, reason: String) {
+        let _ = match before {
+            Before::Held(held, begun) => self.settle(id, held.clone(), None, *begun).await,
+            Before::Nothing | Before::Unknown => self.write_became(id, Became::NotExecuted(reason), None).await,
+        };
+    }
+
+    /// What became of a purchase of which nobody has said so yet, as it was when this many confirmations had begun: one that has
+    /// begun since may make it otherwise.
+    pub(super) async fn settle(
+        self: &Arc<Self>,
+        id: RequestId,
+        what: Became,
+        echo: Option<v1::Echo>,
+        begun: u64,
+    ) -> Result<(), NotWritten> {
+        let (shared, masked) = (self.clone(), wire::masked(echo));
+        let decide = move |state: &State| {
+            let is_open = state.get(id).is_some_and(|entry| entry.todo() == Some(Todo::Resolve));
+            let is_so = is_open && shared.confirmations.load(Ordering::SeqCst) == begun;
+            let fact = is_so.then_some(Fact::Became { id, what, masked });
+            Ok((fact.into_iter().collect(), ()))
+        };
+        self.write(decide).await
     }
 
     pub(super) fn unknown<Yes>(&self, id: RequestId, sale: &Sale) -> Answer<Yes> {

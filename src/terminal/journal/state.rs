@@ -32,8 +32,7 @@ pub struct Entry {
     /// It was sent as a purchase, under this ledger.
     pub(in crate::terminal) asked: Option<LedgerId>,
     pub(in crate::terminal) became: Option<Became>,
-    /// It was held, until then.
-    held: Option<i64>,
+    was_held: bool,
     /// It was handed over without an answer.
     pub(in crate::terminal) sold_offline: Option<i64>,
     /// The service may have it by an upload.
@@ -166,10 +165,9 @@ impl Entry {
         matches!(self.stands(), Stands::Became(Became::Held { until }) if now < until.plus(HELD_KEPT))
     }
 
-    /// What it stays as long as nothing is made of it: it is held, or it is not known what became of the wish to make it a sale.
-    pub(in crate::terminal) fn hold(&self) -> Option<Became> {
-        let until = Timestamp::from_millis(self.held?);
-        matches!(self.stands(), Stands::Unknown | Stands::Became(Became::Held { .. })).then_some(Became::Held { until })
+    /// Whether it was said once that it is held.
+    pub(in crate::terminal) fn was_held(&self) -> bool {
+        self.was_held
     }
 
     /// Nobody could say what it is, so a person must, who needs all of it.
@@ -205,9 +203,7 @@ impl State {
             }
             Fact::Uploading { ids } => ids.into_iter().for_each(|id| self.known(id, |entry| entry.uploading = true)),
             Fact::Became { id, what, masked } => self.known(id, |entry| {
-                if let Became::Held { until } = &what {
-                    entry.held = Some(until.as_millis());
-                }
+                entry.was_held |= matches!(what, Became::Held { .. });
                 entry.became = Some(what);
                 entry.masked = masked.unwrap_or_else(|| std::mem::take(&mut entry.masked));
             }),
@@ -235,7 +231,7 @@ impl State {
                     sale: Some(sale),
                     asked: None,
                     became: None,
-                    held: None,
+                    was_held: false,
                     sold_offline: None,
                     uploading: false,
                     verdict: None,
@@ -300,8 +296,10 @@ impl State {
     /// What was not taken is uploaded once more: a programme or a word may be known by now, and a day that was to come be there. What was
     /// held and has run out is asked about once more.
     pub(super) fn try_again(&mut self, now: Timestamp) {
+        let ledger = self.ledger;
         let ran_out = |entry: &&mut Entry| {
-            entry.sale.is_some() && matches!(entry.became, Some(Became::Held { until }) if until < now)
+            let can_be_asked = entry.sale.is_some() && entry.asked_only() == ledger;
+            can_be_asked && matches!(entry.became, Some(Became::Held { until }) if until < now)
         };
         self.entries.iter_mut().filter(ran_out).for_each(|entry| entry.became = None);
         for entry in self.entries.iter_mut().filter(|entry| entry.needs_a_person() && entry.sale.is_some()) {
@@ -527,7 +525,7 @@ mod tests {
         let held = || Became::Held { until: at(7_200) };
         let state = after([told(), asked(0), became(0, held())]);
         let has_number = |state: &State| state.get(id(0)).map(|entry| entry.sale.is_some());
-        assert_eq!((todo(&state), state.get(id(0)).unwrap().hold()), (vec![], Some(held())));
+        assert_eq!((todo(&state), stands(&state)), (vec![], Stands::Became(held())));
         let [live, of_late, gone] = [7_000, 90_000, 7_200 + 86_400].map(|seconds| state.still_needed(at(seconds)));
         assert_eq!([&live, &of_late, &gone].map(has_number), [Some(true), Some(true), Some(false)]);
         for (mut state, now, open) in
@@ -539,11 +537,15 @@ mod tests {
         // Confirmed without an answer it is asked about, and may be confirmed again.
         let confirming = after([told(), asked(0), became(0, held()), Fact::Confirming { id: id(0) }]);
         assert_eq!((todo(&confirming), stands(&confirming)), (vec![(Todo::Resolve, id(0))], Stands::Unknown));
-        assert_eq!(confirming.get(id(0)).unwrap().hold(), Some(held()));
-        let sold =
-            after([told(), asked(0), became(0, held()), Fact::Confirming { id: id(0) }, became(0, Became::Sold)]);
-        assert_eq!((todo(&sold), sold.get(id(0)).unwrap().hold()), (vec![], None));
-        assert_eq!(after([told(), asked(0)]).get(id(0)).unwrap().hold(), None, "of this nobody knows that it is held");
+        assert!(confirming.get(id(0)).unwrap().was_held());
+        let sold = [told(), asked(0), became(0, held()), Fact::Confirming { id: id(0) }, became(0, Became::Sold)];
+        assert_eq!(todo(&after(sold)), []);
+        assert!(!after([told(), asked(0)]).get(id(0)).unwrap().was_held());
+        // Of another ledger nothing is asked, nor wanted.
+        let other = Fact::Told { ledger: ledger(1), when_away: vec![] };
+        let mut moved = after([told(), asked(0), became(0, held()), other]);
+        moved.try_again(at(90_000));
+        assert_eq!((moved.unresolved(), stands(&moved)), (0, Stands::Became(held())));
     }
 
     #[test]
