@@ -303,3 +303,24 @@ fn a_run_of_the_harness_sells_as_a_gateway_and_audits_as_an_operator() {
     assert!(ran.code == 70 && ran.err.contains("NOT_AN_OPERATOR"), "{ran:?}");
     service.stop();
 }
+
+/// What waiting does not mend is not waited for: whoever answers in the clear, or under another authority.
+#[test]
+fn sheets_do_not_wait_for_a_service_that_is_not_believed() {
+    let (directory, elsewhere) = (with_certificates(), with_certificates());
+    let at = directory.path();
+    let paper = "pad,line,sold_at,number,quantity\nA-17,1,2020-06-20 08:10,810305-1000112,1\n";
+    std::fs::write(at.join("paper.csv"), paper).unwrap();
+    let strange = elsewhere.path().join("rationd-certs/ca.pem");
+    let (secret, open) = (service(at, &[]), Service::start(elsewhere.path(), &["--clock", SATURDAY], &[]));
+    let in_the_clear = open.address.replace("http://127.0.0.1", "https://localhost");
+    for (address, ca) in [(&secret.address, strange.to_str().unwrap()), (&in_the_clear, "rationd-certs/ca.pem")] {
+        let to = ["--address", address, "--tls-ca", ca, "--within", "600"];
+        let [certificate, key] = ["pem", "key"].map(|kind| format!("rationd-certs/site-11000001.{kind}"));
+        let who = ["--site", "11000001", "--tls-certificate", &certificate, "--tls-key", &key];
+        let ran = rationd(at, &[&["journal", "import", "paper.csv"], &to[..], &who[..]].concat(), "");
+        assert!(ran.code == 3 && ran.err.contains("UNREACHABLE") && !ran.err.contains("waiting"), "{ran:?}");
+    }
+    secret.stop();
+    open.stop();
+}

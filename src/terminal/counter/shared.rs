@@ -391,7 +391,8 @@ impl Shared {
         let is_taken_back = |state: &State| {
             state.get(id).is_some_and(|entry| matches!(entry.stands(), Stands::Voiding | Stands::Voided))
         };
-        if self.journal.read(is_taken_back) { Err(Became::Voided) } else { Ok(answer) }
+        let is_wrong = matches!(answer, Answer::Approved(_)) && self.journal.read(is_taken_back);
+        if is_wrong { Err(Became::Voided) } else { Ok(answer) }
     }
 
     fn is_the_only_one(&self, id: RequestId, before: &Before) -> bool {
